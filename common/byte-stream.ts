@@ -1,0 +1,300 @@
+/**
+ * The socket shell under both wire protocols (NBD and peer sessions). It exists for three facts
+ * about Node sockets: by default each read allocates 64 KiB, small writes that follow each other
+ * wait for a delayed acknowledgement (44 ms), and a write per message costs more than the message.
+ * So a ByteStream reads into one native buffer that lives as long as the connection, never delays
+ * (`noDelay`), and gathers everything that one turn of the event loop produced into one write.
+ *
+ * It knows nothing of what the bytes mean. Bounds: the input buffer is as large as the caller says
+ * and reading stops while the handler leaves it full; output is bounded by the caller, who must
+ * look at {@link ByteStream.backlogBytes} and stop producing (both protocols stop reading requests).
+ */
+import net from 'node:net';
+import { NativeMemory, type NativeBuffer } from './native-memory.ts';
+
+/** What a protocol shell does with a stream's events. */
+export interface ByteStreamHandler {
+  /**
+   * New bytes came: `input.bytes[start, end)` is all that is unread. The bytes are borrowed until
+   * the return; what is not consumed is offered again, followed by more.
+   *
+   * @returns the position up to which the bytes were consumed, `start` to `end`
+   */
+  onBytes(input: NativeBuffer, start: number, end: number): number;
+  /** The backlog fell to zero after {@link ByteStream.backlogBytes} had been above it. */
+  onDrain(): void;
+  /** The stream ended, by either side; called exactly once, nothing follows. */
+  onClosed(error: Error | undefined): void;
+}
+
+/** Sizes of a stream's buffers. */
+export interface ByteStreamOptions {
+  /** Bytes of the input buffer: the longest message that must lie in one piece, or more. */
+  readonly inputSizeBytes: number;
+  /** Bytes of one output chunk: the longest reservation, or more. */
+  readonly outputChunkSizeBytes: number;
+}
+
+interface OutputChunk {
+  readonly memory: NativeMemory;
+  writesPending: number;
+}
+
+/** The part of libuv's handle that lets an accepted socket be opened again with a read buffer. */
+interface SocketWithHandle {
+  _handle?: unknown;
+}
+
+/** A connected TCP or Unix stream socket. */
+export class ByteStream {
+  readonly #socket: net.Socket;
+  readonly #input: NativeMemory;
+  readonly #chunkSizeBytes: number;
+  readonly #freeChunks: OutputChunk[] = [];
+  readonly #flushOnTick = (): void => this.flush();
+  #handler: ByteStreamHandler;
+  #inputStart = 0;
+  #inputEnd = 0;
+  #chunk: OutputChunk;
+  #reserved = 0;
+  #flushed = 0;
+  #flushScheduled = false;
+  #backlogBytes = 0;
+  #closed = false;
+  #inOnBytes = false;
+  #paused = false;
+
+  private constructor(
+    options: ByteStreamOptions,
+    handler: ByteStreamHandler,
+    open: (onread: net.OnReadOpts) => net.Socket,
+  ) {
+    this.#handler = handler;
+    this.#input = new NativeMemory(options.inputSizeBytes, { lock: true });
+    this.#chunkSizeBytes = options.outputChunkSizeBytes;
+    this.#chunk = this.#newChunk();
+    this.#socket = open({
+      // The types allow only a fixed buffer; net.Socket also takes a function that gives the next one.
+      buffer: () => this.#nextReadTarget(),
+      callback: (length) => this.#onRead(length),
+    });
+    this.#socket.setNoDelay(true);
+    let failure: Error | undefined;
+    this.#socket.on('error', (error) => (failure = error));
+    this.#socket.on('end', () => this.destroy());
+    this.#socket.on('close', () => this.#onClose(failure));
+  }
+
+  /**
+   * Takes over a socket that a server accepted. The server must have been made with
+   * `pauseOnConnect`, so that no byte was read yet.
+   */
+  static adopt(
+    socket: net.Socket,
+    options: ByteStreamOptions,
+    handler: ByteStreamHandler,
+  ): ByteStream {
+    const holder = socket as SocketWithHandle;
+    const handle = holder._handle;
+    // Two sockets on one handle would both close it: the accepted one gives it up.
+    holder._handle = null;
+    const stream = new ByteStream(options, handler, (onread) => {
+      const constructorOptions = { handle, onread, readable: true, writable: true };
+      return new net.Socket(constructorOptions);
+    });
+    stream.resume();
+    return stream;
+  }
+
+  /**
+   * Connects. Rejects with the system's error when the connection fails or `timeoutMs` passes.
+   *
+   * @param target - a TCP address or the path of a Unix socket
+   */
+  static connect(
+    target: { host: string; port: number } | { path: string },
+    options: ByteStreamOptions & { timeoutMs: number },
+    handler: ByteStreamHandler,
+  ): Promise<ByteStream> {
+    return new Promise((resolve, reject) => {
+      let settled = false;
+      const stream = new ByteStream(options, handler, (onread) => {
+        const socket = net.connect({ ...target, onread } as net.NetConnectOpts);
+        const timer = setTimeout(() => {
+          socket.destroy(new Error(`no connection within ${options.timeoutMs} ms`));
+        }, options.timeoutMs);
+        socket.once('connect', () => {
+          settled = true;
+          clearTimeout(timer);
+          resolve(stream);
+        });
+        socket.once('error', (error) => {
+          clearTimeout(timer);
+          if (!settled) reject(error);
+        });
+        return socket;
+      });
+    });
+  }
+
+  /** Replaces the handler, for example when a handshake gives way to a session. Unread bytes stay. */
+  setHandler(handler: ByteStreamHandler): void {
+    this.#handler = handler;
+    if (!this.#inOnBytes && this.#inputEnd > this.#inputStart)
+      process.nextTick(() => this.#offer());
+  }
+
+  /** `ADDRESS:PORT` of the other side; empty for a Unix socket. */
+  get remoteAddress(): string {
+    const { remoteAddress, remotePort } = this.#socket;
+    return remoteAddress === undefined ? '' : `${remoteAddress}:${remotePort ?? 0}`;
+  }
+
+  /** Bytes handed to the socket that the kernel has not taken yet, plus bytes reserved. */
+  get backlogBytes(): number {
+    return this.#backlogBytes + (this.#reserved - this.#flushed);
+  }
+
+  /** The chunk that the last {@link ByteStream.reserve} gave room in. */
+  get output(): NativeBuffer {
+    return this.#chunk.memory;
+  }
+
+  /** True once the stream ended. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /**
+   * Reserves room for `length` bytes that leave in this turn's write, in order of reservation. The
+   * caller fills `output.bytes` from the returned offset before the turn ends.
+   *
+   * @param length - at most the chunk size
+   */
+  reserve(length: number): number {
+    if (this.#reserved + length > this.#chunk.memory.bytes.length) {
+      this.flush();
+      if (this.#chunk.writesPending > 0 || length > this.#chunk.memory.bytes.length) {
+        this.#chunk = this.#freeChunks.pop() ?? this.#newChunk();
+      }
+      this.#reserved = 0;
+      this.#flushed = 0;
+    }
+    const offset = this.#reserved;
+    this.#reserved += length;
+    if (!this.#flushScheduled) {
+      this.#flushScheduled = true;
+      process.nextTick(this.#flushOnTick);
+    }
+    return offset;
+  }
+
+  /** Gives back the last `length` bytes of the last reservation, which turned out too long. */
+  unreserve(length: number): void {
+    this.#reserved -= length;
+  }
+
+  /** Copies `bytes` out; for handshakes and other rare messages. */
+  send(bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length; at += this.#chunkSizeBytes) {
+      const part = bytes.subarray(at, at + this.#chunkSizeBytes);
+      const offset = this.reserve(part.length);
+      this.#chunk.memory.bytes.set(part, offset);
+    }
+  }
+
+  /** Hands everything reserved to the socket now instead of at the end of the turn. */
+  flush(): void {
+    this.#flushScheduled = false;
+    const chunk = this.#chunk;
+    const length = this.#reserved - this.#flushed;
+    if (length === 0 || this.#closed) return;
+    const view = chunk.memory.bytes.subarray(this.#flushed, this.#reserved);
+    this.#flushed = this.#reserved;
+    this.#backlogBytes += length;
+    chunk.writesPending += 1;
+    this.#socket.write(view, () => this.#onWritten(chunk, length));
+  }
+
+  /** Stops reading. */
+  pause(): void {
+    this.#paused = true;
+    this.#socket.pause();
+  }
+
+  /** Reads again; bytes that were left unread are offered first. */
+  resume(): void {
+    this.#paused = false;
+    // Old bytes first: reading into a full buffer would fail.
+    process.nextTick(() => {
+      this.#offer();
+      if (!this.#paused && !this.#closed) this.#socket.resume();
+    });
+  }
+
+  /** Sends what is reserved, then closes our side; the stream ends when the other side has. */
+  close(): void {
+    this.flush();
+    this.#socket.end();
+  }
+
+  /** Ends the stream at once; what was not sent is dropped. */
+  destroy(error?: Error): void {
+    this.#socket.destroy(error);
+  }
+
+  #newChunk(): OutputChunk {
+    return { memory: new NativeMemory(this.#chunkSizeBytes, { lock: true }), writesPending: 0 };
+  }
+
+  #onWritten(chunk: OutputChunk, length: number): void {
+    this.#backlogBytes -= length;
+    chunk.writesPending -= 1;
+    if (chunk.writesPending === 0) {
+      if (chunk !== this.#chunk) this.#freeChunks.push(chunk);
+      else if (this.#flushed === this.#reserved) this.#reserved = this.#flushed = 0;
+    }
+    if (this.#backlogBytes === 0 && !this.#closed) this.#handler.onDrain();
+  }
+
+  #nextReadTarget(): Buffer {
+    return this.#input.bytes.subarray(this.#inputEnd);
+  }
+
+  #onRead(length: number): boolean {
+    this.#inputEnd += length;
+    this.#offer();
+    return !this.#paused;
+  }
+
+  #offer(): void {
+    if (this.#closed || this.#paused || this.#inputEnd === this.#inputStart) return;
+    this.#inOnBytes = true;
+    this.#inputStart = this.#handler.onBytes(this.#input, this.#inputStart, this.#inputEnd);
+    this.#inOnBytes = false;
+    if (this.#inputStart === this.#inputEnd) {
+      this.#inputStart = this.#inputEnd = 0;
+    } else if (this.#input.bytes.length - this.#inputEnd < this.#input.bytes.length / 4) {
+      this.#input.bytes.copyWithin(0, this.#inputStart, this.#inputEnd);
+      this.#inputEnd -= this.#inputStart;
+      this.#inputStart = 0;
+      if (this.#inputEnd === this.#input.bytes.length && !this.#paused) {
+        this.destroy(new Error('a message is longer than the input buffer'));
+      }
+    }
+  }
+
+  #onClose(error: Error | undefined): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#handler.onClosed(error);
+    // libuv has let go of every buffer once 'close' was emitted, and no handler may use one now.
+    setImmediate(() => this.#freeMemory());
+  }
+
+  #freeMemory(): void {
+    this.#input.free();
+    for (const chunk of this.#freeChunks) chunk.memory.free();
+    if (this.#chunk.writesPending === 0) this.#chunk.memory.free();
+  }
+}

@@ -1,0 +1,248 @@
+/**
+ * The seams of the program: what each folder offers to the others, and what it may fail with. The
+ * middle folders import this file and never each other; `daemon/wire.ts` joins them.
+ *
+ * Two kinds of calls cross a seam. *Control* calls (leases, volumes) are rare and return promises.
+ * *Page* calls run hundreds of thousands of times a second, so they make no object: the caller
+ * names a request by a number of its own, the `tag`, and gets it back exactly once, through a sink
+ * that it registered. Page data passes as native buffers with offsets.
+ */
+import type { NativeBuffer } from './native-memory.ts';
+
+/** How a page call ended. Shells map it to an NBD or FUSE errno; see docs/errors.md. */
+export const IoStatus = {
+  /** Done. */
+  OK: 0,
+  /** The request is out of range or malformed. */
+  INVALID: 1,
+  /** The request would write past the end, or no provider has room. */
+  NO_SPACE: 2,
+  /** Every copy of a page is gone or damaged; the bytes are lost. */
+  LOST: 3,
+  /** No provider that holds the pages answered before the deadline; they may come back. */
+  UNREACHABLE: 4,
+  /** The volume is shutting down. */
+  SHUTDOWN: 5,
+  /** The lease under the pages has expired or was never the caller's. */
+  NO_LEASE: 6,
+} as const;
+
+/** One of the values of {@link IoStatus}. */
+export type IoStatusValue = (typeof IoStatus)[keyof typeof IoStatus];
+
+/** The identity of a node: 32 lower-case hex digits, the first half of SHA-256 of its public key. */
+export type NodeId = string;
+
+// --- A block device: tier -> nbd-server ---------------------------------------------------------
+
+/** Takes the ends of page requests made on a {@link BlockQueue}. */
+export interface BlockCompletionSink {
+  /** Request `tag` ended; its buffers are the caller's again. May be called before the request returns. */
+  onBlockDone(tag: number, status: IoStatusValue): void;
+}
+
+/** Flags of an extent, equal to `base:allocation` of NBD proto.md "Metadata querying". */
+export const ExtentFlag = {
+  /** Not provisioned: a write may need new space. */
+  HOLE: 1,
+  /** Reads as zeroes. */
+  ZERO: 2,
+} as const;
+
+/** One client's way into a block device. Offsets and lengths are bytes, any alignment, checked by the caller to lie in range. */
+export interface BlockQueue {
+  /** Reads into `into.bytes[intoOffset, +length)`, borrowed until the end of the request. */
+  read(tag: number, offset: number, length: number, into: NativeBuffer, intoOffset: number): void;
+  /**
+   * Takes the bytes of a write at once if there is room for them.
+   *
+   * @param forceUnitAccess - end only when the bytes are on all promised copies (NBD FUA)
+   * @returns false when nothing was taken and the tag will not end: call {@link BlockQueue.write}
+   */
+  tryWrite(
+    tag: number,
+    offset: number,
+    length: number,
+    from: NativeBuffer,
+    fromOffset: number,
+    forceUnitAccess: boolean,
+  ): boolean;
+  /** Writes; the bytes are borrowed until the end of the request. */
+  write(
+    tag: number,
+    offset: number,
+    length: number,
+    from: NativeBuffer,
+    fromOffset: number,
+    forceUnitAccess: boolean,
+  ): void;
+  /** Ends when every write that ended before this call is on all promised copies. */
+  flush(tag: number): void;
+  /** Drops the whole pages inside the range; their contents become zeroes and their RAM goes back. */
+  trim(tag: number, offset: number, length: number): void;
+  /** Makes the range read as zeroes; keeps nothing provisioned (a pool has no better than best effort). */
+  writeZeroes(tag: number, offset: number, length: number, forceUnitAccess: boolean): void;
+  /** Gives up the queue; requests in flight end with SHUTDOWN or as they would. */
+  close(): void;
+}
+
+/** A block device that a server can export. */
+export interface BlockDevice {
+  /** The name under which it is exported. */
+  readonly name: string;
+  /** One line for people. */
+  readonly description: string;
+  /** Bytes, a whole number of pages. */
+  readonly sizeBytes: number;
+  /** Opens a way in for one client. */
+  openQueue(sink: BlockCompletionSink): BlockQueue;
+  /**
+   * Reports runs of equal state from `offset` on, at most to `offset + length`, by calling `emit`
+   * with the bytes of each run and its {@link ExtentFlag} bits until it returns false.
+   */
+  extents(
+    offset: number,
+    length: number,
+    emit: (lengthBytes: number, flags: number) => boolean,
+  ): void;
+}
+
+// --- A provider's slabs: provider -> peer (remote) -> tier --------------------------------------
+
+/** What a holder asks a provider for: one slab. */
+export interface SlabRequest {
+  /** Pages in the slab, 1 to 65536. */
+  readonly pageCount: number;
+  /** Time to live, milliseconds, 1 s to 24 h; the provider wipes at its end unless renewed. */
+  readonly ttlMs: number;
+}
+
+/** What the provider grants. */
+export interface SlabGrant {
+  /** The lease, for renewal and release: a random 64-bit number, 16 hex digits. */
+  readonly leaseId: string;
+  /** The number by which page calls name the slab, unsigned 32 bits, unique for the provider's life. */
+  readonly slabHandle: number;
+  /** Time to live granted, milliseconds, at most what was asked. */
+  readonly ttlMs: number;
+}
+
+/** The room of a provider. All counts are bytes, metadata included. */
+export interface ProviderUsage {
+  /** The most that it lends. */
+  readonly offeredBytes: number;
+  /** Lent under live leases. */
+  readonly usedBytes: number;
+  /** Of the used bytes, those that hold pages (resident in RAM). */
+  readonly residentBytes: number;
+  /** Leases alive. */
+  readonly leaseCount: number;
+}
+
+/**
+ * A provider as one holder sees it: its own leases and nobody else's. In process it is the
+ * provider itself, so page calls end before they return. `NO_LEASE` answers a slab handle that is
+ * unknown, expired or somebody else's (the three are not told apart), `INVALID` a range outside it.
+ */
+export interface SlabAccess {
+  /** @throws MemcloudError `ERR_LEASE_CAPACITY`, `ERR_LEASE_INVALID` */
+  lease(request: SlabRequest): SlabGrant;
+  /** Renews each lease to `ttlMs` from now; returns the ids that are unknown or expired. */
+  renew(leaseIds: readonly string[], ttlMs: number): string[];
+  /** Wipes and gives back. @throws MemcloudError `ERR_LEASE_UNKNOWN` */
+  release(leaseId: string): void;
+  /** Copies sealed pages out to `into.bytes[intoOffset, +pageCount * SEALED_PAGE_SIZE_BYTES)`. */
+  readPages(
+    slabHandle: number,
+    firstPage: number,
+    pageCount: number,
+    into: NativeBuffer,
+    intoOffset: number,
+  ): IoStatusValue;
+  /** Copies sealed pages in. */
+  writePages(
+    slabHandle: number,
+    firstPage: number,
+    pageCount: number,
+    from: NativeBuffer,
+    fromOffset: number,
+  ): IoStatusValue;
+  /** Wipes pages and gives their RAM back to the system; the lease stays. */
+  trimPages(slabHandle: number, firstPage: number, pageCount: number): IoStatusValue;
+  /** The provider's room now. */
+  usage(): ProviderUsage;
+}
+
+/** The provider of this machine, as the peer server sees it. */
+export interface SlabProvider {
+  /** The view of one holder; leases outlive it and are there again for the same holder. */
+  openAccess(holder: NodeId): SlabAccess;
+  /** The provider's room now. */
+  usage(): ProviderUsage;
+}
+
+/** Takes the ends of page calls made on a {@link PageQueue}. */
+export interface PageCompletionSink {
+  /**
+   * A read ended. With `OK`, the sealed pages lie at `pages.bytes[offset]`, borrowed until the
+   * return; they were authenticated as coming from the provider, but not opened.
+   */
+  onPagesRead(tag: number, status: IoStatusValue, pages: NativeBuffer, offset: number): void;
+  /** A write or trim ended. */
+  onPagesDone(tag: number, status: IoStatusValue): void;
+  /** A call that had been refused for want of credit would be taken now. */
+  onCredit(): void;
+}
+
+/**
+ * One consumer's way to the slabs of one provider, anywhere. Each call that returns true ends
+ * exactly once, by its deadline, with `UNREACHABLE` if no answer came; a call that returns false
+ * was not taken (no credit, or the provider is down) and does not end. Ends never come before the
+ * call returns.
+ */
+export interface PageQueue {
+  /** Reads `pageCount` sealed pages. */
+  readPages(tag: number, slabHandle: number, firstPage: number, pageCount: number): boolean;
+  /** Writes sealed pages, whose bytes are taken before the return. */
+  writePages(
+    tag: number,
+    slabHandle: number,
+    firstPage: number,
+    pageCount: number,
+    from: NativeBuffer,
+    fromOffset: number,
+  ): boolean;
+  /** Drops pages. */
+  trimPages(tag: number, slabHandle: number, firstPage: number, pageCount: number): boolean;
+  /** Gives up the queue; calls in flight end with `SHUTDOWN`. */
+  close(): void;
+}
+
+/** The most pages in one page call. */
+export const PAGE_CALL_PAGE_COUNT_MAX = 64;
+
+/** A provider that volumes can be placed on, near or far. */
+export interface SlabSource {
+  /** Who it is. */
+  readonly nodeId: NodeId;
+  /** What people call it. */
+  readonly nodeName: string;
+  /** True when calls have a chance. */
+  readonly up: boolean;
+  /** The provider's last word on its room. */
+  readonly usage: ProviderUsage;
+  /** @throws MemcloudError `ERR_LEASE_CAPACITY`, `ERR_LEASE_INVALID`, `ERR_PEER_UNREACHABLE`, `ERR_TIMEOUT` */
+  lease(request: SlabRequest): Promise<SlabGrant>;
+  /** Renews; resolves to the ids that the provider no longer has. Errors as {@link SlabSource.lease}. */
+  renew(leaseIds: readonly string[], ttlMs: number): Promise<string[]>;
+  /** Gives back. Errors as {@link SlabSource.lease} and `ERR_LEASE_UNKNOWN`. */
+  release(leaseId: string): Promise<void>;
+  /** Opens a way in for one volume; it survives reconnects of the source. */
+  openPageQueue(sink: PageCompletionSink): PageQueue;
+}
+
+/** The providers that volumes may choose from. */
+export interface SlabSources {
+  /** Every source known now, up or not. */
+  list(): readonly SlabSource[];
+}
