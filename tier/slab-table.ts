@@ -1,0 +1,287 @@
+/**
+ * The slabs of a volume: which providers hold which 4096 pages, under which lease. A slab is leased
+ * at the first write into it and given back when its last page is trimmed (thin volumes). Leases are
+ * renewed at a quarter of their time to live. A replica whose provider no longer has the lease is
+ * dropped; a slab without replicas is lost, and says so: its pages that are not in the ring become
+ * LOST, and reads of them fail.
+ */
+import { MemcloudError, asMemcloudError } from '../common/errors.ts';
+import { IoStatus, type IoStatusValue, type SlabSource } from '../common/ports.ts';
+import { SEALED_PAGE_SIZE_BYTES, SLAB_PAGE_COUNT } from '../common/units.ts';
+import { PageState } from './page-map.ts';
+import { placeSlab } from './placement.ts';
+import { SourceLink, type LinkEvents } from './source-link.ts';
+import type { VolumeState } from './volume-state.ts';
+
+/** Where a slab is in its life. */
+export const SlabPhase = {
+  /** No provider holds it. */
+  UNLEASED: 0,
+  /** Providers were asked. */
+  LEASING: 1,
+  /** Its replica set holds it. */
+  LEASED: 2,
+} as const;
+
+/** One of the values of {@link SlabPhase}. */
+export type SlabPhaseValue = (typeof SlabPhase)[keyof typeof SlabPhase];
+
+/** One provider's copy of a slab. */
+export interface Replica {
+  /** The way to the provider. */
+  readonly link: SourceLink;
+  /** For renewal and release. */
+  readonly leaseId: string;
+  /** For page calls. */
+  readonly slabHandle: number;
+}
+
+/** A run of {@link SLAB_PAGE_COUNT} pages of a volume (the last may be shorter). */
+export interface Slab {
+  /** Its number in the volume. */
+  readonly index: number;
+  /** Pages in it. */
+  readonly pageCount: number;
+  /** Where it is in its life. */
+  phase: SlabPhaseValue;
+  /** Pages in state SEALED. */
+  livePages: number;
+  /** Page calls that have not ended. */
+  callsInFlight: number;
+  /** Who holds it; the first answers reads. */
+  replicas: Replica[];
+  /** Grows when the slab is lost, so that what was sent before is not taken for stored. */
+  generation: number;
+  /** While blocked writes are told that no lease was to be had: why; else OK. */
+  refusal: IoStatusValue;
+}
+
+/** What the volume does when a slab changes. */
+export interface SlabEvents {
+  /** The slab is LEASED. */
+  onLeased(slab: Slab): void;
+  /** The slab is UNLEASED again: nobody gave a lease. `refusal` says why. */
+  onLeaseRefused(slab: Slab): void;
+}
+
+/** The slabs. */
+export class SlabTable {
+  /** Every link of the volume, by number. */
+  readonly links: SourceLink[] = [];
+  readonly #state: VolumeState;
+  readonly #events: SlabEvents & LinkEvents;
+  readonly #slabs: (Slab | undefined)[] = [];
+  #leasedCount = 0;
+  #renewedAtMs: number;
+
+  /** @param events - told of leases and of page calls on the links */
+  constructor(state: VolumeState, events: SlabEvents & LinkEvents) {
+    this.#state = state;
+    this.#events = events;
+    this.#renewedAtMs = state.world.clock.nowMs();
+  }
+
+  /** Slabs with a replica set. */
+  get leasedCount(): number {
+    return this.#leasedCount;
+  }
+
+  /** The slab of a page. */
+  of(page: number): Slab {
+    const index = Math.floor(page / SLAB_PAGE_COUNT);
+    let slab = this.#slabs[index];
+    if (slab === undefined) {
+      const pageCount = Math.min(
+        SLAB_PAGE_COUNT,
+        this.#state.map.pageCount - index * SLAB_PAGE_COUNT,
+      );
+      slab = {
+        index,
+        pageCount,
+        phase: SlabPhase.UNLEASED,
+        livePages: 0,
+        callsInFlight: 0,
+        replicas: [],
+        generation: 0,
+        refusal: IoStatus.OK,
+      };
+      this.#slabs[index] = slab;
+    }
+    return slab;
+  }
+
+  /** The slab by its number, as in a page call. */
+  at(index: number): Slab {
+    return this.of(index * SLAB_PAGE_COUNT);
+  }
+
+  /** Every slab that was ever touched. */
+  *touched(): Generator<Slab> {
+    for (const slab of this.#slabs) if (slab !== undefined) yield slab;
+  }
+
+  /** True when the slab can be written; otherwise a lease is being asked for. */
+  ensureLeased(slab: Slab): boolean {
+    if (slab.phase === SlabPhase.LEASED) return true;
+    if (slab.phase === SlabPhase.UNLEASED && !this.#state.closed) {
+      slab.phase = SlabPhase.LEASING;
+      void this.#lease(slab);
+    }
+    return false;
+  }
+
+  /** Gives a slab back to its providers if nothing lives in it. */
+  releaseIfEmpty(slab: Slab): void {
+    if (slab.livePages > 0 || slab.callsInFlight > 0 || slab.phase !== SlabPhase.LEASED) return;
+    const replicas = slab.replicas;
+    this.#unlease(slab);
+    for (const replica of replicas) this.#release(replica);
+  }
+
+  /** The replica that a page call went to, if it still counts. */
+  replicaOf(slab: Slab, linkIndex: number, slabHandle: number): Replica | undefined {
+    return slab.replicas.find(
+      (replica) => replica.link.index === linkIndex && replica.slabHandle === slabHandle,
+    );
+  }
+
+  /** Takes a replica out of the set; without any left the slab is lost. */
+  dropReplica(slab: Slab, replica: Replica, why: IoStatusValue): void {
+    slab.replicas = slab.replicas.filter((other) => other !== replica);
+    this.#state.counters.droppedReplicas += 1;
+    this.#state.world.logger.warn(
+      { slab: slab.index, provider: replica.link.source.nodeName, status: why },
+      'a provider no longer keeps its copy of a slab',
+    );
+    if (why !== IoStatus.NO_LEASE) this.#release(replica);
+    if (slab.replicas.length === 0) this.#lose(slab);
+  }
+
+  /** Renews leases when it is time to. */
+  tick(nowMs: number): void {
+    if (nowMs - this.#renewedAtMs < this.#state.options.leaseTtlMs / 4) return;
+    this.#renewedAtMs = nowMs;
+    for (const link of this.links) {
+      const held: { slab: Slab; replica: Replica }[] = [];
+      for (const slab of this.touched()) {
+        for (const replica of slab.replicas)
+          if (replica.link === link) held.push({ slab, replica });
+      }
+      if (held.length > 0) void this.#renew(link, held);
+    }
+  }
+
+  /** Gives every lease back; providers that do not answer wipe at the end of the lease. */
+  async releaseAll(): Promise<void> {
+    const releases: Promise<void>[] = [];
+    for (const slab of this.touched()) {
+      for (const replica of slab.replicas) releases.push(this.#releaseNow(replica));
+      if (slab.phase === SlabPhase.LEASED) this.#unlease(slab);
+    }
+    await Promise.all(releases);
+  }
+
+  #unlease(slab: Slab): void {
+    slab.phase = SlabPhase.UNLEASED;
+    slab.replicas = [];
+    this.#leasedCount -= 1;
+  }
+
+  #lose(slab: Slab): void {
+    const { map, counters } = this.#state;
+    this.#unlease(slab);
+    slab.generation += 1;
+    const first = slab.index * SLAB_PAGE_COUNT;
+    let lost = 0;
+    for (let page = first; page < first + slab.pageCount; page += 1) {
+      if (map.state(page) === PageState.SEALED && map.ringSlot(page) === -1) {
+        map.set(page, PageState.LOST, 0, 0);
+        lost += 1;
+      }
+    }
+    slab.livePages -= lost;
+    counters.lostPages += lost;
+    this.#state.world.logger.error({ slab: slab.index, lostPages: lost }, 'a slab is lost');
+  }
+
+  async #lease(slab: Slab): Promise<void> {
+    const { options, world } = this.#state;
+    const refused = new Set<SlabSource>();
+    const granted: Replica[] = [];
+    const needBytes = slab.pageCount * SEALED_PAGE_SIZE_BYTES;
+    while (granted.length < options.copies && !this.#state.closed) {
+      const candidates = world.sources
+        .list()
+        .filter((source) => source.up && !refused.has(source))
+        .map((source) => ({
+          source,
+          freeBytes: source.usage.offeredBytes - source.usage.usedBytes,
+        }));
+      const chosen = placeSlab(candidates, 1, needBytes, world.random)[0];
+      if (chosen === undefined) break;
+      refused.add(chosen.source);
+      try {
+        const request = { pageCount: slab.pageCount, ttlMs: options.leaseTtlMs };
+        const { leaseId, slabHandle } = await chosen.source.lease(request);
+        granted.push({ link: this.#linkTo(chosen.source), leaseId, slabHandle });
+      } catch (error) {
+        const { code, message } = asMemcloudError(error);
+        const provider = chosen.source.nodeName;
+        world.logger.warn({ slab: slab.index, provider, code }, `lease refused: ${message}`);
+      }
+    }
+    if (granted.length === options.copies && !this.#state.closed) {
+      slab.replicas = granted;
+      slab.phase = SlabPhase.LEASED;
+      this.#leasedCount += 1;
+      this.#events.onLeased(slab);
+      return;
+    }
+    for (const replica of granted) this.#release(replica);
+    slab.phase = SlabPhase.UNLEASED;
+    if (this.#state.closed) return;
+    const anyUp = world.sources.list().some((source) => source.up);
+    slab.refusal = anyUp ? IoStatus.NO_SPACE : IoStatus.UNREACHABLE;
+    this.#events.onLeaseRefused(slab);
+    slab.refusal = IoStatus.OK;
+  }
+
+  #linkTo(source: SlabSource): SourceLink {
+    const known = this.links.find((link) => link.source === source);
+    if (known !== undefined) return known;
+    const link = new SourceLink(this.links.length, source, this.#state, this.#events);
+    this.links.push(link);
+    return link;
+  }
+
+  async #renew(link: SourceLink, held: { slab: Slab; replica: Replica }[]): Promise<void> {
+    const { options, world } = this.#state;
+    try {
+      const ids = held.map(({ replica }) => replica.leaseId);
+      const gone = new Set(await link.source.renew(ids, options.leaseTtlMs));
+      for (const { slab, replica } of held) {
+        if (gone.has(replica.leaseId) && slab.replicas.includes(replica)) {
+          this.dropReplica(slab, replica, IoStatus.NO_LEASE);
+        }
+      }
+    } catch (error) {
+      const { code, message } = asMemcloudError(error);
+      world.logger.warn({ provider: link.source.nodeName, code }, `renewal failed: ${message}`);
+    }
+  }
+
+  #release(replica: Replica): void {
+    void this.#releaseNow(replica);
+  }
+
+  async #releaseNow(replica: Replica): Promise<void> {
+    try {
+      await replica.link.source.release(replica.leaseId);
+    } catch (error) {
+      if (!(error instanceof MemcloudError)) throw error;
+      const provider = replica.link.source.nodeName;
+      // The provider wipes at the end of the lease all the same.
+      this.#state.world.logger.debug({ provider, code: error.code }, 'lease was not given back');
+    }
+  }
+}

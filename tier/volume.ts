@@ -1,0 +1,302 @@
+/**
+ * A volume: an array of pages that this machine owns and other machines hold. This file puts the
+ * parts together and is what NBD (and later FUSE) sits on:
+ *
+ *   write: client buffer -> fill test -> seal -> ring (the request ends) -> write-back -> replicas
+ *   read:  page map -> hole | fill | ring | replicas -> open -> client buffer
+ *
+ * A volume is a machine with one thread: everything happens in calls from clients, from page queues,
+ * in deferred tasks of the same turn, and in {@link Volume.tick}.
+ */
+import { MemcloudError } from '../common/errors.ts';
+import { IoStatus, type NodeId } from '../common/ports.ts';
+import type { NativeBuffer } from '../common/native-memory.ts';
+import { NativeMemory } from '../common/native-memory.ts';
+import { PAGE_SIZE_BYTES, SEALED_PAGE_SIZE_BYTES, formatSize } from '../common/units.ts';
+import { CallTable } from './call-table.ts';
+import { FlushEpochs } from './flush-epochs.ts';
+import { PageMap } from './page-map.ts';
+import { ReadPath, type ReadRange } from './read-path.ts';
+import { RequestKind, RequestTable } from './request-table.ts';
+import { Ring } from './ring.ts';
+import { PageSealer } from './seal.ts';
+import { SlabPhase, SlabTable } from './slab-table.ts';
+import { VolumeCounters, endRequest } from './volume-state.ts';
+import type { VolumeOptions, VolumeSink, VolumeState, VolumeWorld } from './volume-state.ts';
+import { WriteBack } from './write-back.ts';
+import { WritePath, type WriteRange } from './write-path.ts';
+
+/** How often {@link Volume.tick} should be called, milliseconds. */
+export const VOLUME_TICK_MS = 250;
+
+const PAGE_COUNT_MAX = 2 ** 32 - 1;
+
+/** What a volume looks like from outside. */
+export interface VolumeStatus {
+  /** Pages whose bytes are sealed, in the ring or on providers. */
+  readonly sealedPages: number;
+  /** Slabs with a replica set. */
+  readonly leasedSlabs: number;
+  /** Leased slabs with fewer replicas than promised. */
+  readonly degradedSlabs: number;
+  /** Ring slots in use and in all. */
+  readonly ringUsedPages: number;
+  /** Ring slots in all. */
+  readonly ringPages: number;
+  /** True when the ring and the key are in locked memory. */
+  readonly ringLocked: boolean;
+  /** Bytes leased from each provider. */
+  readonly providers: readonly { nodeId: NodeId; nodeName: string; leasedBytes: number }[];
+}
+
+/** The volume. */
+export class Volume {
+  /** How it is kept. */
+  readonly options: VolumeOptions;
+  /** Counters from its creation on. */
+  readonly counters = new VolumeCounters();
+  readonly #state: VolumeState;
+  readonly #ringMemory: NativeMemory;
+  readonly #slabs: SlabTable;
+  readonly #writeBack: WriteBack;
+  readonly #writePath: WritePath;
+  readonly #readPath: ReadPath;
+  readonly #readRange: ReadRange;
+  readonly #writeRange: WriteRange;
+  #openQueue = 0;
+  #openTag = 0;
+  readonly #openReadRow = (): number =>
+    this.#takeRow(RequestKind.READ, this.#openQueue, this.#openTag);
+
+  /**
+   * Makes an empty volume; nothing is leased until the first write.
+   *
+   * @throws MemcloudError `ERR_VOLUME_SIZE`
+   */
+  constructor(options: VolumeOptions, world: VolumeWorld) {
+    const pageCount = options.sizeBytes / PAGE_SIZE_BYTES;
+    if (!Number.isInteger(pageCount) || pageCount < 1 || pageCount > PAGE_COUNT_MAX) {
+      throw new MemcloudError(
+        'ERR_VOLUME_SIZE',
+        `volume size: expected a multiple of 4 KiB below 16 TiB, got ${options.sizeBytes} bytes`,
+      );
+    }
+    this.options = options;
+    const slotCount = Math.max(64, Math.floor(options.ringSizeBytes / PAGE_SIZE_BYTES));
+    this.#ringMemory = new NativeMemory(slotCount * SEALED_PAGE_SIZE_BYTES, { lock: true });
+    this.#state = {
+      options,
+      world,
+      map: new PageMap(pageCount),
+      ring: new Ring(slotCount, this.#ringMemory),
+      epochs: new FlushEpochs(),
+      sealer: new PageSealer(),
+      calls: new CallTable(),
+      requests: new RequestTable(),
+      counters: this.counters,
+      queues: [],
+      version: 0,
+      closed: false,
+    };
+    this.#slabs = new SlabTable(this.#state, {
+      onLeased: () => {
+        this.#writeBack.onLeased();
+        this.#writePath.resume();
+      },
+      onLeaseRefused: () => this.#writePath.onLeaseRefused(),
+      onReadDone: (call, status, pages, offset) =>
+        this.#readPath.onReadDone(call, status, pages, offset),
+      onWriteDone: (call, status) => this.#writeBack.onWriteDone(call, status),
+      onLinkReady: (link) => this.#writeBack.onLinkReady(link),
+    });
+    this.#writeBack = new WriteBack(this.#state, this.#slabs, {
+      onRoom: () => this.#writePath.resume(),
+      onEpochAdvanced: () => this.#writePath.onEpochAdvanced(),
+    });
+    const parts = { slabs: this.#slabs, writeBack: this.#writeBack };
+    this.#writePath = new WritePath(this.#state, parts);
+    this.#readPath = new ReadPath(this.#state, this.#slabs);
+    const buffer = this.#ringMemory;
+    this.#readRange = { firstPage: 0, pageCount: 0, into: buffer, intoOffset: 0 };
+    this.#writeRange = { firstPage: 0, pageCount: 0, from: buffer, fromOffset: 0 };
+  }
+
+  /** Pages in the volume. */
+  get pageCount(): number {
+    return this.#state.map.pageCount;
+  }
+
+  /** Registers a client; its number goes into each request. */
+  openQueue(sink: VolumeSink): number {
+    const { queues } = this.#state;
+    const free = queues.indexOf(undefined);
+    const number = free === -1 ? queues.length : free;
+    queues[number] = { sink, rowCount: 0, closing: false };
+    return number;
+  }
+
+  /** Unregisters a client. Its requests in flight still end, each once, and hold their buffers until then. */
+  closeQueue(number: number): void {
+    const queue = this.#state.queues[number];
+    if (queue === undefined) return;
+    queue.closing = true;
+    if (queue.rowCount === 0) this.#state.queues[number] = undefined;
+  }
+
+  /** Reads pages; the buffer is borrowed until the end. Pages must lie in the volume. */
+  read(
+    queue: number,
+    tag: number,
+    firstPage: number,
+    pageCount: number,
+    into: NativeBuffer,
+    intoOffset: number,
+  ): void {
+    if (this.#refuse(queue, tag)) return;
+    const range = this.#readRange;
+    range.firstPage = firstPage;
+    range.pageCount = pageCount;
+    range.into = into;
+    range.intoOffset = intoOffset;
+    this.#openQueue = queue;
+    this.#openTag = tag;
+    const status = this.#readPath.read(range, this.#openReadRow);
+    if (status === -1) return;
+    if (status !== IoStatus.OK) this.counters.failedRequests += 1;
+    this.#state.queues[queue]?.sink.onVolumeDone(tag, status);
+  }
+
+  /** Writes pages if there is room for all of them now; false when nothing was taken. */
+  tryWrite(firstPage: number, pageCount: number, from: NativeBuffer, fromOffset: number): boolean {
+    if (this.#state.closed) return false;
+    const range = this.#writeRange;
+    range.firstPage = firstPage;
+    range.pageCount = pageCount;
+    range.from = from;
+    range.fromOffset = fromOffset;
+    return this.#writePath.tryWrite(range);
+  }
+
+  /** Writes pages; the buffer is borrowed until the end. */
+  write(
+    queue: number,
+    tag: number,
+    firstPage: number,
+    pageCount: number,
+    from: NativeBuffer,
+    fromOffset: number,
+    forceUnitAccess: boolean,
+  ): void {
+    if (this.#refuse(queue, tag)) return;
+    const kind = forceUnitAccess ? RequestKind.WRITE_FUA : RequestKind.WRITE;
+    const row = this.#takeRow(kind, queue, tag);
+    this.#state.requests.setRange(row, firstPage, pageCount, from, fromOffset);
+    this.#writePath.write(row);
+  }
+
+  /** Ends when every write that ended before is on all its replicas. */
+  flush(queue: number, tag: number): void {
+    if (this.#refuse(queue, tag)) return;
+    this.#writePath.flush(this.#takeRow(RequestKind.FLUSH, queue, tag));
+  }
+
+  /** Makes pages holes, at once; their RAM goes back in the background. */
+  trim(firstPage: number, pageCount: number): void {
+    if (!this.#state.closed) this.#writePath.trim(firstPage, pageCount);
+  }
+
+  /** Makes pages read as zeroes, at once. */
+  zero(firstPage: number, pageCount: number): void {
+    if (!this.#state.closed) this.#writePath.zero(firstPage, pageCount);
+  }
+
+  /** The end of the run of pages like `page`, at most `end`, and whether they are holes or zeroes. */
+  extent(page: number, end: number): { end: number; hole: boolean; zero: boolean } {
+    const { map } = this.#state;
+    const zero = map.isZero(page);
+    return { end: map.runEnd(page, end), hole: map.state(page) === 0, zero };
+  }
+
+  /** Lets time pass: deadlines, renewals, second tries. Call every {@link VOLUME_TICK_MS}. */
+  tick(): void {
+    if (this.#state.closed) return;
+    const nowMs = this.#state.world.clock.nowMs();
+    this.#slabs.tick(nowMs);
+    this.#readPath.tick(nowMs);
+    this.#writeBack.tick();
+    this.#writePath.tick(nowMs);
+  }
+
+  /** Counts and providers, for people; walks the slabs. */
+  status(): VolumeStatus {
+    const { ring } = this.#state;
+    const providers = new Map<string, { nodeId: NodeId; nodeName: string; leasedBytes: number }>();
+    let sealedPages = 0;
+    let degradedSlabs = 0;
+    for (const slab of this.#slabs.touched()) {
+      sealedPages += slab.livePages;
+      if (slab.phase !== SlabPhase.LEASED) continue;
+      if (slab.replicas.length < this.options.copies) degradedSlabs += 1;
+      for (const { link } of slab.replicas) {
+        const { nodeId, nodeName } = link.source;
+        const row = providers.get(nodeId) ?? { nodeId, nodeName, leasedBytes: 0 };
+        row.leasedBytes += slab.pageCount * SEALED_PAGE_SIZE_BYTES;
+        providers.set(nodeId, row);
+      }
+    }
+    return {
+      sealedPages,
+      leasedSlabs: this.#slabs.leasedCount,
+      degradedSlabs,
+      ringUsedPages: ring.slotCount - ring.freeCount,
+      ringPages: ring.slotCount,
+      ringLocked: this.#ringMemory.locked,
+      providers: [...providers.values()],
+    };
+  }
+
+  /**
+   * Ends every request with SHUTDOWN, gives the leases back and destroys the key. The pages are
+   * gone, wherever they were.
+   */
+  async close(): Promise<void> {
+    const state = this.#state;
+    if (state.closed) return;
+    state.closed = true;
+    this.#writePath.close();
+    for (const link of this.#slabs.links) {
+      link.expireReads(() => true);
+      link.failWaitingWrites(IoStatus.SHUTDOWN);
+    }
+    this.#readPath.close();
+    await this.#slabs.releaseAll();
+    for (const link of this.#slabs.links) link.close();
+    state.world.logger.info(
+      { volume: this.options.name, size: formatSize(this.options.sizeBytes) },
+      'volume closed, key destroyed',
+    );
+    // Calls that were in flight have ended by now or end in this turn; then nothing refers to these.
+    setImmediate(() => {
+      state.sealer.destroy();
+      this.#ringMemory.free();
+    });
+  }
+
+  #takeRow(
+    kind: (typeof RequestKind)[keyof typeof RequestKind],
+    queue: number,
+    tag: number,
+  ): number {
+    const { world, options, requests, queues } = this.#state;
+    const client = queues[queue];
+    if (client !== undefined) client.rowCount += 1;
+    return requests.take(kind, queue, tag, world.clock.nowMs() + options.requestDeadlineMs);
+  }
+
+  #refuse(queue: number, tag: number): boolean {
+    if (!this.#state.closed) return false;
+    const row = this.#takeRow(RequestKind.FLUSH, queue, tag);
+    endRequest(this.#state, row, IoStatus.SHUTDOWN);
+    return true;
+  }
+}

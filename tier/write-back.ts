@@ -1,0 +1,241 @@
+/**
+ * From the ring to the providers. Slots leave in the order in which they were filled; neighbours in
+ * the ring that are neighbours in the volume leave as one call. A slot is free again when every
+ * replica has acknowledged it; what a provider failed to take is sent again or, if the slab was lost,
+ * sent to new providers: bytes that were acknowledged to the client stay in the ring until they are
+ * somewhere else.
+ */
+import { IoStatus, PAGE_CALL_PAGE_COUNT_MAX, type IoStatusValue } from '../common/ports.ts';
+import { SLAB_PAGE_COUNT } from '../common/units.ts';
+import { CallKind } from './call-table.ts';
+import { IndexQueue } from './index-queue.ts';
+import { SlotState } from './ring.ts';
+import { SlabPhase, type Slab, type SlabTable } from './slab-table.ts';
+import type { SourceLink } from './source-link.ts';
+import type { VolumeState } from './volume-state.ts';
+
+/** What the write path does as slots drain. */
+export interface DrainEvents {
+  /** Slots came free. */
+  onRoom(): void;
+  /** Flushes may have ended. */
+  onEpochAdvanced(): void;
+}
+
+/** Drains the ring. */
+export class WriteBack {
+  readonly #state: VolumeState;
+  readonly #slabs: SlabTable;
+  readonly #events: DrainEvents;
+  /** Slots whose slab has no replica set at the moment. */
+  readonly #orphans: IndexQueue;
+  readonly #pumpAll = (): void => this.#pump();
+  #pumpScheduled = false;
+
+  /** @param events - told when slots come free and when flushes may have ended */
+  constructor(state: VolumeState, slabs: SlabTable, events: DrainEvents) {
+    this.#state = state;
+    this.#slabs = slabs;
+    this.#events = events;
+    this.#orphans = new IndexQueue(state.ring);
+  }
+
+  /** Puts a QUEUED slot on its way. */
+  enqueue(slab: Slab, slot: number): void {
+    const primary = slab.replicas[0];
+    if (primary === undefined) {
+      this.#orphans.push(slot);
+      return;
+    }
+    primary.link.sendQueue.push(slot);
+    this.#schedulePump();
+  }
+
+  /** Forgets a slot whose page was rewritten or trimmed. */
+  cancel(slot: number): void {
+    const { ring, epochs } = this.#state;
+    const sent = ring.state(slot) === SlotState.SENT;
+    ring.setState(slot, sent ? SlotState.STALE : SlotState.CANCELLED);
+    if (epochs.remove(ring.epoch[slot] as number)) this.#events.onEpochAdvanced();
+  }
+
+  /** Tells the providers of a slab to drop a run of its pages. */
+  trim(slab: Slab, page: number, pageCount: number): void {
+    const { calls } = this.#state;
+    for (const replica of slab.replicas) {
+      for (let done = 0; done < pageCount; done += PAGE_CALL_PAGE_COUNT_MAX) {
+        const count = Math.min(PAGE_CALL_PAGE_COUNT_MAX, pageCount - done);
+        const call = calls.take(CallKind.TRIM, slab.index, page + done, count, -1);
+        calls.link[call] = replica.link.index;
+        calls.slabHandle[call] = replica.slabHandle;
+        slab.callsInFlight += 1;
+        replica.link.write(call);
+      }
+    }
+  }
+
+  /** The link takes more writes. */
+  onLinkReady(link: SourceLink): void {
+    this.#pumpLink(link);
+  }
+
+  /** A slab got its replica set: its orphans go on their way. */
+  onLeased(): void {
+    this.#adoptOrphans();
+  }
+
+  /** A write or trim call ended. */
+  onWriteDone(call: number, status: IoStatusValue): void {
+    const { calls, closed } = this.#state;
+    const slab = this.#slabs.at(calls.slab[call] as number);
+    slab.callsInFlight -= 1;
+    if (calls.kind[call] === CallKind.WRITE && !closed) {
+      const failed = status !== IoStatus.OK && this.#replicaFailed(slab, call, status);
+      this.#acknowledge(call, slab, failed);
+    }
+    calls.give(call);
+    if (!closed) this.#slabs.releaseIfEmpty(slab);
+  }
+
+  /** Sends again what failed, finds homes for orphans, drops cancelled slots of a stuck link. */
+  tick(): void {
+    for (const link of this.#slabs.links) {
+      if (!link.takesWrites) this.#sweep(link.sendQueue);
+      for (let slot = link.resendQueue.shift(); slot !== -1; slot = link.resendQueue.shift()) {
+        this.enqueue(this.#slabs.of(this.#state.ring.page[slot] as number), slot);
+      }
+      this.#pumpLink(link);
+    }
+    this.#adoptOrphans();
+  }
+
+  /** True when the failure means that the slots must be sent again. */
+  #replicaFailed(slab: Slab, call: number, status: IoStatusValue): boolean {
+    const { calls } = this.#state;
+    const link = calls.link[call] as number;
+    const replica = this.#slabs.replicaOf(slab, link, calls.slabHandle[call] as number);
+    if (replica === undefined) return slab.replicas.length === 0;
+    const leaseGone = status === IoStatus.NO_LEASE || status === IoStatus.INVALID;
+    const alone = slab.replicas.length === 1;
+    if (leaseGone || !alone) this.#slabs.dropReplica(slab, replica, status);
+    return alone;
+  }
+
+  #acknowledge(call: number, slab: Slab, failed: boolean): void {
+    const { ring, calls, epochs, map } = this.#state;
+    const first = calls.owner[call] as number;
+    const end = first + (calls.pageCount[call] as number);
+    let freed = false;
+    let advanced = false;
+    for (let slot = first; slot < end; slot += 1) {
+      if (failed) ring.resend[slot] = 1;
+      const left = (ring.acksLeft[slot] as number) - 1;
+      ring.acksLeft[slot] = left;
+      if (left > 0) continue;
+      if (ring.state(slot) === SlotState.STALE) {
+        ring.release(slot);
+        freed = true;
+      } else if (ring.resend[slot] === 1 || ring.generation[slot] !== slab.generation) {
+        this.#queueAgain(slab, slot);
+      } else {
+        map.setRingSlot(ring.page[slot] as number, -1);
+        if (epochs.remove(ring.epoch[slot] as number)) advanced = true;
+        ring.release(slot);
+        freed = true;
+      }
+    }
+    if (advanced) this.#events.onEpochAdvanced();
+    if (freed) this.#events.onRoom();
+  }
+
+  #queueAgain(slab: Slab, slot: number): void {
+    this.#state.ring.setState(slot, SlotState.QUEUED);
+    const primary = slab.replicas[0];
+    if (primary === undefined) this.#orphans.push(slot);
+    else primary.link.resendQueue.push(slot);
+  }
+
+  #adoptOrphans(): void {
+    for (let left = this.#orphans.length; left > 0; left -= 1) {
+      const slot = this.#orphans.shift();
+      if (this.#dropIfCancelled(slot)) continue;
+      const slab = this.#slabs.of(this.#state.ring.page[slot] as number);
+      this.#slabs.ensureLeased(slab);
+      this.enqueue(slab, slot);
+    }
+  }
+
+  #sweep(queue: IndexQueue): void {
+    for (let left = queue.length; left > 0; left -= 1) {
+      const slot = queue.shift();
+      if (!this.#dropIfCancelled(slot)) queue.push(slot);
+    }
+  }
+
+  #dropIfCancelled(slot: number): boolean {
+    if (this.#state.ring.state(slot) !== SlotState.CANCELLED) return false;
+    this.#state.ring.release(slot);
+    this.#events.onRoom();
+    return true;
+  }
+
+  #schedulePump(): void {
+    if (this.#pumpScheduled) return;
+    this.#pumpScheduled = true;
+    this.#state.world.defer(this.#pumpAll);
+  }
+
+  #pump(): void {
+    this.#pumpScheduled = false;
+    if (this.#state.closed) return;
+    for (const link of this.#slabs.links) this.#pumpLink(link);
+  }
+
+  #pumpLink(link: SourceLink): void {
+    const { ring } = this.#state;
+    const queue = link.sendQueue;
+    while (link.takesWrites && queue.head !== -1) {
+      const first = queue.shift();
+      if (this.#dropIfCancelled(first)) continue;
+      const page = ring.page[first] as number;
+      const slab = this.#slabs.of(page);
+      if (slab.phase !== SlabPhase.LEASED || slab.replicas[0]?.link !== link) {
+        this.enqueue(slab, first);
+        continue;
+      }
+      const slabEnd = (slab.index + 1) * SLAB_PAGE_COUNT;
+      const countMax = Math.min(PAGE_CALL_PAGE_COUNT_MAX, slabEnd - page);
+      let count = 1;
+      while (
+        count < countMax &&
+        queue.head === first + count &&
+        ring.page[first + count] === page + count &&
+        ring.state(first + count) === SlotState.QUEUED
+      ) {
+        queue.shift();
+        count += 1;
+      }
+      this.#send(slab, first, count);
+    }
+  }
+
+  #send(slab: Slab, first: number, count: number): void {
+    const { ring, calls, counters } = this.#state;
+    const { replicas } = slab;
+    for (let slot = first; slot < first + count; slot += 1) {
+      ring.setState(slot, SlotState.SENT);
+      ring.acksLeft[slot] = replicas.length;
+      ring.resend[slot] = 0;
+      ring.generation[slot] = slab.generation;
+    }
+    counters.pagesSent += count * replicas.length;
+    slab.callsInFlight += replicas.length;
+    const page = ring.page[first] as number;
+    for (const replica of replicas) {
+      const call = calls.take(CallKind.WRITE, slab.index, page, count, first);
+      calls.link[call] = replica.link.index;
+      calls.slabHandle[call] = replica.slabHandle;
+      replica.link.write(call);
+    }
+  }
+}
