@@ -1,0 +1,68 @@
+/** `memcloud peer`: the machines around, as the daemon sees them. */
+import type { PeerInfo } from '../../common/rpc-schema.ts';
+import { formatSize } from '../../common/units.ts';
+import { command, group, withDaemon, type Command } from '../command.ts';
+import { note, printData, printable, table } from '../output.ts';
+
+const CONNECT_TIMEOUT_MS = 15_000;
+
+/** Peers as a table. */
+export function renderPeers(peers: PeerInfo[]): string {
+  if (peers.length === 0) return 'No peers. Connect one: memcloud peer connect HOST:PORT';
+  const rows = peers.map((peer) => [
+    peer.name || '-',
+    peer.nodeId.slice(0, 12) || '-',
+    peer.address,
+    peer.reason === '' ? peer.state : `${peer.state} (${peer.reason})`,
+    peer.usage === null ? '-' : formatSize(peer.usage.offeredBytes),
+    peer.usage === null ? '-' : formatSize(peer.usage.offeredBytes - peer.usage.usedBytes),
+    peer.rttUs === null ? '-' : `${(peer.rttUs / 1000).toFixed(2)} ms`,
+  ]);
+  return table(['PEER', 'ID', 'ADDRESS', 'STATE', 'OFFERS', 'FREE', 'PING'], rows);
+}
+
+const list: Command = {
+  command: 'ls',
+  aliases: ['list'],
+  describe: 'list the peers',
+  handler: (flags) =>
+    withDaemon(flags, async (client) => {
+      printData(flags, await client.call('peer.list', {}), renderPeers);
+    }),
+};
+
+const connect = command<{ address: string }>({
+  command: 'connect <address>',
+  describe: 'connect to a peer at HOST:PORT',
+  builder: (argv) => argv.positional('address', { type: 'string', demandOption: true }),
+  handler: (flags) =>
+    withDaemon(flags, async (client) => {
+      const timeoutMs = CONNECT_TIMEOUT_MS;
+      const peer = await client.call('peer.connect', { address: flags.address }, { timeoutMs });
+      if (peer.state === 'pending') {
+        note('Consent is needed: see memcloud consent ls, on this machine and on the other.');
+      }
+      printData(flags, peer, (data) => renderPeers([data]));
+    }),
+});
+
+const disconnect = command<{ peer: string }>({
+  command: 'disconnect <peer>',
+  describe: 'end the session with a peer and stop dialling it',
+  builder: (argv) =>
+    argv.positional('peer', {
+      type: 'string',
+      demandOption: true,
+      describe: 'name, id or address',
+    }),
+  handler: (flags) =>
+    withDaemon(flags, async (client) => {
+      await client.call('peer.disconnect', { peer: flags.peer });
+      printData(flags, null, () => `Disconnected ${printable(flags.peer)}.`);
+    }),
+});
+
+/** The commands of this file. */
+export const commands: readonly Command[] = [
+  group('peer', 'list and connect other machines', [list, connect, disconnect]),
+];

@@ -1,0 +1,130 @@
+/**
+ * `memcloud run`: one command with more memory than the machine has. The command runs in a control
+ * group with `--memory` bytes of RAM; what does not fit goes to the pool. Nothing else on the
+ * machine is pushed out, which is what keeps the daemon able to serve (DESIGN D13, pool path).
+ */
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import { ExitCode, MemcloudError } from '../../common/errors.ts';
+import { formatSize, parseSize } from '../../common/units.ts';
+import type { MemcloudClient } from '../../sdk/client.ts';
+import { command, withDaemon, type Command } from '../command.ts';
+import { note, type GlobalFlags } from '../output.ts';
+import { requireRoot } from '../system/exec.ts';
+import { MemoryGroup } from '../system/memory-group.ts';
+import { swapOff, swapOn } from '../system/swap-device.ts';
+
+const ATTACH_TIMEOUT_MS = 120_000;
+const FORWARDED_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+interface RunFlags {
+  memory: string;
+  swap: string;
+  copies: number | undefined;
+  priority: number;
+  '--'?: string[];
+}
+
+/** What is to be undone, last first. */
+class Cleanup {
+  readonly #steps: { what: string; undo: () => Promise<unknown> }[] = [];
+
+  add(what: string, undo: () => Promise<unknown>): void {
+    this.#steps.push({ what, undo });
+  }
+
+  async run(): Promise<void> {
+    for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
+      try {
+        await step.undo();
+      } catch (error) {
+        note(`memcloud: cannot ${step.what}: ${error instanceof Error ? error.message : 'failed'}`);
+      }
+    }
+  }
+}
+
+function swapCounters(): { pagesOut: number; pagesIn: number } {
+  const text = fs.readFileSync('/proc/vmstat', 'utf8');
+  const value = (name: string): number =>
+    Number(new RegExp(`^${name} (\\d+)`, 'm').exec(text)?.[1]);
+  return { pagesOut: value('pswpout'), pagesIn: value('pswpin') };
+}
+
+/** Runs the command; resolves to its exit code, 128 + n for signal n. */
+function runCommand(launcher: readonly string[], words: readonly string[]): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const [program = '', ...args] = [...launcher, ...words];
+    const child = spawn(program, args, { stdio: 'inherit' });
+    const forward = (signal: NodeJS.Signals): void => void child.kill(signal);
+    for (const signal of FORWARDED_SIGNALS) process.on(signal, forward);
+    child.on('error', reject);
+    child.on('close', (code, signal) => {
+      for (const name of FORWARDED_SIGNALS) process.off(name, forward);
+      resolve(code ?? 128 + (signal === null ? 0 : os.constants.signals[signal]));
+    });
+  });
+}
+
+async function run(client: MemcloudClient, flags: RunFlags & GlobalFlags): Promise<number> {
+  const words = flags['--'] ?? [];
+  const memoryBytes = parseSize(flags.memory);
+  const swapBytes = parseSize(flags.swap);
+  const name = `run-${process.pid}`;
+  const cleanup = new Cleanup();
+  try {
+    const copies = flags.copies === undefined ? {} : { copies: flags.copies };
+    await client.call('volume.create', { name, sizeBytes: swapBytes, ...copies });
+    cleanup.add('remove the volume', () => client.call('volume.remove', { name, force: true }));
+    const timeoutMs = ATTACH_TIMEOUT_MS;
+    const { device } = await client.call('nbd.attach', { name }, { timeoutMs });
+    cleanup.add(`detach ${device}`, () => client.call('nbd.detach', { device }, { timeoutMs }));
+    await swapOn(device, flags.priority);
+    cleanup.add(`swap off ${device}`, () => swapOff(device));
+    const memoryGroup = MemoryGroup.create(`memcloud-${name}`, { memoryBytes, swapBytes });
+    cleanup.add('remove the control group', () => memoryGroup.remove());
+    note(`memcloud: ${formatSize(memoryBytes)} of RAM and ${formatSize(swapBytes)} on ${device}`);
+    const before = swapCounters();
+    const exitCode = await runCommand(memoryGroup.launcher, words);
+    const after = swapCounters();
+    const summary = {
+      exitCode,
+      device,
+      pagesOut: after.pagesOut - before.pagesOut,
+      pagesIn: after.pagesIn - before.pagesIn,
+      peakBytes: memoryGroup.peakBytes(),
+    };
+    if (flags.json) note(JSON.stringify(summary));
+    else {
+      note(`memcloud: exit code ${exitCode}, ${summary.pagesOut} pages out, ${summary.pagesIn} in`);
+    }
+    return exitCode;
+  } finally {
+    await cleanup.run();
+  }
+}
+
+/** The commands of this file. */
+export const commands: readonly Command[] = [
+  command<RunFlags>({
+    command: 'run',
+    describe: 'run a command whose memory overflows into the pool',
+    builder: (argv) =>
+      argv
+        .usage('$0 run --memory 4G --swap 16G -- COMMAND [ARGUMENT]...')
+        .option('memory', { type: 'string', demandOption: true, describe: 'RAM for the command' })
+        .option('swap', { type: 'string', demandOption: true, describe: 'room in the pool' })
+        .option('copies', { type: 'number', describe: 'providers that keep each page' })
+        .option('priority', { type: 'number', default: 100, describe: 'of the swap area' })
+        .example('$0 run --memory 4G --swap 16G -- make -j8', 'build with 4 GiB here, 16 there'),
+    handler: async (flags) => {
+      if ((flags['--'] ?? []).length === 0) {
+        throw new MemcloudError('ERR_USAGE', 'run: expected a command after --');
+      }
+      requireRoot('run');
+      const exitCode = await withDaemon(flags, (client) => run(client, flags));
+      process.exitCode = exitCode === 0 ? ExitCode.OK : exitCode;
+    },
+  }),
+];

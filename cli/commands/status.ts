@@ -1,0 +1,35 @@
+/** `memcloud status`: the daemon, its peers and its volumes at a glance. */
+import type { StatusInfo } from '../../common/rpc-schema.ts';
+import { formatDuration, formatSize } from '../../common/units.ts';
+import { withDaemon, type Command } from '../command.ts';
+import { printData, printable } from '../output.ts';
+import { renderPeers } from './peer.ts';
+import { renderVolumes } from './volume.ts';
+
+function render(status: StatusInfo): string {
+  const { usage, directory, swapExposure } = status.provider;
+  const health = status.health.map((sentence) => `! ${printable(sentence)}`);
+  return [
+    ...health,
+    `memnode ${status.version}  ${status.name}  ${status.nodeId}`,
+    `up ${formatDuration(status.uptimeS * 1000)}, pid ${status.pid}, peers reach it at ${status.peerAddress}`,
+    `lends ${formatSize(usage.offeredBytes)}: ${formatSize(usage.usedBytes)} leased, ` +
+      `${formatSize(usage.residentBytes)} resident, in ${directory} (${swapExposure})`,
+    '',
+    renderPeers([...status.peers]),
+    '',
+    renderVolumes([...status.volumes]),
+  ].join('\n');
+}
+
+/** The commands of this file. */
+export const commands: readonly Command[] = [
+  {
+    command: 'status',
+    describe: 'show the daemon, its peers and its volumes',
+    handler: (flags) =>
+      withDaemon(flags, async (client) => {
+        printData(flags, await client.call('status', {}), render);
+      }),
+  },
+];

@@ -1,0 +1,116 @@
+/** `memcloud volume`: make, list and remove volumes. */
+import type { VolumeDetails, VolumeInfo } from '../../common/rpc-schema.ts';
+import { formatSize, parseSize } from '../../common/units.ts';
+import { command, group, withDaemon, type Command } from '../command.ts';
+import { printData, printable, table } from '../output.ts';
+
+/** Volumes as a table. */
+export function renderVolumes(volumes: VolumeInfo[]): string {
+  if (volumes.length === 0) return 'No volumes. Make one: memcloud volume create NAME --size 1G';
+  const rows = volumes.map((volume) => [
+    volume.name,
+    formatSize(volume.sizeBytes),
+    String(volume.copies),
+    formatSize(volume.storedBytes),
+    formatSize(volume.leasedBytes),
+    volume.health,
+    [...volume.devices, ...volume.servedAt].join(' ') || '-',
+  ]);
+  return table(['VOLUME', 'SIZE', 'COPIES', 'STORED', 'LEASED', 'HEALTH', 'AT'], rows);
+}
+
+function renderDetails(volume: VolumeDetails): string {
+  const providers = volume.providers.map(
+    ({ name, nodeId, leasedBytes }) =>
+      `  ${printable(name)} ${nodeId.slice(0, 12)}: ${formatSize(leasedBytes)}`,
+  );
+  const counters = Object.entries(volume.counters).map(([name, count]) => `  ${name}: ${count}`);
+  return [
+    renderVolumes([volume]),
+    '',
+    `slabs: ${volume.slabs.leased} leased, ${volume.slabs.degraded} with too few copies`,
+    `ring: ${volume.ring.used} of ${volume.ring.size} pages on their way` +
+      (volume.ring.locked ? '' : ' (not in locked memory)'),
+    `providers: ${providers.length === 0 ? 'none yet' : ''}`,
+    ...providers,
+    'counters, in pages:',
+    ...counters,
+  ].join('\n');
+}
+
+interface CreateFlags {
+  name: string;
+  size: string;
+  copies: number | undefined;
+  provider: string[] | undefined;
+  ring: string | undefined;
+}
+
+const create = command<CreateFlags>({
+  command: 'create <name>',
+  describe: 'make a volume; RAM is leased when pages are written',
+  builder: (argv) =>
+    argv
+      .positional('name', { type: 'string', demandOption: true })
+      .option('size', { type: 'string', demandOption: true, describe: 'such as 512M or 8GiB' })
+      .option('copies', {
+        type: 'number',
+        describe: 'providers that keep each page (default 2 where two are up, else 1)',
+      })
+      .option('provider', {
+        type: 'string',
+        array: true,
+        describe: 'use only these providers, by name or id; "local" is this machine',
+      })
+      .option('ring', { type: 'string', describe: 'RAM for page-outs on their way (default 64M)' }),
+  handler: (flags) =>
+    withDaemon(flags, async (client) => {
+      const volume = await client.call('volume.create', {
+        name: flags.name,
+        sizeBytes: parseSize(flags.size),
+        ...(flags.copies === undefined ? {} : { copies: flags.copies }),
+        ...(flags.provider === undefined ? {} : { providers: flags.provider }),
+        ...(flags.ring === undefined ? {} : { ringBytes: parseSize(flags.ring) }),
+      });
+      printData(flags, volume, (data) => renderVolumes([data]));
+    }),
+});
+
+const list: Command = {
+  command: 'ls',
+  aliases: ['list'],
+  describe: 'list the volumes',
+  handler: (flags) =>
+    withDaemon(flags, async (client) => {
+      printData(flags, await client.call('volume.list', {}), renderVolumes);
+    }),
+};
+
+const inspect = command<{ name: string }>({
+  command: 'inspect <name>',
+  describe: 'show slabs, providers, ring and counters of a volume',
+  builder: (argv) => argv.positional('name', { type: 'string', demandOption: true }),
+  handler: (flags) =>
+    withDaemon(flags, async (client) => {
+      printData(flags, await client.call('volume.inspect', { name: flags.name }), renderDetails);
+    }),
+});
+
+const remove = command<{ name: string; force: boolean }>({
+  command: 'rm <name>',
+  describe: 'remove a volume and destroy its key: the pages are gone',
+  builder: (argv) =>
+    argv
+      .positional('name', { type: 'string', demandOption: true })
+      .option('force', { type: 'boolean', default: false, describe: 'also while it is in use' }),
+  handler: (flags) =>
+    withDaemon(flags, async (client) => {
+      await client.call('volume.remove', { name: flags.name, force: flags.force });
+      printData(flags, null, () => `Removed ${printable(flags.name)}.`);
+    }),
+});
+
+/** The commands of this file. */
+export const commands: readonly Command[] = [
+  group('volume', 'make, list and remove volumes', [create, list, inspect, remove]),
+];

@@ -1,0 +1,89 @@
+#!/usr/bin/env node
+/**
+ * `memcloud`: the command line. It is a thin user of the SDK: each command asks the daemon and
+ * prints the answer. Exit codes are those of `common/errors.ts`.
+ */
+import yargs, { type Argv } from 'yargs';
+import { hideBin } from 'yargs/helpers';
+import { ExitCode, asMemcloudError } from '../common/errors.ts';
+import { defaultSocketPath } from '../common/paths.ts';
+import { VERSION } from '../common/version.ts';
+import type { Command } from './command.ts';
+import { note, type GlobalFlags } from './output.ts';
+
+/** Modules by first word, loaded only when they are asked for: start-up time is user time. */
+const MODULES: Readonly<Record<string, () => Promise<{ commands: readonly Command[] }>>> = {
+  status: () => import('./commands/status.ts'),
+  peer: () => import('./commands/peer.ts'),
+  consent: () => import('./commands/consent.ts'),
+  volume: () => import('./commands/volume.ts'),
+  nbd: () => import('./commands/nbd.ts'),
+  swap: () => import('./commands/swap.ts'),
+  run: () => import('./commands/run.ts'),
+  doctor: () => import('./commands/doctor.ts'),
+  demo: () => import('./commands/demo.ts'),
+};
+
+const EPILOGUE = `Exit codes: 0 ok, 1 failure, 2 usage, 3 daemon not running, 4 consent or
+authentication needed, 5 try again later, 6 not found, 7 quota or capacity, 8 data lost,
+9 doctor found problems. "memcloud run" ends with the exit code of its command.`;
+
+function parserFor(args: readonly string[]): Argv<GlobalFlags> {
+  return yargs([...args])
+    .scriptName('memcloud')
+    .usage(
+      '$0 [--socket PATH] [--json] COMMAND\n\nThe RAM of the machines around you, as swap and disks.',
+    )
+    .option('socket', {
+      type: 'string',
+      default: defaultSocketPath(),
+      describe: 'RPC socket of the daemon (also MEMCLOUD_SOCKET)',
+    })
+    .option('json', { type: 'boolean', default: false, describe: 'print JSON on stdout' })
+    .parserConfiguration({ 'populate--': true, 'duplicate-arguments-array': true })
+    .strict()
+    .recommendCommands()
+    .demandCommand(1, 'expected a command')
+    .version(VERSION)
+    .alias('help', 'h')
+    .epilogue(EPILOGUE)
+    .wrap(Math.min(100, process.stdout.columns || 100))
+    .exitProcess(false);
+}
+
+async function loadCommands(args: readonly string[]): Promise<Command[]> {
+  const named = args.find((arg) => Object.hasOwn(MODULES, arg));
+  const loaders = named === undefined ? Object.values(MODULES) : [MODULES[named]];
+  const modules = await Promise.all(loaders.map((load) => load?.()));
+  return modules.flatMap((module) => module?.commands ?? []);
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const parser = parserFor(args);
+  for (const command of await loadCommands(args)) parser.command(command);
+  let exitCode: number = ExitCode.OK;
+  parser.fail((message, error, self) => {
+    if (error !== undefined && error !== null) throw error;
+    note(`memcloud: ${message}`);
+    note(`See: ${self.parsed === false ? 'memcloud' : 'memcloud'} --help`);
+    exitCode = ExitCode.USAGE;
+  });
+  try {
+    await parser.parseAsync();
+  } catch (thrown) {
+    const error = asMemcloudError(thrown);
+    note(`memcloud: ${error.message}`);
+    if (error.code === 'ERR_INTERNAL')
+      note(String(error.cause instanceof Error ? error.cause.stack : error.stack));
+    exitCode = error.exitCode;
+  }
+  return exitCode !== ExitCode.OK ? exitCode : Number(process.exitCode ?? ExitCode.OK);
+}
+
+// A reader that closes the pipe early, such as head, is not an error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(ExitCode.OK);
+});
+
+process.exitCode = await main(hideBin(process.argv));

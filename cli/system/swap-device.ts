@@ -1,0 +1,44 @@
+/**
+ * A block device as swap. `--discard=pages` matters: without it the kernel never says which pages
+ * it no longer needs, and remote RAM only grows (docs/architecture.md, "What the kernel sends").
+ */
+import fs from 'node:fs';
+import { runTool } from './exec.ts';
+
+/** One line of /proc/swaps. */
+export interface SwapLine {
+  /** The device. */
+  readonly device: string;
+  /** Bytes in all. */
+  readonly sizeBytes: number;
+  /** Bytes in use. */
+  readonly usedBytes: number;
+  /** Priority; the kernel fills higher ones first. */
+  readonly priority: number;
+}
+
+/** The active swap areas. */
+export function listSwaps(): SwapLine[] {
+  const lines = fs.readFileSync('/proc/swaps', 'utf8').trim().split('\n').slice(1);
+  return lines.map((line) => {
+    const [device = '', , size, used, priority] = line.split(/\s+/);
+    return {
+      device,
+      sizeBytes: Number(size) * 1024,
+      usedBytes: Number(used) * 1024,
+      priority: Number(priority),
+    };
+  });
+}
+
+/** Formats the device and swaps on it. @throws MemcloudError `ERR_NATIVE`, `ERR_UNSUPPORTED` */
+export async function swapOn(device: string, priority: number | undefined): Promise<void> {
+  await runTool('mkswap', [device]);
+  const priorityArgs = priority === undefined ? [] : ['--priority', String(priority)];
+  await runTool('swapon', ['--discard=pages', ...priorityArgs, device]);
+}
+
+/** Moves every page back and ends swapping on the device. @throws MemcloudError `ERR_NATIVE` */
+export async function swapOff(device: string): Promise<void> {
+  await runTool('swapoff', [device]);
+}

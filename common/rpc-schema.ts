@@ -1,0 +1,233 @@
+/**
+ * The RPC methods of the daemon: one table of names, parameters and results, which the daemon
+ * serves, the SDK calls and `docs/cli-json.md` documents. Parameters are checked against their
+ * schema before a handler sees them. Results are plain JSON values; their fields are only ever
+ * added, never renamed, so that scripts over `--json` go on working.
+ */
+import * as v from 'valibot';
+import type { ProviderUsage } from './ports.ts';
+
+const name = v.pipe(
+  v.string(),
+  v.regex(
+    /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/,
+    'a name: expected 1 to 63 letters, digits, dots, dashes or underscores',
+  ),
+);
+const bytes = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const none = v.strictObject({});
+
+/** The parameters of each method, by name. */
+export const RPC_PARAMS = {
+  status: none,
+  'peer.list': none,
+  'peer.connect': v.strictObject({ address: v.string() }),
+  'peer.disconnect': v.strictObject({ peer: v.string() }),
+  'consent.list': none,
+  'consent.answer': v.strictObject({
+    request: v.string(),
+    answer: v.picklist(['allow', 'trust', 'deny']),
+  }),
+  'volume.create': v.strictObject({
+    name,
+    sizeBytes: bytes,
+    copies: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(8))),
+    providers: v.optional(v.array(v.string())),
+    ringBytes: v.optional(bytes),
+  }),
+  'volume.list': none,
+  'volume.inspect': v.strictObject({ name }),
+  'volume.remove': v.strictObject({ name, force: v.optional(v.boolean()) }),
+  'nbd.serve': v.strictObject({
+    name,
+    unixPath: v.optional(v.string()),
+    tcpAddress: v.optional(v.string()),
+    readOnly: v.optional(v.boolean()),
+  }),
+  'nbd.stop': v.strictObject({ name }),
+  'nbd.attach': v.strictObject({
+    name,
+    device: v.optional(v.string()),
+    connections: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(16))),
+    via: v.optional(v.picklist(['netlink', 'nbd-client'])),
+    timeoutS: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0))),
+  }),
+  'nbd.detach': v.strictObject({ device: v.string() }),
+  'nbd.list': none,
+  shutdown: none,
+} as const;
+
+/** The name of a method. */
+export type RpcMethod = keyof typeof RPC_PARAMS;
+
+/** The parameters of a method. */
+export type RpcParams<M extends RpcMethod> = v.InferOutput<(typeof RPC_PARAMS)[M]>;
+
+/** A peer as `memcloud peer ls` shows it. */
+export interface PeerInfo {
+  /** Node id; empty while the peer was never reached. */
+  readonly nodeId: string;
+  /** Name that the peer gives itself, made safe to print. */
+  readonly name: string;
+  /** Where it is or was reached. */
+  readonly address: string;
+  /** `up`, `connecting`, `pending` (consent is needed, here or there), `refused`, `down`. */
+  readonly state: string;
+  /** Why it is not up, in words; empty when it is. */
+  readonly reason: string;
+  /** The room it lends. */
+  readonly usage: ProviderUsage | null;
+  /** Round trip of the last ping, microseconds; null before the first. */
+  readonly rttUs: number | null;
+}
+
+/** A request for consent that waits for a human. */
+export interface ConsentInfo {
+  /** For `consent allow|trust|deny`. */
+  readonly request: string;
+  /** Node id of the stranger. */
+  readonly nodeId: string;
+  /** The name it gives itself, made safe to print. */
+  readonly name: string;
+  /** Where it is. */
+  readonly address: string;
+  /** `inbound` if it dialled us. */
+  readonly direction: string;
+  /** Seconds until the request lapses. */
+  readonly expiresInS: number;
+}
+
+/** A volume as `memcloud volume ls` shows it. */
+export interface VolumeInfo {
+  /** Its name. */
+  readonly name: string;
+  /** Bytes. */
+  readonly sizeBytes: number;
+  /** Providers that each slab is kept on. */
+  readonly copies: number;
+  /** Bytes of pages kept sealed. */
+  readonly storedBytes: number;
+  /** Bytes leased from providers, copies counted. */
+  readonly leasedBytes: number;
+  /** `ok`, `degraded` or `lost`. */
+  readonly health: string;
+  /** Where it is served. */
+  readonly servedAt: readonly string[];
+  /** Kernel devices that it is attached to. */
+  readonly devices: readonly string[];
+}
+
+/** A volume as `memcloud volume inspect` shows it. */
+export interface VolumeDetails extends VolumeInfo {
+  /** Slabs with a replica set, and of these, those with fewer copies than promised. */
+  readonly slabs: { readonly leased: number; readonly degraded: number };
+  /** Page-outs on their way, in pages. */
+  readonly ring: { readonly used: number; readonly size: number; readonly locked: boolean };
+  /** Who holds it. */
+  readonly providers: readonly {
+    readonly nodeId: string;
+    readonly name: string;
+    readonly leasedBytes: number;
+  }[];
+  /** Counters from the creation on. */
+  readonly counters: Readonly<Record<string, number>>;
+}
+
+/** A kernel device. */
+export interface AttachmentInfo {
+  /** `/dev/nbdN`. */
+  readonly device: string;
+  /** The volume behind it. */
+  readonly volume: string;
+  /** Sockets between kernel and daemon. */
+  readonly connections: number;
+  /** `netlink` or `nbd-client`. */
+  readonly via: string;
+}
+
+/** The daemon as `memcloud status` shows it. */
+export interface StatusInfo {
+  /** Version of the program. */
+  readonly version: string;
+  /** Node id. */
+  readonly nodeId: string;
+  /** Node name. */
+  readonly name: string;
+  /** Process id of memnode. */
+  readonly pid: number;
+  /** Seconds since its start. */
+  readonly uptimeS: number;
+  /** Where peers reach it. */
+  readonly peerAddress: string;
+  /** What it lends. */
+  readonly provider: {
+    readonly usage: ProviderUsage;
+    /** Where the lent pages lie. */
+    readonly directory: string;
+    /** Whether this machine's kernel may write lent pages to a swap disk. */
+    readonly swapExposure: string;
+  };
+  /** Peers. */
+  readonly peers: readonly PeerInfo[];
+  /** Requests for consent that wait. */
+  readonly consentPending: number;
+  /** Volumes. */
+  readonly volumes: readonly VolumeInfo[];
+  /** Sentences about what is not well; empty when all is. */
+  readonly health: readonly string[];
+}
+
+/** The result of each method. */
+export interface RpcResults {
+  /** The daemon. */
+  status: StatusInfo;
+  /** The peers. */
+  'peer.list': PeerInfo[];
+  /** Resolves when the dial has ended one way or the other. */
+  'peer.connect': PeerInfo;
+  /** Nothing. */
+  'peer.disconnect': null;
+  /** What waits for a human. */
+  'consent.list': ConsentInfo[];
+  /** Nothing. */
+  'consent.answer': null;
+  /** The new volume. */
+  'volume.create': VolumeInfo;
+  /** The volumes. */
+  'volume.list': VolumeInfo[];
+  /** The volume. */
+  'volume.inspect': VolumeDetails;
+  /** Nothing. */
+  'volume.remove': null;
+  /** The NBD URI. */
+  'nbd.serve': { readonly uri: string };
+  /** Nothing. */
+  'nbd.stop': null;
+  /** The device. */
+  'nbd.attach': AttachmentInfo;
+  /** Nothing. */
+  'nbd.detach': null;
+  /** Kernel devices of this daemon. */
+  'nbd.list': AttachmentInfo[];
+  /** Nothing; the daemon ends after the reply. */
+  shutdown: null;
+}
+
+/**
+ * Checks parameters that came from outside.
+ *
+ * @returns the parameters, or a sentence that says what is wrong with them
+ */
+export function checkRpcParams<M extends RpcMethod>(
+  method: M,
+  params: unknown,
+): { params: RpcParams<M> } | { problem: string } {
+  const result = v.safeParse(RPC_PARAMS[method], params ?? {});
+  if (result.success) return { params: result.output };
+  const issue = result.issues[0];
+  const path = issue.path?.map((part) => String(part.key)).join('.') ?? '';
+  return { problem: path === '' ? issue.message : `${path}: ${issue.message}` };
+}
+
+/** The most bytes of one RPC message. */
+export const RPC_MESSAGE_SIZE_MAX_BYTES = 1024 * 1024;

@@ -1,0 +1,145 @@
+/**
+ * The RPC server: a Unix socket that only the owner of the daemon can open (mode 0600). It checks
+ * names and parameters against the table of methods and leaves the rest to the handlers.
+ */
+import fs from 'node:fs';
+import net from 'node:net';
+import path from 'node:path';
+import { MemcloudError, asMemcloudError } from '../common/errors.ts';
+import type { Logger } from '../common/log.ts';
+import { RpcDecoder, encodeRpcMessage } from '../common/rpc-codec.ts';
+import {
+  RPC_PARAMS,
+  checkRpcParams,
+  type RpcMethod,
+  type RpcParams,
+  type RpcResults,
+} from '../common/rpc-schema.ts';
+
+/** A handler for each method. */
+export type RpcHandlers = {
+  readonly [M in RpcMethod]: (params: RpcParams<M>) => RpcResults[M] | Promise<RpcResults[M]>;
+};
+
+const CONNECTION_COUNT_MAX = 64;
+/** Calls that one connection may have under way; more wait unread. */
+const CALLS_IN_FLIGHT_MAX = 64;
+const PROBE_TIMEOUT_MS = 1000;
+
+/** The server. */
+export class RpcServer {
+  readonly #handlers: RpcHandlers;
+  readonly #logger: Logger;
+  readonly #server: net.Server;
+  readonly #connections = new Set<net.Socket>();
+
+  /** @param handlers - a handler for each method of the table */
+  constructor(handlers: RpcHandlers, logger: Logger) {
+    this.#handlers = handlers;
+    this.#logger = logger;
+    this.#server = net.createServer((socket) => this.#accept(socket));
+    this.#server.maxConnections = CONNECTION_COUNT_MAX;
+  }
+
+  /**
+   * Listens on a path; a socket file that nobody answers on is replaced.
+   *
+   * @throws MemcloudError `ERR_DAEMON_BUSY` when another daemon answers there, `ERR_NATIVE`
+   */
+  async listen(socketPath: string): Promise<void> {
+    if (await answers(socketPath)) {
+      throw new MemcloudError(
+        'ERR_DAEMON_BUSY',
+        `another memnode answers on ${socketPath}; stop it or choose another --socket`,
+      );
+    }
+    fs.mkdirSync(path.dirname(socketPath), { recursive: true, mode: 0o755 });
+    fs.rmSync(socketPath, { force: true });
+    const mask = process.umask(0o177);
+    try {
+      await new Promise<void>((resolve, reject) => {
+        this.#server.once('error', reject);
+        this.#server.listen(socketPath, resolve);
+      });
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      throw new MemcloudError('ERR_NATIVE', `cannot listen on ${socketPath}: ${code}`, {
+        cause: error,
+      });
+    } finally {
+      process.umask(mask);
+    }
+  }
+
+  /** Stops listening and ends every connection after `graceMs`. */
+  async close(graceMs: number): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    for (const socket of this.#connections) socket.end();
+    const timer = setTimeout(() => {
+      for (const socket of this.#connections) socket.destroy();
+    }, graceMs);
+    await closed;
+    clearTimeout(timer);
+  }
+
+  #accept(socket: net.Socket): void {
+    this.#connections.add(socket);
+    const decoder = new RpcDecoder();
+    let inFlight = 0;
+    socket.on('error', () => undefined);
+    socket.on('close', () => this.#connections.delete(socket));
+    socket.on('data', (chunk) => {
+      try {
+        for (const message of decoder.push(chunk)) {
+          inFlight += 1;
+          if (inFlight >= CALLS_IN_FLIGHT_MAX) socket.pause();
+          void this.#answer(message).then((reply) => {
+            inFlight -= 1;
+            if (inFlight < CALLS_IN_FLIGHT_MAX) socket.resume();
+            if (socket.writable) socket.write(encodeRpcMessage(reply));
+          });
+        }
+      } catch (error) {
+        const { code, message } = asMemcloudError(error);
+        socket.end(encodeRpcMessage({ id: null, error: { code, message } }));
+      }
+    });
+  }
+
+  async #answer(message: Record<string, unknown>): Promise<unknown> {
+    const id = message['id'] ?? null;
+    try {
+      return { id, result: await this.#dispatch(message['method'], message['params']) };
+    } catch (error) {
+      const failure = asMemcloudError(error);
+      if (failure.fault === 'internal') {
+        this.#logger.error({ method: message['method'], err: String(failure.stack) }, 'RPC failed');
+      }
+      return { id, error: { code: failure.code, message: failure.message } };
+    }
+  }
+
+  #dispatch(method: unknown, params: unknown): unknown {
+    if (typeof method !== 'string' || !Object.hasOwn(RPC_PARAMS, method)) {
+      const known = Object.keys(RPC_PARAMS).join(', ');
+      throw new MemcloudError('ERR_RPC_UNKNOWN_METHOD', `RPC method: expected one of ${known}`);
+    }
+    const checked = checkRpcParams(method as RpcMethod, params);
+    if ('problem' in checked) throw new MemcloudError('ERR_USAGE', `${method}: ${checked.problem}`);
+    const handler = this.#handlers[method as RpcMethod] as (params: unknown) => unknown;
+    return handler(checked.params);
+  }
+}
+
+function answers(socketPath: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = net.connect({ path: socketPath, timeout: PROBE_TIMEOUT_MS });
+    const done = (answer: boolean): void => {
+      socket.destroy();
+      resolve(answer);
+    };
+    socket.once('connect', () => done(true));
+    socket.once('error', () => done(false));
+    socket.once('timeout', () => done(true));
+  });
+}

@@ -1,0 +1,241 @@
+/**
+ * The volumes of this daemon by name: made, served over NBD, attached to the kernel, removed. A
+ * volume that is served or attached is busy and is only removed by force, which ends its clients.
+ */
+import { MemcloudError } from '../common/errors.ts';
+import type { Logger } from '../common/log.ts';
+import type { BlockDevice } from '../common/ports.ts';
+import type { AttachmentInfo, VolumeDetails, VolumeInfo } from '../common/rpc-schema.ts';
+import { PAGE_SIZE_BYTES } from '../common/units.ts';
+import type { Volume, VolumeStatus } from '../tier/volume.ts';
+
+/** Where an export listens: exactly one of the two. */
+export interface ListenAddress {
+  /** Path of a Unix socket. */
+  readonly unixPath?: string;
+  /** `HOST:PORT`. */
+  readonly tcpAddress?: string;
+}
+
+/** An NBD server at one address. */
+export interface ExportService {
+  /** The NBD URI of the export. */
+  readonly uri: string;
+  /** Ends it: requests in flight finish within a deadline. */
+  close(): Promise<void>;
+}
+
+/** A device of the kernel that is attached to a volume. */
+export interface Attachment {
+  /** For people. */
+  readonly info: AttachmentInfo;
+  /** Detaches the device. @throws MemcloudError `ERR_NBD_ATTACH` */
+  detach(): Promise<void>;
+}
+
+/** How to attach. */
+export interface AttachRequest {
+  /** `/dev/nbdN`; the first free one without. */
+  readonly device?: string | undefined;
+  /** Sockets. */
+  readonly connections: number;
+  /** How. */
+  readonly via: 'netlink' | 'nbd-client';
+  /** Seconds that the kernel waits for a reply; 0 for ever. */
+  readonly timeoutS: number;
+}
+
+/** What it takes to make a volume. */
+export interface VolumeRequest {
+  /** Its name. */
+  readonly name: string;
+  /** Bytes. */
+  readonly sizeBytes: number;
+  /** Providers for each slab. */
+  readonly copies: number;
+  /** Bytes of page-outs on their way at most. */
+  readonly ringSizeBytes: number;
+  /** Names or ids of the only providers to use; `local` is this machine. */
+  readonly providers: readonly string[] | undefined;
+}
+
+/** What volumes are made of; `wire.ts` gives it. */
+export interface VolumeParts {
+  /** @throws MemcloudError `ERR_VOLUME_SIZE`, `ERR_VOLUME_CAPACITY`, `ERR_PEER_UNKNOWN` */
+  createVolume(request: VolumeRequest): Volume;
+  /** The volume as a block device. */
+  createDevice(volume: Volume): BlockDevice;
+  /** Exports a device. */
+  serve(device: BlockDevice, address: ListenAddress, readOnly: boolean): Promise<ExportService>;
+  /** Attaches a device to the kernel. */
+  attach(device: BlockDevice, request: AttachRequest): Promise<Attachment>;
+}
+
+interface Entry {
+  readonly volume: Volume;
+  readonly device: BlockDevice;
+  readonly services: Set<ExportService>;
+  readonly attachments: Set<Attachment>;
+}
+
+/** The volumes. */
+export class Volumes {
+  readonly #parts: VolumeParts;
+  readonly #logger: Logger;
+  readonly #entries = new Map<string, Entry>();
+
+  /** @param parts - what volumes are made of */
+  constructor(parts: VolumeParts, logger: Logger) {
+    this.#parts = parts;
+    this.#logger = logger;
+  }
+
+  /** Makes a volume. @throws MemcloudError `ERR_VOLUME_EXISTS` and as {@link VolumeParts.createVolume} */
+  create(request: VolumeRequest): VolumeInfo {
+    const { name } = request;
+    if (this.#entries.has(name)) {
+      throw new MemcloudError('ERR_VOLUME_EXISTS', `volume ${name} exists; choose another name`);
+    }
+    const volume = this.#parts.createVolume(request);
+    const device = this.#parts.createDevice(volume);
+    const entry = { volume, device, services: new Set<never>(), attachments: new Set<never>() };
+    this.#entries.set(name, entry);
+    this.#logger.info({ volume: name, bytes: request.sizeBytes }, 'volume created');
+    return describe(entry);
+  }
+
+  /** Every volume. */
+  list(): VolumeInfo[] {
+    return [...this.#entries.values()].map(describe);
+  }
+
+  /** One volume. @throws MemcloudError `ERR_VOLUME_UNKNOWN` */
+  inspect(name: string): VolumeDetails {
+    const entry = this.#entry(name);
+    const status = entry.volume.status();
+    return {
+      ...describe(entry),
+      slabs: { leased: status.leasedSlabs, degraded: status.degradedSlabs },
+      ring: { used: status.ringUsedPages, size: status.ringPages, locked: status.ringLocked },
+      providers: status.providers.map(({ nodeId, nodeName, leasedBytes }) => ({
+        nodeId,
+        name: nodeName,
+        leasedBytes,
+      })),
+      counters: { ...entry.volume.counters },
+    };
+  }
+
+  /**
+   * Removes a volume; its pages are gone.
+   *
+   * @param force - also if it is served or attached
+   * @throws MemcloudError `ERR_VOLUME_UNKNOWN`, `ERR_VOLUME_BUSY`
+   */
+  async remove(name: string, force: boolean): Promise<void> {
+    const entry = this.#entry(name);
+    if (!force && (entry.services.size > 0 || entry.attachments.size > 0)) {
+      throw new MemcloudError(
+        'ERR_VOLUME_BUSY',
+        `volume ${name} is served or attached; stop that first, or use --force`,
+      );
+    }
+    await this.#close(entry);
+    this.#entries.delete(name);
+    this.#logger.info({ volume: name }, 'volume removed');
+  }
+
+  /** Serves a volume. @throws MemcloudError `ERR_VOLUME_UNKNOWN`, `ERR_USAGE`, `ERR_NATIVE` */
+  async serve(name: string, address: ListenAddress, readOnly: boolean): Promise<string> {
+    const entry = this.#entry(name);
+    const service = await this.#parts.serve(entry.device, address, readOnly);
+    entry.services.add(service);
+    return service.uri;
+  }
+
+  /** Ends every server of a volume. @throws MemcloudError `ERR_VOLUME_UNKNOWN` */
+  async stopServing(name: string): Promise<void> {
+    const entry = this.#entry(name);
+    await Promise.all([...entry.services].map((service) => service.close()));
+    entry.services.clear();
+  }
+
+  /** Attaches a volume to the kernel. @throws MemcloudError `ERR_VOLUME_UNKNOWN`, `ERR_NBD_ATTACH` */
+  async attach(name: string, request: AttachRequest): Promise<AttachmentInfo> {
+    const entry = this.#entry(name);
+    const attachment = await this.#parts.attach(entry.device, request);
+    entry.attachments.add(attachment);
+    return attachment.info;
+  }
+
+  /** Detaches a device. @throws MemcloudError `ERR_NBD_ATTACH` when no volume is attached to it */
+  async detach(device: string): Promise<void> {
+    for (const { attachments } of this.#entries.values()) {
+      for (const attachment of attachments) {
+        if (attachment.info.device !== device) continue;
+        await attachment.detach();
+        attachments.delete(attachment);
+        return;
+      }
+    }
+    throw new MemcloudError('ERR_NBD_ATTACH', `${device} is not attached by this memnode`);
+  }
+
+  /** Every device attached. */
+  attachments(): AttachmentInfo[] {
+    return [...this.#entries.values()].flatMap((entry) =>
+      [...entry.attachments].map((attachment) => attachment.info),
+    );
+  }
+
+  /** Lets time pass in every volume. */
+  tick(): void {
+    for (const { volume } of this.#entries.values()) volume.tick();
+  }
+
+  /** Ends every server, device and volume. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#entries.values()].map((entry) => this.#close(entry)));
+    this.#entries.clear();
+  }
+
+  async #close(entry: Entry): Promise<void> {
+    for (const attachment of entry.attachments) {
+      try {
+        await attachment.detach();
+      } catch (error) {
+        this.#logger.error({ device: attachment.info.device, err: String(error) }, 'not detached');
+      }
+    }
+    entry.attachments.clear();
+    await Promise.all([...entry.services].map((service) => service.close()));
+    entry.services.clear();
+    await entry.volume.close();
+  }
+
+  #entry(name: string): Entry {
+    const entry = this.#entries.get(name);
+    if (entry !== undefined) return entry;
+    const known = [...this.#entries.keys()].join(', ') || 'none';
+    throw new MemcloudError('ERR_VOLUME_UNKNOWN', `no volume ${name}; there are: ${known}`);
+  }
+}
+
+function health(volume: Volume, status: VolumeStatus): string {
+  if (volume.counters.lostPages > 0) return 'lost';
+  return status.degradedSlabs > 0 ? 'degraded' : 'ok';
+}
+
+function describe({ volume, services, attachments }: Entry): VolumeInfo {
+  const status = volume.status();
+  return {
+    name: volume.options.name,
+    sizeBytes: volume.options.sizeBytes,
+    copies: volume.options.copies,
+    storedBytes: status.sealedPages * PAGE_SIZE_BYTES,
+    leasedBytes: status.providers.reduce((sum, { leasedBytes }) => sum + leasedBytes, 0),
+    health: health(volume, status),
+    servedAt: [...services].map(({ uri }) => uri),
+    devices: [...attachments].map(({ info }) => info.device),
+  };
+}
