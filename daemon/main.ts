@@ -1,0 +1,51 @@
+#!/usr/bin/env node
+/**
+ * `memnode`: the daemon, in the foreground. SIGTERM and SIGINT end it in order: no new clients,
+ * requests in flight finish, leases go back, keys are destroyed. A second signal ends it at once.
+ */
+import { hideBin } from 'yargs/helpers';
+import { ExitCode, asMemcloudError } from '../common/errors.ts';
+import { createLogger } from '../common/log.ts';
+import { readConfig, type DaemonConfig } from './config.ts';
+import { Daemon } from './wire.ts';
+
+/** An orderly end may take this long; then the process ends all the same. */
+const SHUTDOWN_DEADLINE_MS = 20_000;
+
+function printReady(config: DaemonConfig, daemon: Daemon): void {
+  const { nodeId, peerAddress } = daemon;
+  const { name, socketPath, offerBytes } = config;
+  const ready = { event: 'ready', name, nodeId, peerAddress, socketPath, offerBytes };
+  const text = `memnode ${name} ready: id ${nodeId}, peers ${peerAddress}, rpc ${socketPath}`;
+  process.stdout.write(`${config.json ? JSON.stringify(ready) : text}\n`);
+}
+
+async function main(): Promise<void> {
+  const config = await readConfig(hideBin(process.argv));
+  if (config === undefined) return;
+  const logger = createLogger(config.logLevel);
+  const daemon = await Daemon.start(config, logger);
+  let ending = false;
+  const end = (why: string): void => {
+    if (ending) process.exit(ExitCode.FAILURE);
+    ending = true;
+    logger.info({ why }, 'shutting down');
+    setTimeout(() => process.exit(ExitCode.FAILURE), SHUTDOWN_DEADLINE_MS).unref();
+    void daemon.close().then(() => process.exit(ExitCode.OK));
+  };
+  process.on('SIGTERM', () => end('SIGTERM'));
+  process.on('SIGINT', () => end('SIGINT'));
+  daemon.onShutdownRequested = () => end('RPC');
+  // Whoever started us may close our output early; that is no reason to end.
+  process.stdout.on('error', () => undefined);
+  printReady(config, daemon);
+}
+
+try {
+  await main();
+} catch (thrown) {
+  const error = asMemcloudError(thrown);
+  process.stderr.write(`memnode: ${error.message}\n`);
+  if (error.code === 'ERR_INTERNAL') process.stderr.write(`${error.stack ?? ''}\n`);
+  process.exit(error.exitCode);
+}
