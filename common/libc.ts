@@ -25,6 +25,14 @@ const mmapCall = libc.func(
 const munmapCall = libc.func('int munmap(uintptr_t addr, size_t length)');
 const madviseCall = libc.func('int madvise(uintptr_t addr, size_t length, int advice)');
 const mlock2Call = libc.func('int mlock2(uintptr_t addr, size_t length, unsigned int flags)');
+const memcpyCall = libc.func('void memcpy(uintptr_t to, uintptr_t from, size_t length)');
+const memsetCall = libc.func('void memset(uintptr_t to, int byte, size_t length)');
+const fallocateCall = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
+const flockCall = libc.func('int flock(int fd, int operation)');
+const mountCall = libc.func(
+  'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
+);
+const umountCall = libc.func('int umount2(const char *target, int flags)');
 
 /** Memory mapping constants: Linux `include/uapi/asm-generic/mman-common.h` and `mman.h`. */
 export const MMAN = {
@@ -36,6 +44,7 @@ export const MMAN = {
   MAP_NORESERVE: 0x4000,
   MADV_REMOVE: 9,
   MADV_DONTDUMP: 16,
+  MADV_POPULATE_WRITE: 23,
   MLOCK_ONFAULT: 1,
 } as const;
 
@@ -79,4 +88,73 @@ export function tryMlock(address: number, length: number, flags: number): boolea
 /** A view of `length` bytes of memory at `address`. The memory must stay mapped while the view lives. */
 export function viewMemory(address: number, length: number): Buffer {
   return Buffer.from(koffi.view(BigInt(address), length));
+}
+
+/** madvise(2). Returns 0, or the errno when the kernel refuses. */
+export function tryMadvise(address: number, length: number, advice: number): number {
+  return madviseCall(address, length, advice) === 0 ? 0 : koffi.errno();
+}
+
+/**
+ * memcpy(3): the one copy that makes no object (`Buffer.copy` makes a view for each call that
+ * copies a part). The caller has checked both ranges; they may not overlap.
+ */
+export function copyMemory(to: number, from: number, length: number): void {
+  memcpyCall(to, from, length);
+}
+
+/** memset(3) with zero bytes. The caller has checked the range. */
+export function zeroMemory(address: number, length: number): void {
+  memsetCall(address, 0, length);
+}
+
+/** Modes of fallocate(2): Linux `include/uapi/linux/falloc.h`. */
+export const FALLOC = {
+  ALLOCATE: 0,
+  KEEP_SIZE: 0x01,
+  PUNCH_HOLE: 0x02,
+} as const;
+
+/** fallocate(2), tried again when a signal cuts it short. Returns 0, or the errno. */
+export function tryFallocate(fd: number, mode: number, offset: number, length: number): number {
+  for (let attempt = 1; ; attempt += 1) {
+    if (fallocateCall(fd, mode, offset, length) === 0) return 0;
+    const errno = koffi.errno();
+    if (errno !== koffi.os.errno['EINTR'] || attempt === INTERRUPTED_ATTEMPT_COUNT_MAX)
+      return errno;
+  }
+}
+
+const INTERRUPTED_ATTEMPT_COUNT_MAX = 100;
+
+/** Takes the exclusive lock of an open file, flock(2). Returns false when another open file has it. */
+export function tryLockFile(fd: number): boolean {
+  const LOCK_EX = 2;
+  const LOCK_NB = 4;
+  return flockCall(fd, LOCK_EX | LOCK_NB) === 0;
+}
+
+/** Flags of mount(2) and umount2(2): Linux `include/uapi/linux/mount.h`, `include/linux/fs.h`. */
+export const MOUNT = {
+  MS_NOSUID: 2,
+  MS_NODEV: 4,
+  MS_NOEXEC: 8,
+  MNT_DETACH: 2,
+} as const;
+
+/** mount(2). @throws MemcloudError `ERR_NATIVE`, also when the caller may not mount */
+export function mount(options: {
+  source: string;
+  target: string;
+  type: string;
+  flags: number;
+  data: string;
+}): void {
+  const { source, target, type, flags, data } = options;
+  if (mountCall(source, target, type, flags, data) !== 0) throwErrno('mount');
+}
+
+/** umount2(2). Returns false when nothing was unmounted. */
+export function tryUnmount(target: string, flags: number): boolean {
+  return umountCall(target, flags) === 0;
 }

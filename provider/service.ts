@@ -1,0 +1,358 @@
+/**
+ * The provider of a machine: control path and shell around the pure parts. A lease passes
+ *
+ *   request -> bounds -> quota -> host memory and tmpfs -> room in an arena -> lease table
+ *
+ * and nothing is taken before the last check. It ends by release, deadline, revocation or close;
+ * every ending goes one way: out of the table (page calls stop), wiped, refunded, listeners told.
+ *
+ * Deadlines are enforced by a timer of this process alone, whatever happens to the holder or the
+ * network. Wiping 16 MiB takes some milliseconds, so when many leases end at once they are wiped a
+ * slice at a time, and page calls of other holders run in between.
+ */
+import { randomBytes, randomInt } from 'node:crypto';
+import fs from 'node:fs';
+import { monotonicClock, type Clock } from '../common/clock.ts';
+import { MemcloudError } from '../common/errors.ts';
+import type {
+  NodeId,
+  ProviderUsage,
+  SlabAccess,
+  SlabGrant,
+  SlabProvider,
+  SlabRequest,
+} from '../common/ports.ts';
+import { LeaseTable, type Lease } from './leases.ts';
+import { defaultReserveBytes, hostRefusal, parseMeminfo, type HostMemory } from './pressure.ts';
+import { Quota, leaseChargeBytes } from './quota.ts';
+import { RamStore } from './ram-store.ts';
+import { SlabPool } from './slab-pool.ts';
+import type { Slab } from './slab.ts';
+import { DEFAULT_TMPFS_BASE, TmpfsDirectory, type SwapExposure } from './tmpfs-directory.ts';
+
+/** The most pages in one slab. */
+export const SLAB_PAGE_COUNT_MAX = 65_536;
+/** The shortest time to live that may be asked for. */
+export const LEASE_TTL_MIN_MS = 1000;
+/** The longest time to live that may be asked for. */
+export const LEASE_TTL_MAX_MS = 24 * 60 * 60 * 1000;
+
+const SWEEP_INTERVAL_MS = 200;
+/** RAM wiped in one go before other work gets its turn: about 7 ms. */
+const WIPE_SLICE_BYTES = 32 * 2 ** 20;
+const FIRST_HANDLE_MAX = 2 ** 30;
+const EPOCH_MAX = 2 ** 47;
+
+/** How a lease ended. */
+export type LeaseEndReason = 'released' | 'expired' | 'revoked' | 'closed';
+
+/** A lease that ended; its pages are wiped. */
+export interface LeaseEnding {
+  readonly leaseId: string;
+  readonly slabHandle: number;
+  readonly holder: NodeId;
+  readonly reason: LeaseEndReason;
+}
+
+/** A lease as `memcloud status` shows it. */
+export interface LeaseStatus {
+  readonly leaseId: string;
+  readonly slabHandle: number;
+  readonly holder: NodeId;
+  /** The provider's life in which it was granted. */
+  readonly epoch: number;
+  readonly pageCount: number;
+  /** Bytes charged against the offer. */
+  readonly chargedBytes: number;
+  /** Of those, resident in RAM. */
+  readonly residentBytes: number;
+  /** Time to its deadline, 0 when it has passed and the wipe is due. */
+  readonly expiresInMs: number;
+}
+
+/** A provider as `memcloud status` and `memcloud doctor` show it. */
+export interface ProviderStatus {
+  readonly usage: ProviderUsage;
+  /** Where the backing files are. */
+  readonly directory: string;
+  /** The backing files. */
+  readonly files: readonly string[];
+  /** Whether the kernel may write lent pages to a swap device of this machine. */
+  readonly swap: SwapExposure;
+  /** Why there is no private `noswap` mount; empty when there is one. */
+  readonly noMountReason: string;
+  /** RAM that new leases leave to the host, bytes. */
+  readonly reserveBytes: number;
+  /** The leases, oldest first. */
+  readonly leases: readonly LeaseStatus[];
+}
+
+interface DueWipe {
+  readonly lease: Lease<Slab>;
+  readonly reason: LeaseEndReason;
+}
+
+/** How to open a {@link RamProvider}. */
+export interface RamProviderOptions {
+  /** The most bytes to lend, metadata included; 0 lends nothing. */
+  readonly offeredBytes: number;
+  /** Directory on tmpfs in which the provider makes its own; default `/dev/shm`. */
+  readonly directory?: string;
+  /** `auto` (default): a private tmpfs mounted `noswap` where allowed; `off`: never mounts. */
+  readonly noswap?: 'auto' | 'off';
+  /** The most bytes that a holder may have, asked at each lease; default: no limit. */
+  readonly holderQuotaBytes?: (holder: NodeId) => number;
+  /** RAM that new leases leave to the host; default: a tenth of it, at most 1 GiB. */
+  readonly reserveBytes?: number;
+  /** The longest time to live granted; default and most: 24 h. */
+  readonly ttlMaxMs?: number;
+  /** Default: the machine's monotonic clock. */
+  readonly clock?: Clock;
+  /** Default: reads /proc/meminfo. */
+  readonly readHostMemory?: () => HostMemory;
+}
+
+/** A {@link SlabProvider} over the RAM of this machine. Opened and closed by the daemon. */
+export class RamProvider implements SlabProvider {
+  readonly #clock: Clock;
+  readonly #directory: TmpfsDirectory;
+  readonly #pool: SlabPool;
+  readonly #quota: Quota;
+  readonly #leases: LeaseTable<Slab>;
+  readonly #store: RamStore;
+  readonly #holderQuotaBytes: (holder: NodeId) => number;
+  readonly #readHostMemory: () => HostMemory;
+  readonly #reserveBytes: number;
+  readonly #ttlMaxMs: number;
+  readonly #timer: NodeJS.Timeout;
+  readonly #listeners = new Set<(ending: LeaseEnding) => void>();
+  /** Leases out of the table whose wipe is due, in order. */
+  #wipes: DueWipe[] = [];
+  #nextWipe: NodeJS.Immediate | undefined;
+  #closed = false;
+
+  private constructor(options: RamProviderOptions) {
+    const { offeredBytes, directory = DEFAULT_TMPFS_BASE, noswap = 'auto' } = options;
+    this.#clock = options.clock ?? monotonicClock;
+    this.#holderQuotaBytes = options.holderQuotaBytes ?? (() => Infinity);
+    this.#readHostMemory = options.readHostMemory ?? readMeminfo;
+    this.#reserveBytes =
+      options.reserveBytes ?? defaultReserveBytes(this.#readHostMemory().totalBytes);
+    this.#ttlMaxMs = Math.min(options.ttlMaxMs ?? LEASE_TTL_MAX_MS, LEASE_TTL_MAX_MS);
+    this.#quota = new Quota(offeredBytes);
+    this.#leases = new LeaseTable(randomInt(1, EPOCH_MAX), randomInt(1, FIRST_HANDLE_MAX));
+    this.#store = new RamStore(this.#leases, this.#clock);
+    this.#directory = TmpfsDirectory.open({ base: directory, noswap, sizeBytes: offeredBytes });
+    this.#pool = new SlabPool(this.#directory.path);
+    this.#timer = setInterval(() => this.sweep(), SWEEP_INTERVAL_MS).unref();
+  }
+
+  /**
+   * Removes what dead providers left in the directory and opens a new one.
+   *
+   * @throws MemcloudError `ERR_UNSUPPORTED` when the directory is not on tmpfs, `ERR_NATIVE`
+   */
+  static open(options: RamProviderOptions): RamProvider {
+    return new RamProvider(options);
+  }
+
+  /** True after {@link RamProvider.close}. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** The view of one holder: its own leases and nobody else's. */
+  openAccess(holder: NodeId): SlabAccess {
+    const store = this.#store;
+    return {
+      lease: (request) => this.#lease(holder, request),
+      renew: (leaseIds, ttlMs) => this.#renew(holder, leaseIds, ttlMs),
+      release: (leaseId) => this.#release(holder, leaseId),
+      readPages: (slabHandle, firstPage, pageCount, into, intoOffset) =>
+        store.readPages(holder, slabHandle, firstPage, pageCount, into, intoOffset),
+      writePages: (slabHandle, firstPage, pageCount, from, fromOffset) =>
+        store.writePages(holder, slabHandle, firstPage, pageCount, from, fromOffset),
+      trimPages: (slabHandle, firstPage, pageCount) =>
+        store.trimPages(holder, slabHandle, firstPage, pageCount),
+      usage: () => this.usage(),
+    };
+  }
+
+  /** The provider's room now. Leases that ended and wait for their wipe still count. */
+  usage(): ProviderUsage {
+    return {
+      offeredBytes: this.#quota.offeredBytes,
+      usedBytes: this.#quota.usedBytes,
+      residentBytes: this.#pool.residentBytes,
+      leaseCount: this.#leases.count + this.#wipes.length,
+    };
+  }
+
+  /** Everything that status shows. */
+  status(): ProviderStatus {
+    const nowMs = this.#clock.nowMs();
+    return {
+      usage: this.usage(),
+      directory: this.#directory.path,
+      files: this.#pool.files,
+      swap: this.#directory.swap,
+      noMountReason: this.#directory.noMountReason,
+      reserveBytes: this.#reserveBytes,
+      leases: Array.from(this.#leases.all(), (lease) => ({
+        leaseId: lease.id,
+        slabHandle: lease.handle,
+        holder: lease.holder,
+        epoch: lease.epoch,
+        pageCount: lease.slab.pageCount,
+        chargedBytes: lease.chargedBytes,
+        residentBytes: lease.slab.residentBytes,
+        expiresInMs: Math.max(0, lease.expiresAtMs - nowMs),
+      })),
+    };
+  }
+
+  /**
+   * Calls `listener` after each lease ending, once the pages are wiped. It may not throw and may
+   * not close the provider.
+   *
+   * @returns a function that stops it
+   */
+  onLeaseEnded(listener: (ending: LeaseEnding) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /**
+   * Ends every lease of `holder`, for example when its trust is withdrawn: page calls stop now, the
+   * wipe goes slice by slice as in {@link RamProvider.sweep}.
+   *
+   * @returns how many leases ended
+   */
+  revoke(holder: NodeId): number {
+    const leases = this.#leases.takeAll(holder);
+    this.#wipe(leases, 'revoked');
+    return leases.length;
+  }
+
+  /**
+   * Ends the leases whose deadline has passed: one slice of wiping now, the rest in later turns of
+   * the event loop. A timer calls it; call it yourself only under a clock of your own.
+   */
+  sweep(): void {
+    this.#wipe(this.#leases.takeExpired(this.#clock.nowMs()), 'expired');
+  }
+
+  /** Wipes everything, unmaps and removes the files. Page calls then answer `NO_LEASE`. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#timer);
+    clearImmediate(this.#nextWipe);
+    for (const { lease, reason } of this.#wipes) this.#end(lease, reason);
+    this.#wipes = [];
+    for (const lease of this.#leases.takeAll()) this.#end(lease, 'closed');
+    this.#pool.close();
+    this.#directory.close();
+  }
+
+  #lease(holder: NodeId, request: SlabRequest): SlabGrant {
+    const { pageCount } = request;
+    if (!(Number.isInteger(pageCount) && pageCount >= 1 && pageCount <= SLAB_PAGE_COUNT_MAX)) {
+      throw new MemcloudError(
+        'ERR_LEASE_INVALID',
+        `lease: expected 1 to ${SLAB_PAGE_COUNT_MAX} pages, got ${pageCount}`,
+      );
+    }
+    const ttlMs = this.#checkTtl(request.ttlMs);
+    const chargedBytes = leaseChargeBytes(pageCount);
+    const refusal = this.#refusal(holder, chargedBytes);
+    if (refusal !== undefined) throw new MemcloudError('ERR_LEASE_CAPACITY', `lease: ${refusal}`);
+    const slab = this.#pool.take(pageCount);
+    this.#quota.charge(holder, chargedBytes);
+    const id = this.#newId();
+    const lease = this.#leases.grant(
+      { id, holder, chargedBytes, ttlMs, slab },
+      this.#clock.nowMs(),
+    );
+    return { leaseId: lease.id, slabHandle: lease.handle, ttlMs };
+  }
+
+  #refusal(holder: NodeId, askedBytes: number): string | undefined {
+    if (this.#closed) return 'the provider is shutting down';
+    if (!this.#leases.hasRoom) return `the provider has ${this.#leases.count} leases, its most`;
+    return (
+      this.#quota.refusal(holder, askedBytes, this.#holderQuotaBytes(holder)) ??
+      hostRefusal({
+        askedBytes,
+        promisedBytes: this.#quota.usedBytes - this.#pool.residentBytes,
+        availableBytes: this.#readHostMemory().availableBytes,
+        reserveBytes: this.#reserveBytes,
+        tmpfsFreeBytes: this.#directory.freeBytes(),
+      })
+    );
+  }
+
+  #newId(): string {
+    for (;;) {
+      const id = randomBytes(8).toString('hex');
+      if (!this.#leases.hasId(id)) return id;
+    }
+  }
+
+  #checkTtl(ttlMs: number): number {
+    if (!(ttlMs >= LEASE_TTL_MIN_MS && ttlMs <= LEASE_TTL_MAX_MS)) {
+      throw new MemcloudError(
+        'ERR_LEASE_INVALID',
+        `lease: expected a time to live of ${LEASE_TTL_MIN_MS} to ${LEASE_TTL_MAX_MS} ms, got ${ttlMs}`,
+      );
+    }
+    return Math.min(ttlMs, this.#ttlMaxMs);
+  }
+
+  #renew(holder: NodeId, leaseIds: readonly string[], ttlMs: number): string[] {
+    const grantedMs = this.#checkTtl(ttlMs);
+    const nowMs = this.#clock.nowMs();
+    return leaseIds.filter((id) => !this.#leases.renew(id, holder, grantedMs, nowMs));
+  }
+
+  #release(holder: NodeId, leaseId: string): void {
+    const lease = this.#leases.release(leaseId, holder, this.#clock.nowMs());
+    if (lease === undefined) {
+      throw new MemcloudError(
+        'ERR_LEASE_UNKNOWN',
+        'release: the lease is unknown, expired or held by another key',
+      );
+    }
+    this.#end(lease, 'released');
+  }
+
+  #wipe(leases: readonly Lease<Slab>[], reason: LeaseEndReason): void {
+    for (const lease of leases) this.#wipes.push({ lease, reason });
+    if (this.#nextWipe === undefined) this.#wipeSlice();
+  }
+
+  #wipeSlice(): void {
+    this.#nextWipe = undefined;
+    let wipedBytes = 0;
+    let done = 0;
+    for (const { lease, reason } of this.#wipes) {
+      if (wipedBytes >= WIPE_SLICE_BYTES) break;
+      wipedBytes += lease.slab.residentBytes;
+      done += 1;
+      this.#end(lease, reason);
+    }
+    this.#wipes.splice(0, done);
+    if (this.#wipes.length > 0) this.#nextWipe = setImmediate(() => this.#wipeSlice());
+  }
+
+  #end(lease: Lease<Slab>, reason: LeaseEndReason): void {
+    this.#pool.give(lease.slab);
+    this.#quota.refund(lease.holder, lease.chargedBytes);
+    const ending = { leaseId: lease.id, slabHandle: lease.handle, holder: lease.holder, reason };
+    for (const listener of this.#listeners) listener(ending);
+  }
+}
+
+function readMeminfo(): HostMemory {
+  return parseMeminfo(fs.readFileSync('/proc/meminfo', 'utf8'));
+}
