@@ -26,14 +26,16 @@ export class Arena {
   /** Bytes that live pages hold, kept by the slabs in the arena. */
   residentBytes = 0;
   readonly #fd: number;
-  #canPopulate = true;
+  #canPopulate: boolean;
 
   /**
    * Creates the file, which must not exist, readable by its owner only.
    *
+   * @param canPopulate - false reserves as on kernels before 5.14
    * @throws MemcloudError `ERR_NATIVE`; node's own error when the file cannot be made
    */
-  constructor(path: string, sizeBytes: number) {
+  constructor(path: string, sizeBytes: number, canPopulate = true) {
+    this.#canPopulate = canPopulate;
     this.path = path;
     this.sizeBytes = sizeBytes;
     this.#fd = fs.openSync(path, 'wx+', 0o600);

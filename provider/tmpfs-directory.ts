@@ -24,6 +24,8 @@ export const DEFAULT_TMPFS_BASE = '/dev/shm';
 const TMPFS_MAGIC = 0x01021994;
 
 const PREFIX = 'memcloud-';
+/** The names that mkdtemp(3) makes of the prefix; nothing else is ever removed as stale. */
+const NAME_PATTERN = /^memcloud-[A-Za-z0-9]{6}$/;
 const MOUNT_NAME = 'noswap';
 const CREATE_ATTEMPT_COUNT_MAX = 8;
 /** Room in the private mount beyond the offer, for the directory itself. */
@@ -55,7 +57,7 @@ export class TmpfsDirectory {
   readonly swap: SwapExposure;
   /** Why there is no private mount, for people; empty when there is one. */
   readonly noMountReason: string;
-  readonly #locked: LockedDirectory;
+  #locked: LockedDirectory | undefined;
 
   private constructor(locked: LockedDirectory, options: TmpfsDirectoryOptions) {
     this.#locked = locked;
@@ -78,8 +80,15 @@ export class TmpfsDirectory {
    *   cannot be made
    */
   static open(options: TmpfsDirectoryOptions): TmpfsDirectory {
-    removeStale(options.base);
-    return new TmpfsDirectory(createLocked(options.base), options);
+    const { base } = options;
+    if (fs.statSync(base, { throwIfNoEntry: false })?.isDirectory() !== true) {
+      throw new MemcloudError(
+        'ERR_NATIVE',
+        `provider directory: expected a directory on tmpfs, but ${base} is not one`,
+      );
+    }
+    removeStale(base);
+    return new TmpfsDirectory(createLocked(base), options);
   }
 
   /** Free bytes of the tmpfs, Infinity when it has no size limit. */
@@ -90,7 +99,8 @@ export class TmpfsDirectory {
 
   /** Unmounts and removes the directory. The files in it were closed before. */
   close(): void {
-    removeLocked(this.#locked);
+    if (this.#locked !== undefined) removeLocked(this.#locked);
+    this.#locked = undefined;
   }
 }
 
@@ -129,7 +139,7 @@ function tryLockDirectory(directory: string): LockedDirectory | undefined {
 
 function removeStale(base: string): void {
   for (const entry of fs.readdirSync(base, { withFileTypes: true })) {
-    if (!entry.isDirectory() || !entry.name.startsWith(PREFIX)) continue;
+    if (!entry.isDirectory() || !NAME_PATTERN.test(entry.name)) continue;
     const directory = path.join(base, entry.name);
     if (fs.lstatSync(directory, { throwIfNoEntry: false })?.uid !== process.geteuid?.()) continue;
     const locked = tryLockDirectory(directory);
