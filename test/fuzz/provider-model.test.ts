@@ -17,6 +17,7 @@ import { SEALED, allocatedBytes, fileBytes, tmpfsBase } from '../helpers/tmpfs.t
 const firstSeed = Number(process.env['SEED'] ?? Date.now() % 2 ** 31);
 const seconds = Number(process.env['FUZZ_SECONDS'] ?? 3);
 t.comment(`SEED=${firstSeed}`);
+t.setTimeout((seconds + 60) * 1000);
 
 const OFFERED = 2_000_000;
 const HOLDER_QUOTA = 1_500_000;
