@@ -48,13 +48,17 @@ interface SocketWithHandle {
 /** A connected TCP or Unix stream socket. */
 export class ByteStream {
   readonly #socket: net.Socket;
+  /** The input buffer, and one byte behind it, for a read that begins while it is full. */
   readonly #input: NativeMemory;
+  readonly #inputSizeBytes: number;
   readonly #chunkSizeBytes: number;
   readonly #freeChunks: OutputChunk[] = [];
   readonly #flushOnTick = (): void => this.flush();
   #handler: ByteStreamHandler;
   #inputStart = 0;
   #inputEnd = 0;
+  /** Where the read in progress puts its bytes: chosen before, so the input may have moved since. */
+  #readAt = 0;
   #chunk: OutputChunk;
   #reserved = 0;
   #flushed = 0;
@@ -70,7 +74,8 @@ export class ByteStream {
     open: (onread: net.OnReadOpts) => net.Socket,
   ) {
     this.#handler = handler;
-    this.#input = new NativeMemory(options.inputSizeBytes, { lock: true });
+    this.#inputSizeBytes = options.inputSizeBytes;
+    this.#input = new NativeMemory(options.inputSizeBytes + 1, { lock: true });
     this.#chunkSizeBytes = options.outputChunkSizeBytes;
     this.#chunk = this.#newChunk();
     this.#socket = open({
@@ -258,10 +263,17 @@ export class ByteStream {
   }
 
   #nextReadTarget(): Buffer {
-    return this.#input.bytes.subarray(this.#inputEnd);
+    this.#readAt = this.#inputEnd;
+    // Full means paused; when reading goes on there is room again, but the target is chosen now.
+    const end = Math.max(this.#inputSizeBytes, this.#inputEnd + 1);
+    return this.#input.bytes.subarray(this.#inputEnd, end);
   }
 
   #onRead(length: number): boolean {
+    // After a pause, the bytes left unread were consumed, and the end lies before the old target.
+    if (this.#readAt !== this.#inputEnd) {
+      this.#input.bytes.copyWithin(this.#inputEnd, this.#readAt, this.#readAt + length);
+    }
     this.#inputEnd += length;
     this.#offer();
     return !this.#paused;
@@ -274,11 +286,11 @@ export class ByteStream {
     this.#inOnBytes = false;
     if (this.#inputStart === this.#inputEnd) {
       this.#inputStart = this.#inputEnd = 0;
-    } else if (this.#input.bytes.length - this.#inputEnd < this.#input.bytes.length / 4) {
+    } else if (this.#inputSizeBytes - this.#inputEnd < this.#inputSizeBytes / 4) {
       this.#input.bytes.copyWithin(0, this.#inputStart, this.#inputEnd);
       this.#inputEnd -= this.#inputStart;
       this.#inputStart = 0;
-      if (this.#inputEnd === this.#input.bytes.length && !this.#paused) {
+      if (this.#inputEnd === this.#inputSizeBytes && !this.#paused) {
         this.destroy(new Error('a message is longer than the input buffer'));
       }
     }

@@ -230,6 +230,9 @@ export const NBD_BLOCK_STATUS_EXTENT_COUNT_MAX = 2 ** 20;
 /** The greatest payload of a request or a read that we serve, bytes; also what BLOCK_SIZE tells. */
 export const NBD_PAYLOAD_SIZE_MAX_BYTES = 32 * 2 ** 20;
 
+/** A request with a payload over the maximum is refused and its payload skipped, up to here; beyond, we close. */
+export const NBD_PAYLOAD_SKIP_SIZE_MAX_BYTES = 64 * 2 ** 20;
+
 /** Options that a client may send on one connection before it must have chosen an export. */
 export const NBD_OPTION_COUNT_MAX = 32;
 
@@ -244,3 +247,6 @@ export const NBD_HANDSHAKE_TIMEOUT_MS = 10_000;
 
 /** Descriptors that we put into one block status chunk. */
 export const NBD_EXTENT_COUNT_MAX = 4096;
+
+/** The id that we give to `base:allocation`; any number would do. */
+export const NBD_ALLOCATION_CONTEXT_ID = 1;

@@ -1,0 +1,198 @@
+/**
+ * One client, from its greeting to its end: the shell around the negotiation machine and the
+ * transmission session. It owns the deadlines: the handshake (TLS included) must be over in time, or
+ * a half-open socket would hold its place for ever, and a closed side must be followed by the other.
+ */
+import type net from 'node:net';
+import { ByteStream, type ByteStreamHandler } from '../common/byte-stream.ts';
+import { MemcloudError } from '../common/errors.ts';
+import type { Logger } from '../common/log.ts';
+import type { NativeBuffer } from '../common/native-memory.ts';
+import type { BlockDevice } from '../common/ports.ts';
+import type { BufferPool } from './buffer-pool.ts';
+import { Negotiation, type ExportDirectory, type NegotiationAction } from './negotiation.ts';
+import { TransmissionSession, type SessionCounters } from './session.ts';
+import { SocketStream } from './socket-stream.ts';
+import {
+  STREAM_INPUT_SIZE_BYTES,
+  STREAM_OUTPUT_CHUNK_SIZE_BYTES,
+  type NbdStream,
+} from './stream.ts';
+import type { ServerTls } from './tls.ts';
+
+/** Time for the client to close its side after we closed ours, milliseconds. */
+const LINGER_MAX_MS = 5_000;
+
+/** A block device under the rules of this server. */
+export interface Export {
+  /** The device; its name is the export's. */
+  readonly device: BlockDevice;
+  /** True when clients may not write. */
+  readonly readOnly: boolean;
+}
+
+/** What a connection works on. */
+export interface ConnectionParts {
+  /** Accepted with `pauseOnConnect`; owned by the connection from now on. */
+  readonly socket: net.Socket;
+  /** The exports as the machine sees them. */
+  readonly directory: ExportDirectory;
+  /** The export that the machine chose. */
+  readonly exportOf: (name: string) => Export | undefined;
+  /** TLS, or undefined for none. */
+  readonly tls: ServerTls | undefined;
+  /** Milliseconds for the whole handshake. */
+  readonly handshakeTimeoutMs: number;
+  /** Shared by the connections of the server. */
+  readonly pool: BufferPool;
+  /** Shared by the connections of the server. */
+  readonly counters: SessionCounters;
+  /** Told of breaches and failures. */
+  readonly logger: Logger;
+  /** Called once, when nothing of the connection is left. */
+  readonly onEnded: () => void;
+}
+
+/** One client of the server. */
+export class Connection implements ByteStreamHandler {
+  readonly #parts: ConnectionParts;
+  readonly #negotiation: Negotiation;
+  readonly #stream: NbdStream;
+  readonly #secureStream: SocketStream | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #session: TransmissionSession | undefined;
+  #exportName: string | undefined;
+  #finishing = false;
+
+  /** @param parts - what it works on */
+  constructor(parts: ConnectionParts) {
+    this.#parts = parts;
+    this.#negotiation = new Negotiation(parts.directory, parts.tls?.policy ?? 'off');
+    if (parts.tls === undefined) {
+      const options = {
+        inputSizeBytes: STREAM_INPUT_SIZE_BYTES,
+        outputChunkSizeBytes: STREAM_OUTPUT_CHUNK_SIZE_BYTES,
+      };
+      this.#stream = ByteStream.adopt(parts.socket, options, this);
+    } else {
+      this.#secureStream = new SocketStream(parts.socket, this);
+      this.#stream = this.#secureStream;
+    }
+    this.#deadline(parts.handshakeTimeoutMs, 'the handshake');
+    this.#stream.send(this.#negotiation.greeting());
+  }
+
+  /** The export that the client uses; undefined during the handshake. */
+  get exportName(): string | undefined {
+    return this.#exportName;
+  }
+
+  /** Finishes what is in flight and closes; during the handshake, options get ERR_SHUTDOWN. */
+  drain(): void {
+    this.#negotiation.shutDown();
+    if (this.#session !== undefined) this.#session.drain();
+  }
+
+  /** Ends at once. */
+  destroy(error?: MemcloudError): void {
+    this.#stream.destroy(error);
+  }
+
+  /** Bytes of the handshake; {@link ByteStreamHandler}. */
+  onBytes(input: NativeBuffer, start: number, end: number): number {
+    if (this.#finishing) return end;
+    const { consumed, actions } = this.#negotiation.receive(input.bytes.subarray(start, end));
+    for (const action of actions) this.#act(action);
+    const at = start + consumed;
+    // A client that did not wait for our answer sent its first requests with the option.
+    if (this.#session !== undefined && at < end) return this.#session.onBytes(input, at, end);
+    return this.#finishing ? end : at;
+  }
+
+  /** Nothing waits for room during the handshake; {@link ByteStreamHandler}. */
+  onDrain(): void {
+    return undefined;
+  }
+
+  /** The client left during the handshake; {@link ByteStreamHandler}. */
+  onClosed(): void {
+    clearTimeout(this.#timer);
+    this.#parts.onEnded();
+  }
+
+  #act(action: NegotiationAction): void {
+    switch (action.kind) {
+      case 'send':
+        this.#stream.send(action.bytes);
+        return;
+      case 'startTls':
+        this.#startTls();
+        return;
+      case 'transmit':
+        this.#transmit(action);
+        return;
+      case 'close':
+        if (action.breach !== undefined) this.#warn(action.breach);
+        this.#finish();
+        return;
+    }
+  }
+
+  #startTls(): void {
+    const { tls } = this.#parts;
+    if (tls === undefined || this.#secureStream === undefined) {
+      throw new MemcloudError('ERR_INTERNAL', 'TLS was granted by a server without TLS');
+    }
+    this.#secureStream.startTls(tls.options, () => this.#negotiation.tlsStarted());
+  }
+
+  #transmit(action: Extract<NegotiationAction, { kind: 'transmit' }>): void {
+    const found = this.#parts.exportOf(action.exportName);
+    if (found === undefined) {
+      this.#finish();
+      return;
+    }
+    clearTimeout(this.#timer);
+    const { device, readOnly } = found;
+    this.#exportName = action.exportName;
+    const session = new TransmissionSession({
+      stream: this.#stream,
+      device,
+      terms: {
+        sizeBytes: device.sizeBytes,
+        readOnly,
+        mode: action.mode,
+        allocationContext: action.allocationContext,
+      },
+      pool: this.#parts.pool,
+      counters: this.#parts.counters,
+      onFinished: () => this.#finish(),
+      onBreach: (error) => {
+        this.#warn(error.message);
+        this.#stream.destroy(error);
+      },
+      onEnded: () => this.onClosed(),
+    });
+    this.#session = session;
+    this.#stream.setHandler(session);
+  }
+
+  #finish(): void {
+    if (this.#finishing) return;
+    this.#finishing = true;
+    this.#stream.close();
+    this.#deadline(LINGER_MAX_MS, 'the end of the connection');
+  }
+
+  #deadline(timeoutMs: number, what: string): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.#warn(`${what} took longer than ${timeoutMs} ms`);
+      this.#stream.destroy();
+    }, timeoutMs);
+  }
+
+  #warn(message: string): void {
+    this.#parts.logger.warn({ remote: this.#stream.remoteAddress }, `nbd: ${message}`);
+  }
+}

@@ -1,0 +1,26 @@
+/**
+ * Listening sockets that the parent opened (systemd socket activation, `sd_listen_fds(3)`): systemd,
+ * and also `nbdinfo [ PROGRAM ]`, `nbdcopy [ PROGRAM ]` and libnbd's tests, which start a server so.
+ */
+
+/** The first inherited descriptor. sd-daemon.h `SD_LISTEN_FDS_START`. */
+const LISTEN_FDS_START = 3;
+/** More sockets than this are taken for a mistake. */
+const LISTEN_FDS_MAX = 16;
+
+/**
+ * The inherited listening sockets.
+ *
+ * @param environment - `LISTEN_PID` must be `pid` (it is unset for a child that only inherited the
+ *   variables), `LISTEN_FDS` their number
+ * @returns descriptors, none when the process was not socket activated
+ */
+export function inheritedSockets(
+  environment: Readonly<Record<string, string | undefined>>,
+  pid: number,
+): number[] {
+  if (environment['LISTEN_PID'] !== String(pid)) return [];
+  const count = Number(environment['LISTEN_FDS']);
+  if (!Number.isInteger(count) || count < 1 || count > LISTEN_FDS_MAX) return [];
+  return Array.from({ length: count }, (_, index) => LISTEN_FDS_START + index);
+}

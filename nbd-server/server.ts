@@ -1,0 +1,255 @@
+/**
+ * The NBD server: listeners, exports and the connections between them. It accepts on Unix sockets,
+ * TCP addresses and inherited sockets, up to a bounded number of clients, and knows of each export
+ * who uses it. Closing is graceful: listeners first, so that no new client comes, then each client
+ * is drained, and what has not ended at the deadline is cut.
+ */
+import fs from 'node:fs';
+import net from 'node:net';
+import { MemcloudError } from '../common/errors.ts';
+import type { Logger } from '../common/log.ts';
+import type { BlockDevice } from '../common/ports.ts';
+import { BufferPool } from './buffer-pool.ts';
+import { Connection, type Export } from './connection.ts';
+import { NBD_CMD, NBD_HANDSHAKE_TIMEOUT_MS, NBD_STRING_SIZE_MAX_BYTES } from './constants.ts';
+import type { ExportDirectory, ExportInfo } from './negotiation.ts';
+import type { SessionCounters } from './session.ts';
+import type { ServerTls } from './tls.ts';
+
+/** Clients at once; one more is closed as soon as it has come. */
+const CONNECTION_COUNT_MAX = 128;
+/** Pooled request data of all clients together, bytes. */
+const POOL_USED_MAX_BYTES = 512 * 2 ** 20;
+/** Pooled buffers of the great classes that stay mapped while idle, bytes. */
+const POOL_IDLE_MAX_BYTES = 64 * 2 ** 20;
+/** Time that a drain may take, milliseconds. */
+const DRAIN_TIMEOUT_MS = 10_000;
+/** Idle time before TCP asks whether the client is still there, milliseconds. */
+const KEEP_ALIVE_DELAY_MS = 30_000;
+
+/** Where a server listens. */
+export type ListenTarget =
+  | { readonly path: string }
+  | { readonly host: string; readonly port: number }
+  /** A listening socket that was inherited; see `inherited-sockets.ts`. */
+  | { readonly fd: number };
+
+/** How a server is to behave. */
+export interface NbdServerOptions {
+  /** Told of what the operator should know. */
+  readonly logger: Logger;
+  /** TLS; none when left out. */
+  readonly tls?: ServerTls;
+  /** Clients at once, at least 1. */
+  readonly connectionCountMax?: number;
+  /** Milliseconds for a handshake. */
+  readonly handshakeTimeoutMs?: number;
+}
+
+/** Counts of a server. */
+export interface NbdServerStats {
+  /** Clients now, handshakes included. */
+  readonly connectionCount: number;
+  /** Requests answered since the start, by command name. */
+  readonly requests: Readonly<Record<string, number>>;
+  /** Of them, those answered with an error. */
+  readonly errors: number;
+}
+
+/** Serves block devices over NBD. */
+export class NbdServer {
+  readonly #options: NbdServerOptions;
+  readonly #exports = new Map<string, Export>();
+  readonly #connections = new Set<Connection>();
+  readonly #listeners = new Set<net.Server>();
+  readonly #pool: BufferPool;
+  readonly #counters: SessionCounters;
+  readonly #directory: ExportDirectory;
+  #closing = false;
+
+  /** @param options - how it is to behave */
+  constructor(options: NbdServerOptions) {
+    this.#options = options;
+    this.#pool = new BufferPool({
+      usedMaxBytes: POOL_USED_MAX_BYTES,
+      idleMaxBytes: POOL_IDLE_MAX_BYTES,
+    });
+    this.#counters = { requests: new Float64Array(Object.keys(NBD_CMD).length), errors: 0 };
+    this.#directory = {
+      list: () => [...this.#exports.values()].map(infoOf),
+      find: (name) => {
+        const found = this.#exportOf(name);
+        return found === undefined ? undefined : infoOf(found);
+      },
+    };
+  }
+
+  /** Counts for status and metrics. */
+  get stats(): NbdServerStats {
+    const requests: Record<string, number> = {};
+    for (const [name, number] of Object.entries(NBD_CMD)) {
+      requests[name] = this.#counters.requests[number] ?? 0;
+    }
+    return { connectionCount: this.#connections.size, requests, errors: this.#counters.errors };
+  }
+
+  /** Clients that use the export now. */
+  clientCount(exportName: string): number {
+    let count = 0;
+    for (const connection of this.#connections) {
+      if (connection.exportName === exportName) count += 1;
+    }
+    return count;
+  }
+
+  /**
+   * Offers a device to clients that come from now on.
+   *
+   * @param options - `readOnly`: refuse every command that writes
+   * @throws MemcloudError `ERR_VOLUME_EXISTS` when the name is taken, `ERR_USAGE` when it is no name
+   */
+  addExport(device: BlockDevice, options: { readOnly?: boolean } = {}): void {
+    const { name } = device;
+    if (name === '' || name.includes('\0') || Buffer.byteLength(name) > NBD_STRING_SIZE_MAX_BYTES) {
+      throw new MemcloudError(
+        'ERR_USAGE',
+        `export name: expected 1 to ${NBD_STRING_SIZE_MAX_BYTES} bytes without NUL`,
+      );
+    }
+    if (this.#exports.has(name)) {
+      throw new MemcloudError('ERR_VOLUME_EXISTS', `an export named "${name}" is served already`);
+    }
+    this.#exports.set(name, { device, readOnly: options.readOnly ?? false });
+  }
+
+  /**
+   * Withdraws an export and drains its clients.
+   *
+   * @param timeoutMs - after which they are cut
+   * @throws MemcloudError `ERR_NBD_EXPORT_UNKNOWN`
+   */
+  async removeExport(name: string, timeoutMs = DRAIN_TIMEOUT_MS): Promise<void> {
+    if (!this.#exports.delete(name)) {
+      throw new MemcloudError('ERR_NBD_EXPORT_UNKNOWN', `there is no export named "${name}"`);
+    }
+    const users = [...this.#connections].filter((connection) => connection.exportName === name);
+    await this.#drain(users, timeoutMs);
+  }
+
+  /**
+   * Listens; may be called several times. A Unix socket file that nobody listens on is replaced.
+   *
+   * @returns the address bound, with the port that the system chose for port 0
+   * @throws MemcloudError `ERR_DAEMON_BUSY` when another process listens there, `ERR_NATIVE`
+   */
+  async listen(target: ListenTarget): Promise<ListenTarget> {
+    if (this.#closing) throw new MemcloudError('ERR_CANCELLED', 'the NBD server is closing');
+    const listener = net.createServer(
+      { pauseOnConnect: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_DELAY_MS },
+      (socket) => this.accept(socket),
+    );
+    if ('path' in target) await removeStaleSocket(target.path);
+    await new Promise<void>((resolve, reject) => {
+      listener.once('error', (cause) => reject(listenError(target, cause)));
+      listener.listen(target, resolve);
+    });
+    listener.on('error', (error) => {
+      this.#options.logger.error({ error: error.message }, 'nbd: a listener failed');
+    });
+    this.#listeners.add(listener);
+    const address = listener.address();
+    if ('path' in target || 'fd' in target || address === null || typeof address === 'string') {
+      if ('path' in target) fs.chmodSync(target.path, 0o600);
+      return target;
+    }
+    return { host: address.address, port: address.port };
+  }
+
+  /** Serves a connected socket, which must be paused and unread. For sockets that did not come through a listener. */
+  accept(socket: net.Socket): void {
+    const countMax = this.#options.connectionCountMax ?? CONNECTION_COUNT_MAX;
+    if (this.#closing || this.#connections.size >= countMax) {
+      this.#options.logger.warn({ connectionCount: this.#connections.size }, 'nbd: client refused');
+      socket.destroy();
+      return;
+    }
+    const connection: Connection = new Connection({
+      socket,
+      directory: this.#directory,
+      exportOf: (name) => this.#exportOf(name),
+      tls: this.#options.tls,
+      handshakeTimeoutMs: this.#options.handshakeTimeoutMs ?? NBD_HANDSHAKE_TIMEOUT_MS,
+      pool: this.#pool,
+      counters: this.#counters,
+      logger: this.#options.logger,
+      onEnded: () => this.#connections.delete(connection),
+    });
+    this.#connections.add(connection);
+  }
+
+  /** Stops listening, drains every client, cuts what is left at the deadline, frees the memory. */
+  async close(timeoutMs = DRAIN_TIMEOUT_MS): Promise<void> {
+    this.#closing = true;
+    for (const listener of this.#listeners) listener.close();
+    this.#listeners.clear();
+    await this.#drain([...this.#connections], timeoutMs);
+    this.#pool.close();
+  }
+
+  #exportOf(name: string): Export | undefined {
+    if (name !== '') return this.#exports.get(name);
+    const [only] = this.#exports.values();
+    return this.#exports.size === 1 ? only : undefined;
+  }
+
+  async #drain(connections: readonly Connection[], timeoutMs: number): Promise<void> {
+    for (const connection of connections) connection.drain();
+    const deadline = performance.now() + timeoutMs;
+    const alive = (): boolean =>
+      connections.some((connection) => this.#connections.has(connection));
+    while (alive() && performance.now() < deadline) await pause(DRAIN_POLL_MS);
+    for (const connection of connections) {
+      if (this.#connections.has(connection)) connection.destroy();
+    }
+    // A destroyed socket ends within a turn or two; its requests end with the device.
+    const last = performance.now() + CUT_TIMEOUT_MS;
+    while (alive() && performance.now() < last) await pause(DRAIN_POLL_MS);
+  }
+}
+
+const DRAIN_POLL_MS = 5;
+const CUT_TIMEOUT_MS = 2_000;
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+function infoOf({ device, readOnly }: Export): ExportInfo {
+  const { name, description, sizeBytes } = device;
+  return { name, description, sizeBytes, readOnly };
+}
+
+function listenError(target: ListenTarget, cause: NodeJS.ErrnoException): MemcloudError {
+  const where =
+    'path' in target
+      ? target.path
+      : 'fd' in target
+        ? `fd ${target.fd}`
+        : `${target.host}:${target.port}`;
+  const code = cause.code === 'EADDRINUSE' ? 'ERR_DAEMON_BUSY' : 'ERR_NATIVE';
+  return new MemcloudError(code, `cannot listen on ${where}: ${cause.message}`, { cause });
+}
+
+/** Removes the file of a Unix socket whose listener is gone; leaves one that answers. */
+async function removeStaleSocket(path: string): Promise<void> {
+  if (!fs.existsSync(path) || !fs.statSync(path).isSocket()) return;
+  const answered = await new Promise<boolean>((resolve) => {
+    const probe = net.connect({ path });
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.once('error', () => resolve(false));
+  });
+  if (!answered) fs.unlinkSync(path);
+}
