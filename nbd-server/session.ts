@@ -104,6 +104,7 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
   #gatherSlot = NO_SLOT;
   #gathered = 0;
   #skipBytes = 0;
+  #skipSlot = NO_SLOT;
   #stalled = false;
   #draining = false;
   #ending = false;
@@ -161,9 +162,9 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
     this.#closed = true;
     this.#queue.close();
     this.#writer.discard();
-    const gathering = this.#gatherSlot;
-    this.#gatherSlot = NO_SLOT;
-    if (gathering !== NO_SLOT) this.#onReplied(gathering);
+    const unfinished = this.#gatherSlot !== NO_SLOT ? this.#gatherSlot : this.#skipSlot;
+    this.#gatherSlot = this.#skipSlot = NO_SLOT;
+    if (unfinished !== NO_SLOT) this.#onReplied(unfinished);
     this.#maybeEnd();
   }
 
@@ -211,6 +212,11 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
   #skip(at: number, end: number): number {
     const length = Math.min(this.#skipBytes, end - at);
     this.#skipBytes -= length;
+    if (this.#skipBytes === 0) {
+      const slot = this.#skipSlot;
+      this.#skipSlot = NO_SLOT;
+      this.#writer.finish(slot);
+    }
     return at + length;
   }
 
@@ -256,12 +262,21 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
     return this.#execute(slot) ? payloadAt : this.#stall(at);
   }
 
+  /**
+   * Answers with an error. A client may still be sending the payload and know of no reply before it
+   * has sent all, so the payload is skipped first.
+   */
   #refuse(error: NbdError, at: number, requestEnd: number, end: number): number {
     const slot = this.#takeSlot();
     if (slot === NO_SLOT) return this.#stall(at);
-    this.#skipBytes = Math.max(requestEnd - end, 0);
-    this.#finish(slot, error);
-    return Math.min(requestEnd, end);
+    this.#count(slot, error);
+    if (requestEnd > end) {
+      this.#skipBytes = requestEnd - end;
+      this.#skipSlot = slot;
+      return end;
+    }
+    this.#writer.finish(slot);
+    return requestEnd;
   }
 
   #takeWrite(input: NativeBuffer, at: number, payloadAt: number, end: number): number {
@@ -379,14 +394,17 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
   }
 
   #finish(slot: number, error: NbdError): void {
-    const command = this.#slots.command[slot] ?? 0;
-    if (command < this.#counters.requests.length) {
-      this.#counters.requests[command] = (this.#counters.requests[command] ?? 0) + 1;
-    }
-    if (error !== NBD_ERROR.NBD_OK) this.#counters.errors += 1;
-    this.#slots.error[slot] = error;
+    this.#count(slot, error);
     if (this.#closed) this.#onReplied(slot);
     else this.#writer.finish(slot);
+  }
+
+  #count(slot: number, error: NbdError): void {
+    const { requests } = this.#counters;
+    const command = this.#slots.command[slot] ?? 0;
+    if (command < requests.length) requests[command] = (requests[command] ?? 0) + 1;
+    if (error !== NBD_ERROR.NBD_OK) this.#counters.errors += 1;
+    this.#slots.error[slot] = error;
   }
 
   #onReplied(slot: number): void {
