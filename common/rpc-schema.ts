@@ -34,6 +34,7 @@ export const RPC_PARAMS = {
     copies: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(8))),
     providers: v.optional(v.array(v.string())),
     ringBytes: v.optional(bytes),
+    overcommit: v.optional(v.boolean()),
   }),
   'volume.list': none,
   'volume.inspect': v.strictObject({ name }),

@@ -57,6 +57,8 @@ export interface VolumeRequest {
   readonly ringSizeBytes: number;
   /** Names or ids of the only providers to use; `local` is this machine. */
   readonly providers: readonly string[] | undefined;
+  /** Take it although the pool is smaller. */
+  readonly overcommit: boolean;
 }
 
 /** What volumes are made of; `wire.ts` gives it. */

@@ -44,6 +44,7 @@ interface CreateFlags {
   copies: number | undefined;
   provider: string[] | undefined;
   ring: string | undefined;
+  overcommit: boolean;
 }
 
 const create = command<CreateFlags>({
@@ -62,12 +63,18 @@ const create = command<CreateFlags>({
         array: true,
         describe: 'use only these providers, by name or id; "local" is this machine',
       })
-      .option('ring', { type: 'string', describe: 'RAM for page-outs on their way (default 64M)' }),
+      .option('ring', { type: 'string', describe: 'RAM for page-outs on their way (default 64M)' })
+      .option('overcommit', {
+        type: 'boolean',
+        default: false,
+        describe: 'although the pool is smaller; writes fail with ENOSPC once it is full',
+      }),
   handler: (flags) =>
     withDaemon(flags, async (client) => {
       const volume = await client.call('volume.create', {
         name: flags.name,
         sizeBytes: parseSize(flags.size),
+        overcommit: flags.overcommit,
         ...(flags.copies === undefined ? {} : { copies: flags.copies }),
         ...(flags.provider === undefined ? {} : { providers: flags.provider }),
         ...(flags.ring === undefined ? {} : { ringBytes: parseSize(flags.ring) }),

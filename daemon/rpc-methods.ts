@@ -1,0 +1,189 @@
+/**
+ * What the RPC methods do: the operator's view of a daemon. Everything here is control path; no page
+ * passes.
+ */
+import { MemcloudError } from '../common/errors.ts';
+import type { NodeId } from '../common/ports.ts';
+import type { ConsentInfo, PeerInfo, RpcParams, StatusInfo } from '../common/rpc-schema.ts';
+import { VERSION } from '../common/version.ts';
+import type { ConsentAnswer, ConsentQueue } from '../peer/consent.ts';
+import type { PeerInfo as PeerRow, Peers } from '../peer/peers.ts';
+import type { RamProvider } from '../provider/service.ts';
+import type { RpcHandlers } from './rpc-server.ts';
+import type { ListenAddress, Volumes } from './volumes.ts';
+
+const RING_SIZE_DEFAULT_BYTES = 64 * 2 ** 20;
+const COPIES_DEFAULT = 2;
+/** How long `peer.connect` waits for the dial to come to something. */
+const CONNECT_WAIT_MS = 10_000;
+
+/** The parts of a daemon that methods work on. */
+export interface RpcContext {
+  /** Who it is. */
+  readonly nodeId: NodeId;
+  /** What it is called. */
+  readonly name: string;
+  /** Where peers reach it. */
+  readonly peerAddress: string;
+  /** Its peers. */
+  readonly peers: Peers;
+  /** Strangers that wait. */
+  readonly consent: ConsentQueue;
+  /** What it lends. */
+  readonly provider: RamProvider;
+  /** Its volumes. */
+  readonly volumes: Volumes;
+  /** Asks the process to end, after the reply. */
+  readonly requestShutdown: () => void;
+}
+
+const ANSWERS: Readonly<Record<'allow' | 'trust' | 'deny', ConsentAnswer>> = {
+  allow: 'once',
+  trust: 'trust',
+  deny: 'deny',
+};
+
+function describePeer(peer: PeerRow): PeerInfo {
+  const { nodeId, name, address, state, usage, roundTripMs, error } = peer;
+  return {
+    nodeId: nodeId ?? '',
+    name,
+    address,
+    state: state === 'waiting' || state === 'stopped' ? 'down' : state,
+    reason: state === 'up' ? '' : (error?.message ?? ''),
+    usage: usage ?? null,
+    rttUs: roundTripMs > 0 ? Math.round(roundTripMs * 1000) : null,
+  };
+}
+
+function listConsent(consent: ConsentQueue): ConsentInfo[] {
+  return consent.list().map(({ id, nodeId, name, address, dialled, expiresInMs }) => ({
+    request: id,
+    nodeId,
+    name,
+    address,
+    direction: dialled ? 'outbound' : 'inbound',
+    expiresInS: Math.round(expiresInMs / 1000),
+  }));
+}
+
+function healthOf(context: RpcContext): string[] {
+  const sentences: string[] = [];
+  for (const { name, health } of context.volumes.list()) {
+    if (health === 'lost') sentences.push(`volume ${name} has lost pages`);
+    if (health === 'degraded') sentences.push(`volume ${name} has fewer copies than promised`);
+  }
+  const waiting = context.consent.list().length;
+  if (waiting > 0) sentences.push(`${waiting} machines wait for consent: memcloud consent ls`);
+  return sentences;
+}
+
+function status(context: RpcContext): StatusInfo {
+  const { usage, directory, swap } = context.provider.status();
+  return {
+    version: VERSION,
+    nodeId: context.nodeId,
+    name: context.name,
+    pid: process.pid,
+    uptimeS: Math.round(process.uptime()),
+    peerAddress: context.peerAddress,
+    provider: { usage, directory, swapExposure: swap },
+    peers: context.peers.peers().map(describePeer),
+    consentPending: context.consent.list().length,
+    volumes: context.volumes.list(),
+    health: healthOf(context),
+  };
+}
+
+async function connect(context: RpcContext, address: string): Promise<PeerInfo> {
+  const dialer = context.peers.connect(address);
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<void>((resolve) => (timer = setTimeout(resolve, CONNECT_WAIT_MS)));
+  await Promise.race([dialer.outcome(), timeout]);
+  clearTimeout(timer);
+  if (dialer.state !== 'up' && dialer.state !== 'pending' && dialer.lastError !== undefined) {
+    throw dialer.lastError;
+  }
+  const found = context.peers.peers().find((peer) => peer.address === dialer.address);
+  if (found === undefined) {
+    throw new MemcloudError('ERR_PEER_UNREACHABLE', `nobody answers at ${address} yet`);
+  }
+  return describePeer(found);
+}
+
+/** Without `--copies`, two where two providers are up. */
+function defaultCopies(context: RpcContext, providers: readonly string[] | undefined): number {
+  const up = context.peers.list().filter((source) => source.up).length;
+  const candidates = providers === undefined ? up : Math.min(providers.length, up);
+  return Math.max(1, Math.min(COPIES_DEFAULT, candidates));
+}
+
+function listenAddress(params: RpcParams<'nbd.serve'>): ListenAddress {
+  const { unixPath, tcpAddress } = params;
+  if ((unixPath === undefined) === (tcpAddress === undefined)) {
+    throw new MemcloudError('ERR_USAGE', 'nbd.serve: expected one of unixPath, tcpAddress');
+  }
+  if (unixPath !== undefined) return { unixPath };
+  return tcpAddress === undefined ? {} : { tcpAddress };
+}
+
+/** The handlers of a daemon. */
+export function rpcHandlers(context: RpcContext): RpcHandlers {
+  const { peers, consent, volumes } = context;
+  return {
+    status: () => status(context),
+    'peer.list': () => peers.peers().map(describePeer),
+    'peer.connect': ({ address }) => connect(context, address),
+    'peer.disconnect': ({ peer }) => {
+      peers.disconnect(peer);
+      return null;
+    },
+    'consent.list': () => listConsent(consent),
+    'consent.answer': ({ request, answer }) => {
+      consent.answer(request, ANSWERS[answer]);
+      return null;
+    },
+    'volume.create': ({ name, sizeBytes, copies, providers, ringBytes, overcommit }) => {
+      const chosen = copies ?? defaultCopies(context, providers);
+      const ringSizeBytes = ringBytes ?? RING_SIZE_DEFAULT_BYTES;
+      return volumes.create({
+        name,
+        sizeBytes,
+        copies: chosen,
+        ringSizeBytes,
+        providers,
+        overcommit: overcommit ?? false,
+      });
+    },
+    'volume.list': () => volumes.list(),
+    'volume.inspect': ({ name }) => volumes.inspect(name),
+    'volume.remove': async ({ name, force }) => {
+      await volumes.remove(name, force ?? false);
+      return null;
+    },
+    'nbd.serve': async (params) => {
+      const address = listenAddress(params);
+      return { uri: await volumes.serve(params.name, address, params.readOnly ?? false) };
+    },
+    'nbd.stop': async ({ name }) => {
+      await volumes.stopServing(name);
+      return null;
+    },
+    'nbd.attach': ({ name, device, connections, via, timeoutS }) =>
+      volumes.attach(name, {
+        device,
+        connections: connections ?? 1,
+        via: via ?? 'netlink',
+        timeoutS: timeoutS ?? 0,
+      }),
+    'nbd.detach': async ({ device }) => {
+      await volumes.detach(device);
+      return null;
+    },
+    'nbd.list': () => volumes.attachments(),
+    shutdown: () => {
+      setImmediate(context.requestShutdown);
+      return null;
+    },
+  };
+}

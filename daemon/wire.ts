@@ -1,0 +1,229 @@
+/**
+ * The one file that knows both ends of each seam: it makes the parts of a daemon and joins them.
+ *
+ *   peers ------ SlabSources ----> volumes ---- BlockDevice ---> NBD servers, kernel devices
+ *     ^                                                     RPC ---> all of them
+ *     +--------- SlabProvider ---- provider
+ *
+ * Ends come in the order in which work flows: clients first, then volumes (leases go back), then
+ * peers, then the provider (which wipes), then the lock.
+ */
+import { monotonicClock } from '../common/clock.ts';
+import { MemcloudError } from '../common/errors.ts';
+import type { Logger } from '../common/log.ts';
+import type { BlockDevice, NodeId, SlabSource, SlabSources } from '../common/ports.ts';
+import { parseAddress } from '../common/units.ts';
+import { NbdServer } from '../nbd-server/server.ts';
+import { ConsentQueue } from '../peer/consent.ts';
+import { Identity } from '../peer/identity.ts';
+import { Peers } from '../peer/peers.ts';
+import { TrustStore } from '../peer/trust.ts';
+import { LocalSlabSource } from '../provider/local-source.ts';
+import { RamProvider } from '../provider/service.ts';
+import { VolumeBlockDevice } from '../tier/block-device.ts';
+import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
+import { capacityProblem } from './capacity.ts';
+import type { DaemonConfig } from './config.ts';
+import { attachDevice } from './kernel-device.ts';
+import { rpcHandlers } from './rpc-methods.ts';
+import { RpcServer } from './rpc-server.ts';
+import { lockStateDirectory } from './state-lock.ts';
+import {
+  Volumes,
+  type ExportService,
+  type ListenAddress,
+  type VolumeParts,
+  type VolumeRequest,
+} from './volumes.ts';
+
+const LEASE_TTL_MS = 120_000;
+const REQUEST_DEADLINE_MS = 15_000;
+const RPC_CLOSE_GRACE_MS = 500;
+/** The name by which a volume asks for the provider of its own machine. */
+const LOCAL_PROVIDER = 'local';
+
+/** A running daemon. */
+export class Daemon implements VolumeParts {
+  /** Who it is. */
+  readonly nodeId: NodeId;
+  /** Where peers reach it. */
+  readonly peerAddress: string;
+  /** Called when somebody asks by RPC that the process end. */
+  onShutdownRequested: () => void = () => undefined;
+  readonly #config: DaemonConfig;
+  readonly #logger: Logger;
+  readonly #peers: Peers;
+  readonly #provider: RamProvider;
+  readonly #local: LocalSlabSource;
+  readonly #volumes: Volumes;
+  readonly #rpc: RpcServer;
+  readonly #timer: NodeJS.Timeout;
+  readonly #unlock: () => void;
+
+  private constructor(
+    config: DaemonConfig,
+    logger: Logger,
+    parts: {
+      identity: Identity;
+      consent: ConsentQueue;
+      peers: Peers;
+      provider: RamProvider;
+      peerAddress: string;
+      unlock: () => void;
+    },
+  ) {
+    const { identity, consent, peers, provider, peerAddress, unlock } = parts;
+    this.#config = config;
+    this.#logger = logger;
+    this.#peers = peers;
+    this.#provider = provider;
+    this.#unlock = unlock;
+    this.nodeId = identity.nodeId;
+    this.peerAddress = peerAddress;
+    this.#local = new LocalSlabSource({
+      nodeId: identity.nodeId,
+      nodeName: config.name,
+      access: provider.openAccess(identity.nodeId),
+      isUp: () => !provider.closed,
+    });
+    this.#volumes = new Volumes(this, logger);
+    const handlers = rpcHandlers({
+      nodeId: this.nodeId,
+      name: config.name,
+      peerAddress,
+      peers,
+      consent,
+      provider,
+      volumes: this.#volumes,
+      requestShutdown: () => this.onShutdownRequested(),
+    });
+    this.#rpc = new RpcServer(handlers, logger);
+    this.#timer = setInterval(() => this.#volumes.tick(), VOLUME_TICK_MS);
+  }
+
+  /**
+   * Starts a daemon; when this resolves it takes peers and RPC.
+   *
+   * @throws MemcloudError `ERR_DAEMON_BUSY`, `ERR_IDENTITY`, `ERR_NATIVE`, `ERR_USAGE_ADDRESS`
+   */
+  static async start(config: DaemonConfig, logger: Logger): Promise<Daemon> {
+    const unlock = lockStateDirectory(config.stateDirectory);
+    const undo: (() => void | Promise<void>)[] = [unlock];
+    try {
+      const identity = Identity.load(config.stateDirectory);
+      const { autoTrust } = config;
+      if (autoTrust) {
+        logger.warn({}, '--auto-trust: every machine that reaches this port is trusted unasked');
+      }
+      const trust = TrustStore.load(config.stateDirectory, { autoTrust });
+      const consent = new ConsentQueue({ clock: monotonicClock });
+      const provider = RamProvider.open({
+        offeredBytes: config.offerBytes,
+        ...(config.memoryDirectory === undefined ? {} : { directory: config.memoryDirectory }),
+      });
+      undo.push(() => provider.close());
+      const peers = new Peers({ identity, name: config.name, trust, consent, provider, logger });
+      undo.push(() => peers.close());
+      const { host, port } = await peers.listen(config.listen);
+      const peerAddress = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+      const parts = { identity, consent, peers, provider, peerAddress, unlock };
+      const daemon = new Daemon(config, logger, parts);
+      undo.push(() => clearInterval(daemon.#timer));
+      await daemon.#rpc.listen(config.socketPath);
+      for (const address of config.connect) peers.connect(address);
+      return daemon;
+    } catch (error) {
+      for (const step of undo.reverse()) await step();
+      throw error;
+    }
+  }
+
+  /** Ends everything in order. */
+  async close(): Promise<void> {
+    await this.#rpc.close(RPC_CLOSE_GRACE_MS);
+    await this.#volumes.close();
+    clearInterval(this.#timer);
+    await this.#peers.close();
+    this.#provider.close();
+    this.#unlock();
+  }
+
+  // --- What volumes are made of ------------------------------------------------------------------
+
+  /** @inheritDoc */
+  createVolume(request: VolumeRequest): Volume {
+    const { name, sizeBytes, copies, ringSizeBytes, providers } = request;
+    const sources = this.#sourcesFor(providers);
+    const free = sources
+      .list()
+      .filter(({ up }) => up)
+      .map(({ nodeName, usage }) => ({
+        name: nodeName,
+        freeBytes: usage.offeredBytes - usage.usedBytes,
+      }));
+    const problem = capacityProblem(request, free);
+    if (problem !== undefined) {
+      throw new MemcloudError('ERR_VOLUME_CAPACITY', `volume ${name}: ${problem}`);
+    }
+    return new Volume(
+      {
+        name,
+        sizeBytes,
+        copies,
+        ringSizeBytes,
+        leaseTtlMs: LEASE_TTL_MS,
+        requestDeadlineMs: REQUEST_DEADLINE_MS,
+      },
+      {
+        clock: monotonicClock,
+        defer: (task) => process.nextTick(task),
+        random: Math.random,
+        sources,
+        logger: this.#logger.child({ volume: name }),
+      },
+    );
+  }
+
+  /** @inheritDoc */
+  createDevice(volume: Volume): BlockDevice {
+    return new VolumeBlockDevice(volume);
+  }
+
+  /** @inheritDoc */
+  async serve(
+    device: BlockDevice,
+    address: ListenAddress,
+    readOnly: boolean,
+  ): Promise<ExportService> {
+    const server = new NbdServer({ logger: this.#logger });
+    server.addExport(device, { readOnly });
+    const { unixPath, tcpAddress } = address;
+    if (unixPath !== undefined) {
+      await server.listen({ path: unixPath });
+      const uri = `nbd+unix:///${device.name}?socket=${unixPath}`;
+      return { uri, close: () => server.close() };
+    }
+    const bound = await server.listen(parseAddress(tcpAddress ?? ''));
+    const { host, port } = 'port' in bound ? bound : { host: '', port: 0 };
+    const shown = host.includes(':') ? `[${host}]` : host;
+    return { uri: `nbd://${shown}:${port}/${device.name}`, close: () => server.close() };
+  }
+
+  /** @inheritDoc */
+  attach(device: BlockDevice, request: Parameters<VolumeParts['attach']>[1]) {
+    return attachDevice(device, request, this.#config.socketPath, (path) =>
+      this.serve(device, { unixPath: path }, false),
+    );
+  }
+
+  /** The sources that a volume may use: the named ones, or every peer. */
+  #sourcesFor(providers: readonly string[] | undefined): SlabSources {
+    if (providers === undefined) return this.#peers;
+    const named: SlabSource[] = providers.map((name) =>
+      name === LOCAL_PROVIDER || name === this.#config.name
+        ? this.#local
+        : this.#peers.store(name),
+    );
+    return { list: () => named };
+  }
+}
