@@ -25,6 +25,11 @@ export interface ByteStreamHandler {
   onDrain(): void;
   /** The stream ended, by either side; called exactly once, nothing follows. */
   onClosed(error: Error | undefined): void;
+  /**
+   * What was reserved is about to leave: the last chance to fill reservations or to give bytes back
+   * with {@link ByteStream.unreserve}. May not reserve. For protocols that build a message over a whole turn.
+   */
+  onFlush?(): void;
 }
 
 /** Sizes of a stream's buffers. */
@@ -211,6 +216,7 @@ export class ByteStream {
   /** Hands everything reserved to the socket now instead of at the end of the turn. */
   flush(): void {
     this.#flushScheduled = false;
+    if (this.#reserved > this.#flushed && !this.#closed) this.#handler.onFlush?.();
     const chunk = this.#chunk;
     const length = this.#reserved - this.#flushed;
     if (length === 0 || this.#closed) return;

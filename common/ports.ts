@@ -173,10 +173,20 @@ export interface SlabAccess {
   usage(): ProviderUsage;
 }
 
+/** What a provider tells a holder unasked. */
+export interface SlabAccessEvents {
+  /** Leases of the holder ended by expiry, pressure or revocation, not by its own release. */
+  onLeasesEnded(leaseIds: readonly string[]): void;
+}
+
 /** The provider of this machine, as the peer server sees it. */
 export interface SlabProvider {
-  /** The view of one holder; leases outlive it and are there again for the same holder. */
-  openAccess(holder: NodeId): SlabAccess;
+  /**
+   * The view of one holder; leases outlive it and are there again for the same holder.
+   *
+   * @param events - replaces those of the holder's last view; a provider may leave it unused
+   */
+  openAccess(holder: NodeId, events?: SlabAccessEvents): SlabAccess;
   /** The provider's room now. */
   usage(): ProviderUsage;
 }
