@@ -1,0 +1,407 @@
+/**
+ * The shell of a connection from its first byte until both sides have said `accepted`: the handshake,
+ * then one or two HELLO from each side (docs/peer-protocol.md sections 2 to 4). Each step has a deadline, each
+ * message a cap that is checked before its bytes are waited for; whatever is wrong ends the connection
+ * and costs nobody else anything. What survives is handed over as {@link Established}, and a session
+ * takes the stream on at the next byte.
+ */
+import { randomBytes } from 'node:crypto';
+import type net from 'node:net';
+import { ByteStream, type ByteStreamHandler } from '../common/byte-stream.ts';
+import type { Clock } from '../common/clock.ts';
+import { asMemcloudError, MemcloudError } from '../common/errors.ts';
+import type { NativeBuffer } from '../common/native-memory.ts';
+import type { ProviderUsage } from '../common/ports.ts';
+import {
+  ByeReason,
+  CONNECT_TIMEOUT_MS,
+  CONSENT_TTL_MS,
+  HANDSHAKE_LENGTH_SIZE_BYTES,
+  HANDSHAKE_MESSAGE_SIZE_MAX,
+  HANDSHAKE_STEP_TIMEOUT_MS,
+  INPUT_SIZE_BYTES,
+  MessageType,
+  OUTPUT_CHUNK_SIZE_BYTES,
+} from './constants.ts';
+import { decodeHello, encodeHello, type AcceptedHello, type CreditLimits, type Hello } from './control.ts';
+import type { PeerIdentity, Role } from './credentials.ts';
+import {
+  emptyRecordLayout,
+  encodeHandshakeFrame,
+  handshakeFrameSize,
+  readRecordLayout,
+} from './frame.ts';
+import type { Gatekeeper } from './gatekeeper.ts';
+import { HandshakeMachine, type TransportKeys } from './handshake-machine.ts';
+import type { Identity } from './identity.ts';
+import { MessageCursor } from './messages.ts';
+import { RecordOpener, RecordSealer } from './record-cipher.ts';
+import { bodyOf, breach } from './record-pages.ts';
+import { RecordWriter } from './record-writer.ts';
+import { OWN_LIMITS } from './session-service.ts';
+
+/** Sizes of a connection's buffers. */
+export const STREAM_OPTIONS = {
+  inputSizeBytes: INPUT_SIZE_BYTES,
+  outputChunkSizeBytes: OUTPUT_CHUNK_SIZE_BYTES,
+};
+
+/** A pending peer's human may take as long as ours, and its clock need not be ours. */
+const REMOTE_CONSENT_TIMEOUT_MS = 2 * CONSENT_TTL_MS;
+
+/** What every connection of a node shares. */
+export interface ConnectionContext {
+  /** Who we are. */
+  readonly identity: Identity;
+  /** What people call us. */
+  readonly name: string;
+  /** Who may come in. */
+  readonly gatekeeper: Gatekeeper;
+  /** The clock of rekeying. */
+  readonly clock: Clock;
+  /** Takes a permit for one more handshake: they cost processor time that sessions need. */
+  readonly mayHandshake: () => boolean;
+  /** What we tell a trusted peer about our room. */
+  readonly usage: () => ProviderUsage;
+  /** Longest time of one handshake step, milliseconds. */
+  readonly stepTimeoutMs?: number;
+}
+
+/** A connection that both sides accepted. Everything in it is the taker's. */
+export interface Established {
+  /** The socket. */
+  readonly stream: ByteStream;
+  /** Our records. */
+  readonly writer: RecordWriter;
+  /** The peer's records. */
+  readonly opener: RecordOpener;
+  /** Who it is. */
+  readonly peer: PeerIdentity;
+  /** True when we dialled. */
+  readonly dialled: boolean;
+  /** `HOST:PORT` of the other side. */
+  readonly address: string;
+  /** What it grants us. */
+  readonly limits: CreditLimits;
+  /** Its room. */
+  readonly usage: ProviderUsage;
+}
+
+/** Takes the end of a connection: exactly one of `onEstablished` and `onFailed` is called, once. */
+export interface ConnectionEvents {
+  /** The peer is known and somebody has to be asked: here (`local`) or there (`remote`). */
+  onPending(connection: Connection, side: 'local' | 'remote'): void;
+  /** Returns the handler that goes on, or undefined to end the connection as a duplicate. */
+  onEstablished(connection: Connection, established: Established): ByteStreamHandler | undefined;
+  /** It is over. */
+  onFailed(connection: Connection, error: MemcloudError): void;
+}
+
+/** Where a connection stands. */
+type Phase = 'connecting' | 'handshake' | 'verdict' | 'established' | 'closed';
+
+/** One connection before it is a session. */
+export class Connection implements ByteStreamHandler {
+  /** True when we dialled. */
+  readonly dialled: boolean;
+  readonly #context: ConnectionContext;
+  readonly #events: ConnectionEvents;
+  readonly #role: Role;
+  #handshake: HandshakeMachine | undefined;
+  #stream: ByteStream | undefined;
+  #address: string;
+  #phase: Phase = 'connecting';
+  #timer: NodeJS.Timeout | undefined;
+  #writer: RecordWriter | undefined;
+  #opener: RecordOpener | undefined;
+  #weAccepted = false;
+  #peer: PeerIdentity | undefined;
+  #peerWasPending = false;
+  #peerHello: AcceptedHello | undefined;
+  #successor: ByteStreamHandler | undefined;
+  #cancelConsent: (() => void) | undefined;
+
+  private constructor(
+    role: Role,
+    address: string,
+    context: ConnectionContext,
+    events: ConnectionEvents,
+  ) {
+    this.dialled = role === 'initiator';
+    this.#address = address;
+    this.#context = context;
+    this.#events = events;
+    this.#role = role;
+  }
+
+  /** Takes over an accepted socket; its server was made with `pauseOnConnect`. */
+  static accept(
+    socket: net.Socket,
+    context: ConnectionContext,
+    events: ConnectionEvents,
+  ): Connection {
+    const connection = new Connection('responder', '', context, events);
+    connection.#stream = ByteStream.adopt(socket, STREAM_OPTIONS, connection);
+    connection.#address = connection.#stream.remoteAddress;
+    connection.#enter('handshake');
+    return connection;
+  }
+
+  /** Connects to `host:port`; how it goes is told by the events. */
+  static dial(
+    target: { host: string; port: number },
+    context: ConnectionContext,
+    events: ConnectionEvents,
+  ): Connection {
+    const address = `${target.host}:${target.port}`;
+    const connection = new Connection('initiator', address, context, events);
+    const options = { ...STREAM_OPTIONS, timeoutMs: CONNECT_TIMEOUT_MS };
+    ByteStream.connect(target, options, connection).then(
+      (stream) => connection.#begin(stream),
+      (cause: unknown) => {
+        const text = cause instanceof Error ? cause.message : String(cause);
+        connection.close(
+          new MemcloudError('ERR_PEER_UNREACHABLE', `${address}: ${text}`, { cause }),
+        );
+      },
+    );
+    return connection;
+  }
+
+  /** The peer, once it proved who it is. */
+  get peer(): PeerIdentity | undefined {
+    return this.#peer;
+  }
+
+  /** `HOST:PORT` of the other side. */
+  get address(): string {
+    return this.#address;
+  }
+
+  /** Ends the connection; `onFailed` gets the error. Without effect when it has ended or is a session. */
+  close(error: MemcloudError): void {
+    if (this.#phase === 'closed' || this.#phase === 'established') return;
+    this.#leave();
+    this.#writer?.destroy();
+    this.#opener?.destroy();
+    this.#stream?.destroy();
+    this.#events.onFailed(this, error);
+  }
+
+  // --- ByteStreamHandler ---------------------------------------------------------------------------
+
+  /** Bytes of the peer. */
+  onBytes(input: NativeBuffer, start: number, end: number): number {
+    let at = start;
+    try {
+      while (this.#phase === 'handshake' || this.#phase === 'verdict') {
+        const size =
+          this.#phase === 'handshake'
+            ? this.#takeHandshakeMessage(input, at, end)
+            : this.#takeVerdict(input, at, end);
+        if (size === 0) return at;
+        at += size;
+      }
+    } catch (error) {
+      this.close(asMemcloudError(error));
+    }
+    if (this.#successor === undefined) return end;
+    return this.#successor.onBytes(input, at, end);
+  }
+
+  /** The turn's output leaves. */
+  onFlush(): void {
+    this.#writer?.close();
+  }
+
+  /** All output has left. */
+  onDrain(): void {
+    // Nothing waits for room before a session.
+  }
+
+  /** The socket is gone. */
+  onClosed(error: Error | undefined): void {
+    const text = error?.message ?? 'the other side closed the connection';
+    this.close(
+      new MemcloudError('ERR_PEER_UNREACHABLE', `${this.#address}: ${text}`, { cause: error }),
+    );
+  }
+
+  // --- Handshake -----------------------------------------------------------------------------------
+
+  #begin(stream: ByteStream): void {
+    this.#stream = stream;
+    if (this.#phase === 'closed') return stream.destroy();
+    this.#enter('handshake');
+    stream.send(encodeHandshakeFrame(this.#openHandshake().begin()));
+  }
+
+  #takeHandshakeMessage(input: NativeBuffer, start: number, end: number): number {
+    const size = handshakeFrameSize(input.bytes, start, end);
+    if (size === 0) return 0;
+    this.#enter('handshake');
+    const message = input.bytes.subarray(start + HANDSHAKE_LENGTH_SIZE_BYTES, start + size);
+    const handshake = this.#openHandshake();
+    const answer = handshake.onMessage(message);
+    if (answer !== undefined) this.#stream?.send(encodeHandshakeFrame(answer));
+    const { peer } = handshake;
+    if (peer === undefined) return size;
+    this.#peer = peer;
+    if (this.dialled) {
+      // The last moment to turn away from someone without telling who we are.
+      this.#context.gatekeeper.check(peer, this.#origin());
+      this.#stream?.send(encodeHandshakeFrame(handshake.proceed()));
+    }
+    this.#beginVerdict(peer, handshake.takeKeys());
+    return size;
+  }
+
+  /** Made when first needed: a connection that sends nothing sensible costs no cryptography. */
+  #openHandshake(): HandshakeMachine {
+    if (this.#handshake !== undefined) return this.#handshake;
+    if (!this.#context.mayHandshake()) {
+      throw new MemcloudError('ERR_PEER_HANDSHAKE', 'too many handshakes at once; try again later');
+    }
+    const { identity, name } = this.#context;
+    const secrets = randomBytes(64);
+    this.#handshake = new HandshakeMachine({ role: this.#role, identity, name, secrets });
+    return this.#handshake;
+  }
+
+  // --- Verdict -------------------------------------------------------------------------------------
+
+  #beginVerdict(peer: PeerIdentity, keys: TransportKeys): void {
+    const stream = this.#stream;
+    if (stream === undefined) return;
+    const nowMs = this.#context.clock.nowMs();
+    this.#writer = new RecordWriter(stream, new RecordSealer(keys.send, nowMs), nowMs);
+    this.#opener = new RecordOpener(keys.receive);
+    this.#enter('verdict');
+    let admission;
+    try {
+      admission = this.#context.gatekeeper.admit(peer, this.#origin(), (refusal) => {
+        this.#cancelConsent = undefined;
+        this.#decide(refusal);
+      });
+    } catch (error) {
+      return this.#decide(asMemcloudError(error));
+    }
+    if (admission === 'accepted') return this.#decide(undefined);
+    this.#cancelConsent = admission;
+    this.#sendHello({ verdict: 'pending' });
+    this.#enter('verdict');
+    this.#events.onPending(this, 'local');
+  }
+
+  #decide(refusal: MemcloudError | undefined): void {
+    if (this.#phase !== 'verdict') return;
+    if (refusal !== undefined) {
+      this.#sendHello({ verdict: 'refused' });
+      return this.close(refusal);
+    }
+    this.#weAccepted = true;
+    const usage = this.#context.usage();
+    this.#sendHello({ verdict: 'accepted', limits: OWN_LIMITS, usage });
+    this.#enter('verdict');
+    this.#establish();
+  }
+
+  #sendHello(hello: Hello): void {
+    this.#writer?.body(MessageType.HELLO, 0, 0, encodeHello(hello));
+    // Each HELLO is a record of its own.
+    this.#stream?.flush();
+  }
+
+  #takeVerdict(input: NativeBuffer, start: number, end: number): number {
+    const layout = emptyRecordLayout();
+    const { bytes } = input;
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    const whole = readRecordLayout(view, start, end, layout);
+    if (layout.size > HANDSHAKE_MESSAGE_SIZE_MAX || layout.pagesLength > 0) {
+      breach(`a record of ${layout.size} bytes came before both sides accepted`);
+    }
+    if (!whole) return 0;
+    this.#opener?.open(input, start, layout.pagesLength, layout.headLength);
+    const cursor = new MessageCursor();
+    cursor.reset(view, start + 8, layout.headLength);
+    cursor.next();
+    if (cursor.type !== MessageType.HELLO) breach('a message came before both sides accepted');
+    const hello = decodeHello(bodyOf(cursor, input));
+    if (cursor.next()) breach('a message follows HELLO in its record');
+    this.#onHello(hello);
+    return layout.size;
+  }
+
+  #onHello(hello: Hello): void {
+    const name = this.peer?.name ?? '';
+    if (this.#peerHello !== undefined) breach('a message came before both sides accepted');
+    if (hello.verdict === 'refused') {
+      throw new MemcloudError('ERR_PEER_UNTRUSTED', `node "${name}" does not trust this node`);
+    }
+    if (hello.verdict === 'pending') {
+      if (this.#peerWasPending) breach('a peer said pending twice');
+      this.#peerWasPending = true;
+      this.#enter('verdict');
+      this.#events.onPending(this, 'remote');
+      return;
+    }
+    this.#peerHello = hello;
+    this.#enter('verdict');
+    this.#establish();
+  }
+
+  #establish(): void {
+    const { peer } = this;
+    const [stream, writer, opener] = [this.#stream, this.#writer, this.#opener];
+    const hello = this.#peerHello;
+    if (!this.#weAccepted || hello === undefined || peer === undefined) return;
+    if (stream === undefined || writer === undefined || opener === undefined) return;
+    this.#leave();
+    this.#phase = 'established';
+    const { dialled } = this;
+    const { limits, usage } = hello;
+    const address = this.#address;
+    this.#successor = this.#events.onEstablished(this, {
+      ...{ stream, writer, opener, peer, dialled, address, limits, usage },
+    });
+    if (this.#successor !== undefined) return stream.setHandler(this.#successor);
+    writer.plain(MessageType.BYE, ByeReason.DUPLICATE, 0, 0);
+    stream.close();
+    this.#phase = 'closed';
+    setImmediate(() => {
+      writer.destroy();
+      opener.destroy();
+      stream.destroy();
+    });
+  }
+
+  // --- Time and ends -------------------------------------------------------------------------------
+
+  #origin(): { address: string; dialled: boolean } {
+    return { address: this.#address, dialled: this.dialled };
+  }
+
+  /** Enters a phase, or the next step of one, with a new deadline. */
+  #enter(phase: 'handshake' | 'verdict'): void {
+    this.#phase = phase;
+    clearTimeout(this.#timer);
+    // A human of ours is asked with a deadline of its own; one of theirs may take as long.
+    const waitsForHuman = this.#cancelConsent !== undefined || this.#peerWasPending;
+    const step = this.#context.stepTimeoutMs ?? HANDSHAKE_STEP_TIMEOUT_MS;
+    const timeoutMs = phase === 'verdict' && waitsForHuman ? REMOTE_CONSENT_TIMEOUT_MS : step;
+    this.#timer = setTimeout(() => {
+      this.close(
+        new MemcloudError('ERR_TIMEOUT', `${this.#address}: no answer within ${timeoutMs} ms`),
+      );
+    }, timeoutMs);
+  }
+
+  #leave(): void {
+    this.#phase = 'closed';
+    clearTimeout(this.#timer);
+    this.#handshake?.destroy();
+    const cancel = this.#cancelConsent;
+    this.#cancelConsent = undefined;
+    cancel?.();
+  }
+}

@@ -1,0 +1,390 @@
+/**
+ * Every peer of this node in one place: the connections that are being made, the sessions that live,
+ * and a RemoteStore for each node that was ever let in. Two rules live here. Two nodes keep one
+ * session: of two connections made at once both sides keep the one whose dialler has the smaller node
+ * id, and a newer one of the same dialler replaces the older. And trust is live: when a key loses it, its
+ * connections end at once.
+ */
+import type net from 'node:net';
+import type { ByteStreamHandler } from '../common/byte-stream.ts';
+import { monotonicClock, type Clock } from '../common/clock.ts';
+import { MemcloudError } from '../common/errors.ts';
+import { silentLogger, type Logger } from '../common/log.ts';
+import type {
+  NodeId,
+  ProviderUsage,
+  SlabProvider,
+  SlabSource,
+  SlabSources,
+} from '../common/ports.ts';
+import { parseAddress } from '../common/units.ts';
+import { Connection, type ConnectionContext, type Established } from './connection.ts';
+import type { ConsentQueue } from './consent.ts';
+import {
+  ByeReason,
+  DIAL_COUNT_MAX,
+  PEER_COUNT_MAX,
+  REQUEST_TIMEOUT_MS,
+  type ByeReasonValue,
+} from './constants.ts';
+import { isNodeName } from './credentials.ts';
+import { Dialer, type DialState } from './dialer.ts';
+import { Gatekeeper } from './gatekeeper.ts';
+import type { Identity } from './identity.ts';
+import { KEEPALIVE_DEFAULTS, type KeepaliveLimits } from './keepalive-machine.ts';
+import { RemoteStore } from './remote-store.ts';
+import { HandshakeRate, Listener } from './server.ts';
+import { Session } from './session.ts';
+import type { TrustStore } from './trust.ts';
+
+/** What a node's peering is made of. */
+export interface PeersOptions {
+  /** Who we are. */
+  readonly identity: Identity;
+  /** What people call us: 1 to 64 letters, digits, spaces, `.`, `_`, `-`. */
+  readonly name: string;
+  /** Whom we trust. */
+  readonly trust: TrustStore;
+  /** Where questions wait. */
+  readonly consent: ConsentQueue;
+  /** What we lend; undefined for nothing. */
+  readonly provider?: SlabProvider | undefined;
+  /** Where events are noted. */
+  readonly logger?: Logger;
+  /** The clock of deadlines. */
+  readonly clock?: Clock;
+  /** Jitter: a number from 0 to 1, below 1. */
+  readonly random?: () => number;
+  /** When to ping and to give up. */
+  readonly keepalive?: KeepaliveLimits;
+  /** Longest wait for a reply, milliseconds. */
+  readonly requestTimeoutMs?: number;
+  /** Longest time of one handshake step, milliseconds. */
+  readonly handshakeStepTimeoutMs?: number;
+}
+
+/** A peer as people see it. */
+export interface PeerInfo {
+  /** Its id; undefined while nobody answered at the address yet. */
+  readonly nodeId: NodeId | undefined;
+  /** Its name; empty while unknown. */
+  readonly name: string;
+  /** Where it is, `HOST:PORT`. */
+  readonly address: string;
+  /** `down` when only it dials us; else as {@link DialState}. */
+  readonly state: DialState | 'down';
+  /** True when we dial it. */
+  readonly dialled: boolean;
+  /** Its room, as it said last. */
+  readonly usage: ProviderUsage | undefined;
+  /** Smoothed round trip, milliseconds; 0 while unknown. */
+  readonly roundTripMs: number;
+  /** Why it is not up, if we know. */
+  readonly error: MemcloudError | undefined;
+}
+
+interface PeerRecord {
+  readonly store: RemoteStore;
+  session: Session | undefined;
+  address: string;
+  lastError: MemcloudError | undefined;
+}
+
+const NO_USAGE: ProviderUsage = { offeredBytes: 0, usedBytes: 0, residentBytes: 0, leaseCount: 0 };
+
+/** The peers of one node. */
+export class Peers implements SlabSources {
+  readonly #options: PeersOptions;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #context: ConnectionContext;
+  readonly #connections = new Map<Connection, Dialer | undefined>();
+  readonly #sessions = new Set<Session>();
+  readonly #records = new Map<NodeId, PeerRecord>();
+  readonly #dialers = new Map<string, Dialer>();
+  readonly #listeners: Listener[] = [];
+  readonly #heldNodes = new Set<NodeId>();
+  readonly #stopWatchingTrust: () => void;
+  #closed = false;
+
+  /** @throws MemcloudError `ERR_USAGE` when the name may not be a node's name */
+  constructor(options: PeersOptions) {
+    if (!isNodeName(options.name)) {
+      throw new MemcloudError(
+        'ERR_USAGE',
+        'node name: expected 1 to 64 letters, digits, spaces, ".", "_" or "-", ' +
+          `beginning and ending with a letter or digit, got ${JSON.stringify(options.name)}`,
+      );
+    }
+    this.#options = options;
+    this.#clock = options.clock ?? monotonicClock;
+    this.#logger = options.logger ?? silentLogger;
+    const rate = new HandshakeRate(this.#clock);
+    this.#context = {
+      identity: options.identity,
+      name: options.name,
+      gatekeeper: new Gatekeeper(options.trust, options.consent, this.#logger),
+      clock: this.#clock,
+      mayHandshake: () => rate.take(),
+      usage: () => options.provider?.usage() ?? NO_USAGE,
+      ...(options.handshakeStepTimeoutMs === undefined
+        ? {}
+        : { stepTimeoutMs: options.handshakeStepTimeoutMs }),
+    };
+    this.#stopWatchingTrust = options.trust.onRevoked(({ nodeId }) => {
+      this.#cut(nodeId, ByeReason.REVOKED, 'it is no longer trusted');
+    });
+  }
+
+  // --- For the daemon ------------------------------------------------------------------------------
+
+  /**
+   * Listens for peers.
+   *
+   * @returns where; the port is the real one when 0 was asked for
+   * @throws MemcloudError `ERR_USAGE_ADDRESS`
+   */
+  async listen(target: { host: string; port: number }): Promise<{ host: string; port: number }> {
+    const listener = await Listener.open(target, {
+      onSocket: (socket) => this.#onSocket(socket),
+      counts: () => this.#counts(),
+      logger: this.#logger,
+    });
+    this.#listeners.push(listener);
+    return listener.address;
+  }
+
+  /**
+   * Keeps an address connected from now on; lifts a {@link Peers.disconnect} of the node there.
+   *
+   * @param address - `HOST:PORT`
+   * @throws MemcloudError `ERR_USAGE_ADDRESS`, or `ERR_USAGE` beyond 256 addresses
+   */
+  connect(address: string): Dialer {
+    const { host, port } = parseAddress(address);
+    const target = { host: host === '' ? '127.0.0.1' : host, port };
+    const key = `${target.host}:${target.port}`;
+    let dialer = this.#dialers.get(key);
+    if (dialer === undefined) {
+      if (this.#dialers.size >= DIAL_COUNT_MAX) {
+        throw new MemcloudError('ERR_USAGE', `cannot dial more than ${DIAL_COUNT_MAX} addresses`);
+      }
+      const created: Dialer = new Dialer({
+        address: key,
+        dial: () => this.#dial(created, target),
+        isUp: (nodeId) => this.#records.get(nodeId)?.session !== undefined,
+        random: this.#options.random ?? Math.random,
+        nowMs: () => this.#clock.nowMs(),
+      });
+      dialer = created;
+      this.#dialers.set(key, dialer);
+    }
+    if (dialer.nodeId !== undefined) this.#heldNodes.delete(dialer.nodeId);
+    dialer.start();
+    return dialer;
+  }
+
+  /**
+   * Ends the session with a node and keeps it out until {@link Peers.connect}, or a restart.
+   *
+   * @param nodeIdOrName - which
+   * @throws MemcloudError `ERR_PEER_UNKNOWN`
+   */
+  disconnect(nodeIdOrName: string): void {
+    const record = this.#find(nodeIdOrName);
+    const { nodeId } = record.store;
+    this.#heldNodes.add(nodeId);
+    for (const [address, dialer] of this.#dialers) {
+      if (dialer.nodeId !== nodeId) continue;
+      dialer.stop();
+      this.#dialers.delete(address);
+    }
+    this.#cut(nodeId, ByeReason.DISCONNECT, 'it was disconnected by an operator');
+  }
+
+  /** Every node that was ever let in, for placement. */
+  list(): readonly SlabSource[] {
+    return [...this.#records.values()].map(({ store }) => store);
+  }
+
+  /** The store of a node, by id or name. @throws MemcloudError `ERR_PEER_UNKNOWN` */
+  store(nodeIdOrName: string): RemoteStore {
+    return this.#find(nodeIdOrName).store;
+  }
+
+  /** Every peer: nodes that were let in, and addresses where none has answered. */
+  peers(): PeerInfo[] {
+    const dialers = [...this.#dialers.values()];
+    const known = [...this.#records.values()].map((record): PeerInfo => {
+      const { store, session, address, lastError } = record;
+      const dialer = dialers.find(({ nodeId }) => nodeId === store.nodeId);
+      return {
+        nodeId: store.nodeId,
+        name: store.nodeName,
+        address: dialer?.address ?? address,
+        state: session === undefined ? (dialer?.state ?? 'down') : 'up',
+        dialled: dialer !== undefined,
+        usage: store.usage,
+        roundTripMs: session?.roundTripMs ?? 0,
+        error: session === undefined ? (dialer?.lastError ?? lastError) : undefined,
+      };
+    });
+    const unknown = dialers
+      .filter(({ nodeId }) => nodeId === undefined || !this.#records.has(nodeId))
+      .map(({ nodeId, address, state, lastError }): PeerInfo => {
+        const rest = { usage: undefined, roundTripMs: 0, error: lastError };
+        return { nodeId, name: '', address, state, dialled: true, ...rest };
+      });
+    return [...known, ...unknown];
+  }
+
+  /** Connections and sessions now, for tests and metrics. */
+  get connectionCount(): number {
+    return this.#connections.size + this.#sessions.size;
+  }
+
+  /** Ends everything; page calls in flight end with UNREACHABLE. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#stopWatchingTrust();
+    for (const dialer of this.#dialers.values()) dialer.stop();
+    for (const session of [...this.#sessions]) session.close(ByeReason.SHUTDOWN);
+    const error = new MemcloudError('ERR_CANCELLED', 'the node shuts down');
+    for (const connection of [...this.#connections.keys()]) connection.close(error);
+    await Promise.all(this.#listeners.map((listener) => listener.close()));
+  }
+
+  // --- Connections ---------------------------------------------------------------------------------
+
+  #onSocket(socket: net.Socket): void {
+    if (this.#closed) return void socket.destroy();
+    this.#connections.set(Connection.accept(socket, this.#context, this), undefined);
+  }
+
+  #dial(dialer: Dialer, target: { host: string; port: number }): void {
+    this.#connections.set(Connection.dial(target, this.#context, this), dialer);
+  }
+
+  /** A human has to be asked. */
+  onPending(connection: Connection, side: 'local' | 'remote'): void {
+    const fields = { address: connection.address, name: connection.peer?.name };
+    if (side === 'remote') this.#logger.info(fields, 'the node asks its human about us');
+    this.#connections.get(connection)?.onPending();
+  }
+
+  /** A connection is over. */
+  onFailed(connection: Connection, error: MemcloudError): void {
+    const dialer = this.#connections.get(connection);
+    this.#connections.delete(connection);
+    this.#logger.debug({ address: connection.address, code: error.code }, error.message);
+    if (dialer === undefined) return;
+    if (dialer.lastError?.code !== error.code) {
+      this.#logger.warn({ address: dialer.address, code: error.code }, error.message);
+    }
+    if (connection.peer !== undefined) dialer.nodeId = connection.peer.nodeId;
+    dialer.onFailed(error);
+  }
+
+  /** A connection is accepted by both sides. */
+  onEstablished(connection: Connection, established: Established): ByteStreamHandler | undefined {
+    const dialer = this.#connections.get(connection);
+    this.#connections.delete(connection);
+    const { peer, dialled } = established;
+    const { nodeId } = peer;
+    if (dialled) this.#heldNodes.delete(nodeId);
+    const record = this.#recordOf(nodeId, peer.name);
+    const old = record?.session;
+    const refused =
+      this.#closed ||
+      record === undefined ||
+      this.#heldNodes.has(nodeId) ||
+      (old !== undefined && !this.#replaces(dialled, old.dialled, nodeId));
+    if (refused) {
+      if (dialer !== undefined) {
+        dialer.nodeId = nodeId;
+        dialer.onFailed(new MemcloudError('ERR_PEER_UNREACHABLE', 'too many peers'));
+      }
+      return undefined;
+    }
+    old?.close(ByeReason.DUPLICATE);
+    const session = new Session(established, {
+      provider: this.#options.provider,
+      clock: this.#clock,
+      keepalive: this.#options.keepalive ?? KEEPALIVE_DEFAULTS,
+      requestTimeoutMs: this.#options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS,
+      client: record.store,
+      onEnded: (ended, error) => this.#onSessionEnded(record, ended, error),
+    });
+    this.#sessions.add(session);
+    record.session = session;
+    record.address = established.address;
+    record.lastError = undefined;
+    if (dialer !== undefined) dialer.nodeId = nodeId;
+    for (const each of this.#dialers.values()) if (each.nodeId === nodeId) each.onUp(nodeId);
+    this.#logger.info({ nodeId, name: peer.name, address: session.address, dialled }, 'peer up');
+    record.store.attach(session, established.usage);
+    return session;
+  }
+
+  /** Which of two connections with one node stays: see the head of this file. */
+  #replaces(newDialled: boolean, oldDialled: boolean, nodeId: NodeId): boolean {
+    if (newDialled === oldDialled) return true;
+    return newDialled === this.#options.identity.nodeId < nodeId;
+  }
+
+  #onSessionEnded(record: PeerRecord, session: Session, error: MemcloudError | undefined): void {
+    this.#sessions.delete(session);
+    record.store.detach(session);
+    if (record.session !== session) return;
+    record.session = undefined;
+    record.lastError = error;
+    const { nodeId, name } = session.peer;
+    const fields = { nodeId, name, code: error?.code, bye: session.byeReason };
+    if (error === undefined) this.#logger.info(fields, 'peer down');
+    else this.#logger.warn(fields, `peer down: ${error.message}`);
+    for (const dialer of this.#dialers.values()) {
+      if (dialer.nodeId === nodeId) dialer.onDown(error);
+    }
+  }
+
+  #cut(nodeId: NodeId, reason: ByeReasonValue, why: string): void {
+    this.#records.get(nodeId)?.session?.close(reason);
+    for (const connection of [...this.#connections.keys()]) {
+      if (connection.peer?.nodeId !== nodeId) continue;
+      connection.close(new MemcloudError('ERR_PEER_UNTRUSTED', `node ${nodeId}: ${why}`));
+    }
+  }
+
+  #recordOf(nodeId: NodeId, name: string): PeerRecord | undefined {
+    const known = this.#records.get(nodeId);
+    if (known !== undefined || this.#records.size >= PEER_COUNT_MAX) return known;
+    const store = new RemoteStore(nodeId, name);
+    const record = { store, session: undefined, address: '', lastError: undefined };
+    this.#records.set(nodeId, record);
+    return record;
+  }
+
+  #find(nodeIdOrName: string): PeerRecord {
+    const byId = this.#records.get(nodeIdOrName);
+    if (byId !== undefined) return byId;
+    const wanted = nodeIdOrName.toLowerCase();
+    const found = [...this.#records.values()].filter(
+      ({ store }) => store.nodeName.toLowerCase() === wanted,
+    );
+    // Of several nodes that bore a name, the one that bears it now is meant.
+    const record = found.find(({ session }) => session !== undefined) ?? found[0];
+    if (record === undefined) {
+      throw new MemcloudError('ERR_PEER_UNKNOWN', `no peer is called "${nodeIdOrName}"`);
+    }
+    return record;
+  }
+
+  #counts(): { total: number; handshakes: number; byAddress: Map<string, number> } {
+    const byAddress = new Map<string, number>();
+    for (const { address, dialled } of this.#connections.keys()) {
+      const host = address.slice(0, address.lastIndexOf(':'));
+      if (!dialled) byAddress.set(host, (byAddress.get(host) ?? 0) + 1);
+    }
+    return { total: this.connectionCount, handshakes: this.#connections.size, byAddress };
+  }
+}

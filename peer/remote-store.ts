@@ -1,0 +1,220 @@
+/**
+ * A remote provider as the tier sees it (SlabSource): the same object whatever sessions come and go
+ * beneath it. Page queues are numbers on the session; a session that dies ends its calls with
+ * UNREACHABLE, calls while there is none are refused, and the next session tells the refused that
+ * they may try again.
+ */
+import { MemcloudError } from '../common/errors.ts';
+import type { NativeBuffer } from '../common/native-memory.ts';
+import type {
+  IoStatusValue,
+  NodeId,
+  PageCompletionSink,
+  PageQueue,
+  ProviderUsage,
+  SlabGrant,
+  SlabRequest,
+  SlabSource,
+} from '../common/ports.ts';
+import { LEASE_ID_COUNT_MAX, PAGE_QUEUE_COUNT_MAX } from './constants.ts';
+import { decodeGrant, decodeUnknownLeases } from './control.ts';
+import type { Session, SessionClient } from './session.ts';
+
+const NO_USAGE: ProviderUsage = { offeredBytes: 0, usedBytes: 0, residentBytes: 0, leaseCount: 0 };
+
+/** A remote node that lends memory, or did. */
+export class RemoteStore implements SlabSource, SessionClient {
+  readonly nodeId: NodeId;
+  /** Called when leases ended without the consumer's doing. */
+  onLeasesLost: ((leaseIds: readonly string[]) => void) | undefined;
+  #nodeName: string;
+  #usage = NO_USAGE;
+  #session: Session | undefined;
+  readonly #queues: (RemotePageQueue | undefined)[] = [];
+
+  constructor(nodeId: NodeId, nodeName: string) {
+    this.nodeId = nodeId;
+    this.#nodeName = nodeName;
+  }
+
+  /** What people call it; the name of the last session. */
+  get nodeName(): string {
+    return this.#nodeName;
+  }
+
+  /** True while a session lives. */
+  get up(): boolean {
+    return this.#session !== undefined;
+  }
+
+  /** The provider's last word on its room. */
+  get usage(): ProviderUsage {
+    return this.#usage;
+  }
+
+  /** The live session, for page queues. */
+  get session(): Session | undefined {
+    return this.#session;
+  }
+
+  /** Leases a slab. */
+  async lease(request: SlabRequest): Promise<SlabGrant> {
+    const { pageCount, ttlMs } = request;
+    return this.#live().control({ method: 'lease', pageCount, ttlMs }, decodeGrant);
+  }
+
+  /** Renews leases, however many. */
+  async renew(leaseIds: readonly string[], ttlMs: number): Promise<string[]> {
+    const unknown: string[] = [];
+    for (let at = 0; at < leaseIds.length; at += LEASE_ID_COUNT_MAX) {
+      const part = leaseIds.slice(at, at + LEASE_ID_COUNT_MAX);
+      const request = { method: 'renew', leaseIds: part, ttlMs } as const;
+      unknown.push(...(await this.#live().control(request, decodeUnknownLeases)));
+    }
+    return unknown;
+  }
+
+  /** Gives a lease back. */
+  async release(leaseId: string): Promise<void> {
+    await this.#live().control({ method: 'release', leaseId }, () => undefined);
+  }
+
+  /** Opens a way in for one volume. @throws MemcloudError `ERR_INTERNAL` beyond 4096 queues */
+  openPageQueue(sink: PageCompletionSink): PageQueue {
+    let index = this.#queues.indexOf(undefined);
+    if (index < 0) index = this.#queues.length;
+    if (index >= PAGE_QUEUE_COUNT_MAX) {
+      throw new MemcloudError('ERR_INTERNAL', `more than ${PAGE_QUEUE_COUNT_MAX} page queues`);
+    }
+    const queue = new RemotePageQueue(this, index, sink, () => {
+      this.#session?.requests.abandonOwner(index);
+      this.#queues[index] = undefined;
+    });
+    this.#queues[index] = queue;
+    return queue;
+  }
+
+  /** A session with the node lives: it carries the calls from now on. */
+  attach(session: Session, usage: ProviderUsage): void {
+    this.#session = session;
+    this.#nodeName = session.peer.name;
+    this.#usage = usage;
+    this.onCredit();
+  }
+
+  /** The session that carried the calls is about to end or has ended. */
+  detach(session: Session): void {
+    if (this.#session === session) this.#session = undefined;
+  }
+
+  // --- SessionClient -------------------------------------------------------------------------------
+
+  /** A read ended. */
+  onPagesRead(
+    owner: number,
+    tag: number,
+    status: IoStatusValue,
+    pages: NativeBuffer,
+    offset: number,
+  ): void {
+    this.#queues[owner]?.sink.onPagesRead(tag, status, pages, offset);
+  }
+
+  /** A write or trim ended. */
+  onPagesDone(owner: number, tag: number, status: IoStatusValue): void {
+    this.#queues[owner]?.sink.onPagesDone(tag, status);
+  }
+
+  /** Refused calls would be taken now. */
+  onCredit(): void {
+    for (const queue of this.#queues) queue?.offerCredit();
+  }
+
+  /** The provider's room changed. */
+  onUsage(usage: ProviderUsage): void {
+    this.#usage = usage;
+  }
+
+  /** Leases ended. */
+  onLeasesEnded(leaseIds: readonly string[]): void {
+    this.onLeasesLost?.(leaseIds);
+  }
+
+  #live(): Session {
+    if (this.#session === undefined) {
+      throw new MemcloudError('ERR_PEER_UNREACHABLE', `node "${this.#nodeName}" is not connected`);
+    }
+    return this.#session;
+  }
+}
+
+/** One volume's way to the slabs of one remote node. */
+class RemotePageQueue implements PageQueue {
+  readonly sink: PageCompletionSink;
+  readonly #store: RemoteStore;
+  readonly #index: number;
+  readonly #onClose: () => void;
+  #refused = false;
+  #closed = false;
+
+  constructor(store: RemoteStore, index: number, sink: PageCompletionSink, onClose: () => void) {
+    this.#store = store;
+    this.#index = index;
+    this.sink = sink;
+    this.#onClose = onClose;
+  }
+
+  /** Reads. */
+  readPages(tag: number, slabHandle: number, firstPage: number, pageCount: number): boolean {
+    const requests = this.#closed ? undefined : this.#store.session?.requests;
+    const taken = requests?.readPages(this.#index, tag, slabHandle, firstPage, pageCount) ?? false;
+    if (!taken) this.#refused = true;
+    return taken;
+  }
+
+  /** Writes. */
+  writePages(
+    tag: number,
+    slabHandle: number,
+    firstPage: number,
+    pageCount: number,
+    from: NativeBuffer,
+    fromOffset: number,
+  ): boolean {
+    const requests = this.#closed ? undefined : this.#store.session?.requests;
+    const taken =
+      requests?.writePages(
+        this.#index,
+        tag,
+        slabHandle,
+        firstPage,
+        pageCount,
+        from,
+        fromOffset,
+      ) ?? false;
+    if (!taken) this.#refused = true;
+    return taken;
+  }
+
+  /** Drops pages. */
+  trimPages(tag: number, slabHandle: number, firstPage: number, pageCount: number): boolean {
+    const requests = this.#closed ? undefined : this.#store.session?.requests;
+    const taken = requests?.trimPages(this.#index, tag, slabHandle, firstPage, pageCount) ?? false;
+    if (!taken) this.#refused = true;
+    return taken;
+  }
+
+  /** Gives the queue up; calls in flight end with SHUTDOWN before the return. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#onClose();
+  }
+
+  /** Tells the owner of refused calls to try again. */
+  offerCredit(): void {
+    if (!this.#refused || this.#closed) return;
+    this.#refused = false;
+    this.sink.onCredit();
+  }
+}

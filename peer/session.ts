@@ -1,0 +1,312 @@
+/**
+ * The shell of a session: it joins a SessionMachine to a socket and a timer, turns whatever the
+ * machine throws into the end of the session, and speaks control requests as promises. The end comes
+ * once, whoever causes it: everything in flight completes, the keys are dropped, the owner hears of
+ * it.
+ */
+import type { ByteStream, ByteStreamHandler } from '../common/byte-stream.ts';
+import type { Clock } from '../common/clock.ts';
+import { asMemcloudError, MemcloudError } from '../common/errors.ts';
+import type { NativeBuffer } from '../common/native-memory.ts';
+import type { IoStatusValue, ProviderUsage, SlabAccess, SlabProvider } from '../common/ports.ts';
+import type { Established } from './connection.ts';
+import { ByeReason, LEASE_ID_COUNT_MAX, type ByeReasonValue } from './constants.ts';
+import {
+  decodeControlReply,
+  decodeNotice,
+  encodeControlRequest,
+  encodeNotice,
+  type ControlRequest,
+} from './control.ts';
+import { serveControl } from './control-service.ts';
+import type { PeerIdentity } from './credentials.ts';
+import type { KeepaliveLimits } from './keepalive-machine.ts';
+import type { PackedMap } from './message-pack.ts';
+import { SessionMachine, type SessionMachineEvents } from './session-machine.ts';
+import type { SessionRequests } from './session-requests.ts';
+
+/** How often deadlines and life are looked after, milliseconds. */
+const TICK_MS = 100;
+/** Least time between two notices of usage, milliseconds. */
+const USAGE_NOTICE_INTERVAL_MS = 500;
+/** How long a socket may linger after BYE, milliseconds. */
+const CLOSE_TIMEOUT_MS = 1_000;
+
+/** Takes the ends of page requests of one session and the words of its provider. */
+export interface SessionClient {
+  /** As PageCompletionSink.onPagesRead, for page queue `owner`. */
+  onPagesRead(
+    owner: number,
+    tag: number,
+    status: IoStatusValue,
+    pages: NativeBuffer,
+    offset: number,
+  ): void;
+  /** As PageCompletionSink.onPagesDone, for page queue `owner`. */
+  onPagesDone(owner: number, tag: number, status: IoStatusValue): void;
+  /** Calls that were refused would be taken now. */
+  onCredit(): void;
+  /** The provider's room changed. */
+  onUsage(usage: ProviderUsage): void;
+  /** Leases ended without our doing. */
+  onLeasesEnded(leaseIds: readonly string[]): void;
+}
+
+/** What a session is run with. */
+export interface SessionOptions {
+  /** What we lend; undefined for nothing. */
+  readonly provider: SlabProvider | undefined;
+  /** The clock of deadlines. */
+  readonly clock: Clock;
+  /** When to ping and to give up. */
+  readonly keepalive: KeepaliveLimits;
+  /** Longest wait for a reply, milliseconds. */
+  readonly requestTimeoutMs: number;
+  /** Takes the ends of page requests; a session asks only through it. */
+  readonly client: SessionClient;
+  /** The session is over; called once. The error is undefined after an orderly end. */
+  readonly onEnded: (session: Session, error: MemcloudError | undefined) => void;
+}
+
+interface WaitingControl {
+  readonly settle: (fields: PackedMap) => void;
+  readonly reject: (error: MemcloudError) => void;
+}
+
+/** A live session with one node. */
+export class Session implements ByteStreamHandler, SessionMachineEvents {
+  /** The other node. */
+  readonly peer: PeerIdentity;
+  /** True when we dialled. */
+  readonly dialled: boolean;
+  /** The other side's address. */
+  readonly address: string;
+  readonly #stream: ByteStream;
+  readonly #machine: SessionMachine;
+  readonly #options: SessionOptions;
+  readonly #access: SlabAccess | undefined;
+  readonly #timer: NodeJS.Timeout;
+  readonly #controls = new Map<number, WaitingControl>();
+  #nextControlTag = 1;
+  #finished = false;
+  #byeReason: ByeReasonValue | undefined;
+  #noticedUsage = '';
+  #noticedAtMs = 0;
+  #endedLeases: string[] = [];
+
+  /** Takes over a connection that both sides accepted; the caller makes it the stream's handler. */
+  constructor(established: Established, options: SessionOptions) {
+    this.peer = established.peer;
+    this.dialled = established.dialled;
+    this.address = established.address;
+    this.#stream = established.stream;
+    this.#options = options;
+    this.#access = options.provider?.openAccess(this.peer.nodeId, {
+      // May come from within a page call: it is sent with the next tick, not in the middle of a record.
+      onLeasesEnded: (leaseIds) => this.#endedLeases.push(...leaseIds),
+    });
+    this.#machine = new SessionMachine({
+      writer: established.writer,
+      opener: established.opener,
+      peerLimits: established.limits,
+      access: this.#access,
+      events: this,
+      keepalive: options.keepalive,
+      requestTimeoutMs: options.requestTimeoutMs,
+      nowMs: options.clock.nowMs(),
+    });
+    this.#timer = setInterval(() => this.#tick(), TICK_MS).unref();
+  }
+
+  /** Our requests. Page calls go straight to it. */
+  get requests(): SessionRequests {
+    return this.#machine.requests;
+  }
+
+  /** True once the session is over. */
+  get ended(): boolean {
+    return this.#finished;
+  }
+
+  /** Smoothed round trip, milliseconds; 0 while unknown. */
+  get roundTripMs(): number {
+    return this.#machine.roundTripMs;
+  }
+
+  /** Why the peer said that it ends the session, if it did. */
+  get byeReason(): ByeReasonValue | undefined {
+    return this.#byeReason;
+  }
+
+  /**
+   * Sends a control request.
+   *
+   * @param decode - reads the reply's fields; what it throws ends the session
+   * @throws MemcloudError the provider's refusal, `ERR_PEER_UNREACHABLE`, `ERR_TIMEOUT`
+   */
+  control<T>(request: ControlRequest, decode: (fields: PackedMap) => T): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const tag = this.#nextControlTag;
+      this.#nextControlTag += 1;
+      if (!this.#machine.requests.control(tag, encodeControlRequest(request))) {
+        const why = this.#finished ? 'the session has ended' : 'too many control requests wait';
+        reject(new MemcloudError('ERR_PEER_UNREACHABLE', `node "${this.peer.name}": ${why}`));
+        return;
+      }
+      const settle = (fields: PackedMap): void => resolve(decode(fields));
+      this.#controls.set(tag, { settle, reject });
+    });
+  }
+
+  /** Says BYE and ends the session. */
+  close(reason: ByeReasonValue): void {
+    if (this.#finished) return;
+    this.#machine.bye(reason);
+    this.#finish(undefined);
+    this.#stream.close();
+    setTimeout(() => this.#stream.destroy(), CLOSE_TIMEOUT_MS).unref();
+  }
+
+  // --- ByteStreamHandler ---------------------------------------------------------------------------
+
+  /** Bytes of the peer. */
+  onBytes(input: NativeBuffer, start: number, end: number): number {
+    try {
+      return this.#machine.onBytes(input, start, end, this.#options.clock.nowMs());
+    } catch (error) {
+      this.#fail(asMemcloudError(error));
+      return end;
+    }
+  }
+
+  /** The turn's output leaves. */
+  onFlush(): void {
+    this.#machine.onFlush();
+  }
+
+  /** All output has left. */
+  onDrain(): void {
+    this.#machine.onDrain();
+  }
+
+  /** The socket is gone. */
+  onClosed(error: Error | undefined): void {
+    if (this.#finished) return;
+    const text = error === undefined ? 'it closed the connection' : error.message;
+    this.#finish(
+      new MemcloudError('ERR_PEER_UNREACHABLE', `node "${this.peer.name}": ${text}`, {
+        cause: error,
+      }),
+    );
+  }
+
+  // --- SessionMachineEvents ------------------------------------------------------------------------
+
+  /** A read ended. */
+  onPagesRead(
+    owner: number,
+    tag: number,
+    status: IoStatusValue,
+    pages: NativeBuffer,
+    offset: number,
+  ): void {
+    this.#options.client.onPagesRead(owner, tag, status, pages, offset);
+  }
+
+  /** A write or trim ended. */
+  onPagesDone(owner: number, tag: number, status: IoStatusValue): void {
+    this.#options.client.onPagesDone(owner, tag, status);
+  }
+
+  /** Credits came back. */
+  onCredit(): void {
+    this.#options.client.onCredit();
+  }
+
+  /** A control request of ours ended. */
+  onControlDone(tag: number, body: Buffer | undefined): void {
+    const waiting = this.#controls.get(tag);
+    this.#controls.delete(tag);
+    if (waiting === undefined) return;
+    if (body === undefined) {
+      const code = this.#finished ? 'ERR_PEER_UNREACHABLE' : 'ERR_TIMEOUT';
+      waiting.reject(new MemcloudError(code, `node "${this.peer.name}" did not answer`));
+      return;
+    }
+    try {
+      const reply = decodeControlReply(body);
+      if (reply.ok) waiting.settle(reply.fields);
+      else waiting.reject(new MemcloudError(reply.code, reply.message));
+    } catch (error) {
+      const failure = asMemcloudError(error);
+      waiting.reject(failure);
+      throw failure;
+    }
+  }
+
+  /** A control request of the peer. */
+  serveControl(body: Buffer): Buffer {
+    return serveControl(this.#access, body);
+  }
+
+  /** A notice of the peer. */
+  onNotice(body: Buffer): void {
+    const notice = decodeNotice(body);
+    if (notice.usage !== undefined) this.#options.client.onUsage(notice.usage);
+    if (notice.leasesEnded !== undefined) this.#options.client.onLeasesEnded(notice.leasesEnded);
+  }
+
+  /** The peer ends the session. */
+  onBye(reason: ByeReasonValue): void {
+    this.#byeReason = reason;
+    this.#finish(undefined);
+    this.#stream.destroy();
+  }
+
+  // --- Ends ----------------------------------------------------------------------------------------
+
+  #tick(): void {
+    try {
+      const nowMs = this.#options.clock.nowMs();
+      this.#machine.tick(nowMs);
+      this.#sendNotices(nowMs);
+    } catch (error) {
+      this.#fail(asMemcloudError(error));
+    }
+  }
+
+  #sendNotices(nowMs: number): void {
+    if (this.#access === undefined || this.#finished) return;
+    while (this.#endedLeases.length > 0) {
+      const leasesEnded = this.#endedLeases.splice(0, LEASE_ID_COUNT_MAX);
+      this.#machine.notice(encodeNotice({ leasesEnded }));
+    }
+    if (nowMs - this.#noticedAtMs < USAGE_NOTICE_INTERVAL_MS) return;
+    this.#noticedAtMs = nowMs;
+    const usage = this.#access.usage();
+    const key = `${usage.offeredBytes} ${usage.usedBytes} ${usage.residentBytes} ${usage.leaseCount}`;
+    if (key === this.#noticedUsage) return;
+    this.#noticedUsage = key;
+    this.#machine.notice(encodeNotice({ usage }));
+  }
+
+  #fail(error: MemcloudError): void {
+    if (this.#finished) return;
+    // Best effort: the peer learns why, unless our own defect is the reason or the socket is stuck.
+    if (error.fault === 'remote' && this.#stream.backlogBytes === 0) {
+      this.#machine.bye(ByeReason.PROTOCOL);
+      this.#stream.flush();
+    }
+    this.#finish(error);
+    this.#stream.destroy();
+  }
+
+  #finish(error: MemcloudError | undefined): void {
+    if (this.#finished) return;
+    this.#finished = true;
+    clearInterval(this.#timer);
+    if (!this.#stream.closed) this.#stream.flush();
+    this.#machine.end();
+    this.#options.onEnded(this, error);
+  }
+}
