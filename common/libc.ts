@@ -34,8 +34,6 @@ const mountCall = libc.func(
 );
 const umountCall = libc.func('int umount2(const char *target, int flags)');
 
-const memcpyCall = libc.func('void memcpy(uintptr_t dest, uintptr_t src, size_t n)');
-
 /** Memory mapping constants: Linux `include/uapi/asm-generic/mman-common.h` and `mman.h`. */
 export const MMAN = {
   PROT_READ: 1,
@@ -85,14 +83,6 @@ export function madvise(address: number, length: number, advice: number): void {
 /** mlock2(2). Returns false when the limit (RLIMIT_MEMLOCK) or the kernel refuses. */
 export function tryMlock(address: number, length: number, flags: number): boolean {
   return mlock2Call(address, length, flags) === 0;
-}
-
-/**
- * memcpy(3) between native buffers: unlike a copy between typed arrays it makes no view object. The
- * caller has checked both ranges (`addressIn` in aead.ts); they may not overlap.
- */
-export function copyMemory(to: number, from: number, length: number): void {
-  memcpyCall(to, from, length);
 }
 
 /** A view of `length` bytes of memory at `address`. The memory must stay mapped while the view lives. */
