@@ -112,6 +112,8 @@ export class ByteStream {
       const constructorOptions = { handle, onread, readable: true, writable: true };
       return new net.Socket(constructorOptions);
     });
+    // Without a handle this closes nothing; it makes the server stop counting the socket as open.
+    socket.destroy();
     stream.resume();
     return stream;
   }
