@@ -35,6 +35,9 @@ const BOOT_TIMEOUT_MS = 120_000;
 const KERNEL_LOG_LENGTH_MAX = 2 ** 20;
 /** Time for the kernel to print its blocked tasks before the guest is killed. */
 const STACKS_TIMEOUT_MS = 3000;
+const LOG_TAIL_LINE_COUNT = 12;
+/** What the kernel says when it gives up or kills. */
+const DEATH_PATTERN = /Kernel panic|BUG:|Oops|sysrq: Trigger|blocked for more than|Out of memory/;
 /** A break on the console of a QEMU multiplexer: Ctrl-A b. */
 const CONSOLE_BREAK = '\u0001b';
 
@@ -233,9 +236,7 @@ export class Guest {
 
   #end(reason: MemcloudError): void {
     if (this.#endReason !== undefined) return;
-    this.#endReason = new MemcloudError(reason.code, reason.message + this.#logTail(), {
-      cause: reason.cause,
-    });
+    this.#endReason = new MemcloudError(reason.code, reason.message + this.#logTail());
     this.#channel.end(this.#endReason);
   }
 
@@ -249,12 +250,13 @@ export class Guest {
     this.#end(new MemcloudError('ERR_GUEST', 'the guest ended by itself'));
   }
 
-  /** The last lines of the console, for an error message. */
+  /** The lines of the console that matter for an error message: what the kernel died of, and the end. */
   #logTail(): string {
-    const lines = `${this.#kernelLog.trimEnd()}\n${this.#qemuErrors.trim()}`.trim();
-    return lines === ''
-      ? ''
-      : `; its console ended with:\n${lines.split('\n').slice(-12).join('\n')}`;
+    const lines = `${this.#kernelLog.trimEnd()}\n${this.#qemuErrors.trim()}`.trim().split('\n');
+    const end = lines.slice(-LOG_TAIL_LINE_COUNT);
+    const deaths = lines.filter((line) => DEATH_PATTERN.test(line) && !end.includes(line));
+    const shown = [...deaths.slice(-LOG_TAIL_LINE_COUNT), ...end];
+    return shown.join('') === '' ? '' : `; its console ended with:\n${shown.join('\n')}`;
   }
 }
 
@@ -294,7 +296,10 @@ function startQemu(
 
 /** A temporary file that already has no name: it is gone when the last descriptor closes. */
 async function openUnlinked(content: Uint8Array): Promise<FileHandle> {
-  const place = path.join(tmpdir(), `memcloud-guest-${randomBytes(8).toString('hex')}`);
+  const place = path.join(
+    tmpdir(),
+    `memcloud-guest-${process.pid}-${randomBytes(8).toString('hex')}`,
+  );
   const handle = await open(place, 'wx+', 0o600);
   await rm(place);
   await handle.writeFile(content);
