@@ -105,14 +105,16 @@ export type RawMode = 'simple' | 'structured' | 'extended';
 export class RawClient {
   readonly socket: net.Socket;
   mode: RawMode = 'simple';
-  #buffer = Buffer.alloc(0);
+  #chunks: Buffer[] = [];
+  #received = 0;
   #ended = false;
   #wake: (() => void) | undefined;
 
   constructor(socket: net.Socket) {
     this.socket = socket;
     socket.on('data', (chunk: Buffer) => {
-      this.#buffer = Buffer.concat([this.#buffer, chunk]);
+      this.#chunks.push(chunk);
+      this.#received += chunk.length;
       this.#wake?.();
     });
     for (const event of ['end', 'error', 'close'] as const) {
@@ -165,21 +167,22 @@ export class RawClient {
   /** The next bytes; rejects when the server closes or nothing comes for 5 s. */
   async read(length: number): Promise<Buffer> {
     const deadline = Date.now() + 5000;
-    while (this.#buffer.length < length) {
-      if (this.#ended) throw new Error(`closed after ${this.#buffer.length} of ${length} bytes`);
+    while (this.#received < length) {
+      if (this.#ended) throw new Error(`closed after ${this.#received} of ${length} bytes`);
       if (Date.now() > deadline) throw new Error(`no ${length} bytes within 5 s`);
       await this.#event(100);
     }
-    const bytes = this.#buffer.subarray(0, length);
-    this.#buffer = this.#buffer.subarray(length);
-    return bytes;
+    const all = this.#chunks.length === 1 ? this.#chunks[0]! : Buffer.concat(this.#chunks);
+    this.#chunks = [all.subarray(length)];
+    this.#received -= length;
+    return all.subarray(0, length);
   }
 
   /** True when the server closed the connection within the time and sent nothing more. */
   async closed(withinMs = 3000): Promise<boolean> {
     const deadline = Date.now() + withinMs;
     while (!this.#ended && Date.now() < deadline) await this.#event(20);
-    return this.#ended && this.#buffer.length === 0;
+    return this.#ended && this.#received === 0;
   }
 
   async optionReply(): Promise<OptionReply> {
