@@ -356,18 +356,22 @@ export class Connection implements ByteStreamHandler {
     const hello = this.#peerHello;
     if (!this.#weAccepted || hello === undefined || peer === undefined) return;
     if (stream === undefined || writer === undefined || opener === undefined) return;
-    this.#leave();
-    this.#phase = 'established';
     const { dialled } = this;
     const { limits, usage } = hello;
-    const address = this.#address;
-    this.#successor = this.#events.onEstablished(this, {
-      ...{ stream, writer, opener, peer, dialled, address, limits, usage },
-    });
-    if (this.#successor !== undefined) return stream.setHandler(this.#successor);
+    const parts = { stream, writer, opener, peer, dialled, address: this.#address, limits, usage };
+    // May throw, for example when the provider fails: then this connection ends like any other.
+    const successor = this.#events.onEstablished(this, parts);
+    this.#leave();
+    if (successor === undefined) return this.#endDuplicate(parts);
+    this.#phase = 'established';
+    this.#successor = successor;
+    stream.setHandler(successor);
+  }
+
+  #endDuplicate({ stream, writer, opener }: Established): void {
     writer.plain(MessageType.BYE, ByeReason.DUPLICATE, 0, 0);
     stream.close();
-    this.#phase = 'closed';
+    // What was handed to the socket is on its way by then.
     setImmediate(() => {
       writer.destroy();
       opener.destroy();

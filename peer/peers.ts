@@ -9,6 +9,7 @@ import type net from 'node:net';
 import type { ByteStreamHandler } from '../common/byte-stream.ts';
 import { monotonicClock, type Clock } from '../common/clock.ts';
 import { MemcloudError } from '../common/errors.ts';
+import type { EventLoopSpin } from '../common/event-loop-spin.ts';
 import { silentLogger, type Logger } from '../common/log.ts';
 import type {
   NodeId,
@@ -55,6 +56,8 @@ export interface PeersOptions {
   readonly clock?: Clock;
   /** Jitter: a number from 0 to 1, below 1. */
   readonly random?: () => number;
+  /** Keeps the event loop awake between requests and replies; none by default. */
+  readonly spin?: EventLoopSpin;
   /** When to ping and to give up. */
   readonly keepalive?: KeepaliveLimits;
   /** Longest wait for a reply, milliseconds. */
@@ -288,7 +291,6 @@ export class Peers implements SlabSources {
   /** A connection is accepted by both sides. */
   onEstablished(connection: Connection, established: Established): ByteStreamHandler | undefined {
     const dialer = this.#connections.get(connection);
-    this.#connections.delete(connection);
     const { peer, dialled } = established;
     const { nodeId } = peer;
     if (dialled) this.#heldNodes.delete(nodeId);
@@ -300,6 +302,7 @@ export class Peers implements SlabSources {
       this.#heldNodes.has(nodeId) ||
       (old !== undefined && !this.#replaces(dialled, old.dialled, nodeId));
     if (refused) {
+      this.#connections.delete(connection);
       if (dialer !== undefined) {
         dialer.nodeId = nodeId;
         dialer.onFailed(new MemcloudError('ERR_PEER_UNREACHABLE', 'too many peers'));
@@ -312,9 +315,11 @@ export class Peers implements SlabSources {
       clock: this.#clock,
       keepalive: this.#options.keepalive ?? KEEPALIVE_DEFAULTS,
       requestTimeoutMs: this.#options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS,
+      spin: this.#options.spin,
       client: record.store,
       onEnded: (ended, error) => this.#onSessionEnded(record, ended, error),
     });
+    this.#connections.delete(connection);
     this.#sessions.add(session);
     record.session = session;
     record.address = established.address;

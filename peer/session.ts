@@ -7,6 +7,7 @@
 import type { ByteStream, ByteStreamHandler } from '../common/byte-stream.ts';
 import type { Clock } from '../common/clock.ts';
 import { asMemcloudError, MemcloudError } from '../common/errors.ts';
+import type { EventLoopSpin } from '../common/event-loop-spin.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
 import type { IoStatusValue, ProviderUsage, SlabAccess, SlabProvider } from '../common/ports.ts';
 import type { Established } from './connection.ts';
@@ -62,6 +63,8 @@ export interface SessionOptions {
   readonly keepalive: KeepaliveLimits;
   /** Longest wait for a reply, milliseconds. */
   readonly requestTimeoutMs: number;
+  /** Keeps the event loop awake between requests and replies. */
+  readonly spin: EventLoopSpin | undefined;
   /** Takes the ends of page requests; a session asks only through it. */
   readonly client: SessionClient;
   /** The session is over; called once. The error is undefined after an orderly end. */
@@ -171,6 +174,7 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
 
   /** Bytes of the peer. */
   onBytes(input: NativeBuffer, start: number, end: number): number {
+    this.#options.spin?.onActivity();
     try {
       return this.#machine.onBytes(input, start, end, this.#options.clock.nowMs());
     } catch (error) {
