@@ -21,11 +21,12 @@ export class NativeMemory implements NativeBuffer {
   /** True when the kernel holds the mapping in RAM (`mlock2` with `MLOCK_ONFAULT`). */
   readonly locked: boolean;
   readonly #lengthBytes: number;
+  readonly #secret: boolean;
 
   /**
    * @param sizeBytes - at least 1; rounded up to whole pages
    * @param options - `lock`: ask the kernel never to swap it out; a refusal leaves `locked` false.
-   *   `secret`: also keep it out of core dumps
+   *   `secret`: also keep it out of core dumps, and zero it when it is freed
    * @throws MemcloudError `ERR_NATIVE` when there is no memory
    */
   constructor(sizeBytes: number, options: { lock?: boolean; secret?: boolean } = {}) {
@@ -40,12 +41,17 @@ export class NativeMemory implements NativeBuffer {
     this.bytes = viewMemory(this.address, this.#lengthBytes);
     this.locked =
       options.lock === true && tryMlock(this.address, this.#lengthBytes, MMAN.MLOCK_ONFAULT);
-    if (options.secret === true) madvise(this.address, this.#lengthBytes, MMAN.MADV_DONTDUMP);
+    this.#secret = options.secret === true;
+    if (this.#secret) madvise(this.address, this.#lengthBytes, MMAN.MADV_DONTDUMP);
   }
 
-  /** Zeroes and unmaps. Neither `bytes` nor a view of it may be used afterwards: that is a crash. */
+  /**
+   * Unmaps, and zeroes before if it is secret. (Others are not: to zero megabytes of a buffer that was
+   * never touched would fault in every page, for each stranger that opens a connection.) Neither
+   * `bytes` nor a view of it may be used afterwards: that is a crash.
+   */
   free(): void {
-    this.bytes.fill(0);
+    if (this.#secret) this.bytes.fill(0);
     munmap(this.address, this.#lengthBytes);
   }
 }

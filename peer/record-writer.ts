@@ -157,6 +157,8 @@ export class RecordWriter {
   destroy(): void {
     if (this.#destroyed) return;
     this.#destroyed = true;
+    // Half a record may not leave with the next flush.
+    if (this.#open) this.#output.unreserve(RESERVATION_SIZE_BYTES);
     this.#open = false;
     this.#sealer.destroy();
     this.#staging.free();

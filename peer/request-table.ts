@@ -100,7 +100,8 @@ export class RequestTable {
       if (this.#pageBytes + bytes > this.#limits.pageBytesMax) return -1;
       if (type !== MessageType.READ) {
         if (this.#writeSlots >= this.#writeSlotMax) return -1;
-        if (this.#writeBytes + bytes > this.#writeBytesMax) return -1;
+        // One write may always be in flight, however little the provider grants.
+        if (this.#writeBytes > 0 && this.#writeBytes + bytes > this.#writeBytesMax) return -1;
         this.#writeSlots += 1;
         this.#writeBytes += bytes;
       }

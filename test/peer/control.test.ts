@@ -1,0 +1,140 @@
+import { Packr } from 'msgpackr';
+import t from 'tap';
+import { MemcloudError } from '../../common/errors.ts';
+import {
+  decodeControlReply,
+  decodeControlRequest,
+  decodeGrant,
+  decodeHello,
+  decodeNotice,
+  decodeUnknownLeases,
+  encodeControlError,
+  encodeControlOk,
+  encodeControlRequest,
+  encodeHello,
+  encodeNotice,
+  type ControlRequest,
+  type Hello,
+} from '../../peer/control.ts';
+
+const pack = (value: unknown): Buffer => new Packr({ useRecords: false }).pack(value);
+const refused = { code: 'ERR_PEER_PROTOCOL' };
+const USAGE = { offeredBytes: 2 ** 40, usedBytes: 5, residentBytes: 4, leaseCount: 1 };
+const LIMITS = { requestCountMax: 1024, pageBytesMax: 16842752 };
+
+t.test('each HELLO comes back as it was', async (t) => {
+  const hellos: Hello[] = [
+    { verdict: 'pending' },
+    { verdict: 'refused' },
+    { verdict: 'accepted', limits: LIMITS, usage: USAGE },
+  ];
+  for (const hello of hellos) t.same(decodeHello(encodeHello(hello)), hello);
+});
+
+const GOOD_HELLO = { verdict: 'accepted', ...LIMITS, usage: USAGE };
+const BAD_HELLOS: Record<string, object> = {
+  'no verdict': {},
+  'another verdict': { ...GOOD_HELLO, verdict: 'maybe' },
+  'no limits': { verdict: 'accepted', usage: USAGE },
+  'no request credit': { ...GOOD_HELLO, requestCountMax: 0 },
+  'too much request credit': { ...GOOD_HELLO, requestCountMax: 65537 },
+  'a fraction': { ...GOOD_HELLO, requestCountMax: 1.5 },
+  'NaN': { ...GOOD_HELLO, requestCountMax: NaN },
+  'credit below one call': { ...GOOD_HELLO, pageBytesMax: 263167 },
+  'a string for a number': { ...GOOD_HELLO, pageBytesMax: '16842752' },
+  'no usage': { verdict: 'accepted', ...LIMITS },
+  'usage nil': { ...GOOD_HELLO, usage: null },
+  'a negative usage': { ...GOOD_HELLO, usage: { ...USAGE, usedBytes: -1 } },
+  'usage with a hole': { ...GOOD_HELLO, usage: { offeredBytes: 1 } },
+};
+for (const [name, hello] of Object.entries(BAD_HELLOS)) {
+  t.test(`a HELLO with ${name} is refused`, async (t) => {
+    t.throws(() => decodeHello(pack(hello)), refused);
+  });
+}
+
+t.test('keys of later versions are ignored', async (t) => {
+  t.match(decodeHello(pack({ ...GOOD_HELLO, later: 1 })), { verdict: 'accepted' });
+});
+
+t.test('each request comes back as it was', async (t) => {
+  const requests: ControlRequest[] = [
+    { method: 'lease', pageCount: 4096, ttlMs: 60000 },
+    { method: 'renew', leaseIds: ['0123456789abcdef'], ttlMs: 1 },
+    { method: 'release', leaseId: 'ffffffffffffffff' },
+    { method: 'usage' },
+  ];
+  for (const request of requests) t.same(decodeControlRequest(encodeControlRequest(request)), request);
+});
+
+const ID = '0123456789abcdef';
+const BAD_REQUESTS: Record<string, object> = {
+  'no method': {},
+  'another method': { method: 'flush' },
+  'a method of every object': { method: 'toString' },
+  'a lease without pages': { method: 'lease', ttlMs: 1 },
+  'a lease of -1 pages': { method: 'lease', pageCount: -1, ttlMs: 1 },
+  'a lease of 2^32 pages': { method: 'lease', pageCount: 2 ** 32, ttlMs: 1 },
+  'a lease of infinite time': { method: 'lease', pageCount: 1, ttlMs: Infinity },
+  'a short lease id': { method: 'release', leaseId: 'ff' },
+  'an upper-case lease id': { method: 'release', leaseId: ID.toUpperCase() },
+  'a lease id that is a number': { method: 'release', leaseId: 1 },
+  'ids that are a string': { method: 'renew', leaseIds: ID, ttlMs: 1 },
+  'an id among them that is none': { method: 'renew', leaseIds: [ID, null], ttlMs: 1 },
+  '1025 ids': { method: 'renew', leaseIds: new Array(1025).fill(ID), ttlMs: 1 },
+};
+for (const [name, request] of Object.entries(BAD_REQUESTS)) {
+  t.test(`a request with ${name} is refused`, async (t) => {
+    t.throws(() => decodeControlRequest(pack(request)), refused);
+  });
+}
+
+t.test('1024 ids pass', async (t) => {
+  const request = { method: 'renew', leaseIds: new Array(1024).fill(ID), ttlMs: 1 };
+  t.match(decodeControlRequest(pack(request)), { method: 'renew' });
+});
+
+t.test('replies come back as they were', async (t) => {
+  const grant = { leaseId: ID, slabHandle: 4294967295, ttlMs: 60000 };
+  const reply = decodeControlReply(encodeControlOk(grant));
+  t.ok(reply.ok);
+  if (reply.ok) t.same(decodeGrant(reply.fields), grant);
+  const renewed = decodeControlReply(encodeControlOk({ unknown: [ID] }));
+  if (renewed.ok) t.same(decodeUnknownLeases(renewed.fields), [ID]);
+  t.throws(() => decodeGrant({ ...grant, leaseId: 'x' }), refused);
+  t.throws(() => decodeGrant({ ...grant, slabHandle: -1 }), refused);
+  t.throws(() => decodeUnknownLeases({}), refused);
+});
+
+t.test('an error of a lease travels, a defect does not tell about itself', async (t) => {
+  const error = (code: 'ERR_LEASE_CAPACITY' | 'ERR_NATIVE'): object =>
+    decodeControlReply(encodeControlError(new MemcloudError(code, 'full: /home/x')));
+  t.same(error('ERR_LEASE_CAPACITY'), { ok: false, code: 'ERR_LEASE_CAPACITY', message: 'full: /home/x' });
+  t.same(error('ERR_NATIVE'), { ok: false, code: 'ERR_INTERNAL', message: 'the provider failed' });
+});
+
+t.test('a message from a peer cannot move a cursor and is cut', async (t) => {
+  const reply = decodeControlReply(
+    pack({ ok: false, code: 'ERR_LEASE_CAPACITY', message: `\u001b[2J\u202eevil\n${'x'.repeat(999)}` }),
+  );
+  t.ok(!reply.ok && /^\?\[2J\?evil\?x+$/.test(reply.message) && reply.message.length === 256);
+});
+
+for (const [name, reply] of Object.entries({
+  'no ok': { code: 'ERR_LEASE_CAPACITY' },
+  'a code of ours that may not travel': { ok: false, code: 'ERR_IDENTITY', message: '' },
+  'a code that is none': { ok: false, code: 'toString', message: '' },
+  'ok that is 1': { ok: 1 },
+})) {
+  t.test(`a reply with ${name} is refused`, async (t) => {
+    t.throws(() => decodeControlReply(pack(reply)), refused);
+  });
+}
+
+t.test('notices come back as they were', async (t) => {
+  for (const notice of [{}, { usage: USAGE }, { leasesEnded: [ID] }, { usage: USAGE, leasesEnded: [] }]) {
+    t.same(decodeNotice(encodeNotice(notice)), notice);
+  }
+  t.throws(() => decodeNotice(pack({ usage: 1 })), refused);
+  t.throws(() => decodeNotice(pack({ leasesEnded: [1] })), refused);
+});
