@@ -92,6 +92,11 @@ export const ERROR_CODES = {
     exitCode: 1,
     meaning: 'an NBD server answered a request with an error',
   },
+  ERR_NBD_CLOSED: {
+    fault: 'remote',
+    exitCode: 5,
+    meaning: 'there is no connection to an NBD server, or it ended',
+  },
   ERR_GUEST: { fault: 'local', exitCode: 1, meaning: 'a QEMU guest could not be made or ended' },
   ERR_PEER_UNREACHABLE: {
     fault: 'remote',
