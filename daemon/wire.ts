@@ -13,6 +13,15 @@ import { MemcloudError } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
 import type { BlockDevice, NodeId, SlabSource, SlabSources } from '../common/ports.ts';
 import { parseAddress } from '../common/units.ts';
+import {
+  attachKernel,
+  type AttachOptions,
+  type KernelAttachment,
+} from '../nbd-server/client/kernel/attach.ts';
+import {
+  attachByNbdClient,
+  detachByNbdClient,
+} from '../nbd-server/client/kernel/nbd-client-program.ts';
 import { NbdServer } from '../nbd-server/server.ts';
 import { ConsentQueue } from '../peer/consent.ts';
 import { Identity } from '../peer/identity.ts';
@@ -24,12 +33,13 @@ import { VolumeBlockDevice } from '../tier/block-device.ts';
 import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
 import { capacityProblem } from './capacity.ts';
 import type { DaemonConfig } from './config.ts';
-import { attachDevice } from './kernel-device.ts';
 import { rpcHandlers } from './rpc-methods.ts';
 import { RpcServer } from './rpc-server.ts';
 import { lockStateDirectory } from './state-lock.ts';
 import {
   Volumes,
+  type AttachRequest,
+  type Attachment,
   type ExportService,
   type ListenAddress,
   type VolumeParts,
@@ -39,6 +49,8 @@ import {
 const LEASE_TTL_MS = 120_000;
 const REQUEST_DEADLINE_MS = 15_000;
 const RPC_CLOSE_GRACE_MS = 500;
+/** The kernel keeps the requests of a device so long when every connection is dead. */
+const DEAD_CONNECTION_TIMEOUT_S = 3600;
 /** The name by which a volume asks for the provider of its own machine. */
 const LOCAL_PROVIDER = 'local';
 
@@ -59,6 +71,7 @@ export class Daemon implements VolumeParts {
   readonly #rpc: RpcServer;
   readonly #timer: NodeJS.Timeout;
   readonly #unlock: () => void;
+  #attachCount = 0;
 
   private constructor(
     config: DaemonConfig,
@@ -210,19 +223,51 @@ export class Daemon implements VolumeParts {
   }
 
   /** @inheritDoc */
-  attach(device: BlockDevice, request: Parameters<VolumeParts['attach']>[1]) {
-    return attachDevice(device, request, this.#config.socketPath, (path) =>
-      this.serve(device, { unixPath: path }, false),
-    );
+  async attach(device: BlockDevice, request: AttachRequest): Promise<Attachment> {
+    const { via, connections, timeoutS } = request;
+    this.#attachCount += 1;
+    const path = `${this.#config.socketPath}.attach-${this.#attachCount}`;
+    const service = await this.serve(device, { unixPath: path }, false);
+    const options: AttachOptions = {
+      address: { path },
+      exportName: device.name,
+      connections,
+      timeoutS,
+      deadConnectionTimeoutS: DEAD_CONNECTION_TIMEOUT_S,
+      ...(request.device === undefined ? {} : { device: request.device }),
+    };
+    try {
+      const kernel = await (via === 'netlink'
+        ? this.#attachByNetlink(options)
+        : attachByNbdClient(options));
+      const detach = async (): Promise<void> => {
+        await ('detach' in kernel ? kernel.detach() : detachByNbdClient(kernel.device));
+        await service.close();
+      };
+      this.#logger.info({ volume: device.name, device: kernel.device, via }, 'attached');
+      return { info: { device: kernel.device, volume: device.name, connections, via }, detach };
+    } catch (error) {
+      await service.close();
+      throw error;
+    }
+  }
+
+  async #attachByNetlink(options: AttachOptions): Promise<KernelAttachment> {
+    const kernel = await attachKernel(options);
+    kernel.onLinkDead(() => {
+      this.#logger.warn({ device: kernel.device }, 'a connection of the device died');
+      kernel.reconnect().catch((error: unknown) => {
+        this.#logger.error({ device: kernel.device, err: String(error) }, 'not reconnected');
+      });
+    });
+    return kernel;
   }
 
   /** The sources that a volume may use: the named ones, or every peer. */
   #sourcesFor(providers: readonly string[] | undefined): SlabSources {
     if (providers === undefined) return this.#peers;
     const named: SlabSource[] = providers.map((name) =>
-      name === LOCAL_PROVIDER || name === this.#config.name
-        ? this.#local
-        : this.#peers.store(name),
+      name === LOCAL_PROVIDER || name === this.#config.name ? this.#local : this.#peers.store(name),
     );
     return { list: () => named };
   }

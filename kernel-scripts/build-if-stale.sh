@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Sourced by the launchers `memnode` and `memcloud`. Needs no privileges.
 # usage: build_if_stale ROOT
 # Installs the packages when node_modules is older than the lock file, builds when dist is older than
@@ -18,7 +19,7 @@ build_if_stale() {
   (
     flock 9
     lock_stamp="$root/node_modules/.memcloud-installed"
-    if [ ! -f "$lock_stamp" ] || [ "$root/package-lock.json" -nt "$lock_stamp" ]; then
+    if [ ! -f "$lock_stamp" ] || [ -n "$(find "$root/package-lock.json" -newer "$lock_stamp")" ]; then
       echo "memcloud: installing packages (once)" >&2
       (cd "$root" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) >&2
       touch "$lock_stamp"

@@ -126,9 +126,14 @@ async function showDisk(lab: Lab, steps: StepList): Promise<void> {
   }
 }
 
-async function restartProvider(lab: Lab): Promise<void> {
+/** A fresh provider for the dead one; it removes what the dead one left in RAM. */
+async function replaceProvider(lab: Lab): Promise<string> {
   const { folder } = lab;
-  lab.providers[1] = await NodeProcess.start({ name: 'provider-c', folder, offer: '1G' });
+  const fresh = await NodeProcess.start({ name: 'provider-c', folder, offer: '1G' });
+  lab.providers[1] = fresh;
+  const address = fresh.peerAddress;
+  await consumerOf(lab).use((client) => client.call('peer.connect', { address }));
+  return `provider-c at ${address}`;
 }
 
 async function mayUseHost(flags: DemoFlags): Promise<boolean> {
@@ -150,18 +155,11 @@ async function showSwap(
     steps.skip(SWAP_STEP, '--quick');
     return;
   }
-  await restartProvider(lab);
   const addresses = lab.providers.map(({ peerAddress }) => peerAddress);
   const root = process.geteuid?.() === 0;
   const possibleHere = root && kernelModule('nbd') !== 'absent' && hasMemoryGroups();
   if (possibleHere && (await mayUseHost(flags))) {
-    await steps.run(`${SWAP_STEP} (this one)`, async () => {
-      const consumer = consumerOf(lab);
-      for (const address of addresses) {
-        await consumer.use((client) => client.call('peer.connect', { address }));
-      }
-      return swapHere(consumer.socketPath);
-    });
+    await steps.run(`${SWAP_STEP} (this one)`, () => swapHere(consumerOf(lab).socketPath));
     return;
   }
   await steps.run(`${SWAP_STEP} (Debian’s, in a guest)`, () =>
@@ -195,7 +193,10 @@ async function demo(flags: DemoFlags & GlobalFlags): Promise<void> {
     const started = await steps.run('start three nodes, each with its own key', () =>
       startNodes(lab),
     );
-    if (started) await showDisk(lab, steps);
+    if (started) {
+      await showDisk(lab, steps);
+      await steps.run('put a fresh provider in its place', () => replaceProvider(lab));
+    }
     if (started && !abort.signal.aborted) await showSwap(lab, steps, flags, abort.signal);
   } finally {
     await Promise.all([lab.consumer, ...lab.providers].map((node) => node?.stop()));
