@@ -1,0 +1,57 @@
+/** The programs that benchmarks need: which are there, and how the others come. */
+import { spawnSync } from 'node:child_process';
+import type { ToolName } from './targets/target.ts';
+
+interface Tool {
+  /** The Debian package. */
+  readonly debianPackage: string;
+  /** A command that succeeds, and prints `says`, only when the program can do what we need. */
+  readonly probe: readonly string[];
+  readonly says: RegExp;
+}
+
+const TOOLS: Readonly<Record<ToolName, Tool>> = {
+  fio: { debianPackage: 'fio', probe: ['fio', '--enghelp'], says: /^\s*nbd$/m },
+  nbdkit: { debianPackage: 'nbdkit', probe: ['nbdkit', '--dump-config'], says: /^tls=yes$/m },
+  'qemu-nbd': { debianPackage: 'qemu-utils', probe: ['qemu-nbd', '--version'], says: /qemu-nbd/ },
+};
+
+const INSTALL_TIMEOUT_MS = 300_000;
+const PROBE_TIMEOUT_MS = 10_000;
+
+/** True when the program is there and was built with what we need. */
+function isUsable(name: ToolName): boolean {
+  const { probe, says } = TOOLS[name];
+  const [command = '', ...args] = probe;
+  const result = spawnSync(command, args, { encoding: 'utf8', timeout: PROBE_TIMEOUT_MS });
+  return result.status === 0 && says.test(result.stdout);
+}
+
+/** The tools of `names` that cannot be used here. */
+export function missingTools(names: readonly ToolName[]): ToolName[] {
+  return names.filter((name) => !isUsable(name));
+}
+
+/** `fio (apt-get install fio)`. */
+export function describeTool(name: ToolName): string {
+  return `${name} (apt-get install ${TOOLS[name].debianPackage})`;
+}
+
+/**
+ * Installs the packages of `names` with apt-get, whose output goes to stderr.
+ *
+ * @throws Error when this is not root or apt-get fails
+ */
+export function installTools(names: readonly ToolName[]): void {
+  if (process.getuid?.() !== 0) throw new Error('--install: expected to be run by root');
+  const packages = names.map((name) => TOOLS[name].debianPackage);
+  const args = ['install', '--yes', '--no-install-recommends', ...packages];
+  const result = spawnSync('apt-get', args, {
+    stdio: ['ignore', 2, 2],
+    timeout: INSTALL_TIMEOUT_MS,
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+  });
+  if (result.status !== 0) {
+    throw new Error(`apt-get install ${packages.join(' ')}: ended with ${result.status}`);
+  }
+}
