@@ -57,7 +57,8 @@ export function drawBarPlot(title: string, subtitle: string, panels: readonly Pa
   let top = HEAD;
   for (const panel of panels.filter(({ bars }) => bars.length > 0)) {
     const extents = panel.bars.map(({ estimate }) => Math.max(estimate.value, estimate.high));
-    const scale = (WIDTH - LABEL_WIDTH - VALUE_WIDTH) / Math.max(...extents, Number.MIN_VALUE);
+    const widest = Math.max(...extents);
+    const scale = widest > 0 ? (WIDTH - LABEL_WIDTH - VALUE_WIDTH) / widest : 0;
     parts.push(`<text x="8" y="${top + 20}" font-weight="bold">${escapeXml(panel.title)}</text>`);
     top += PANEL_HEAD;
     for (const bar of panel.bars) {
