@@ -16,6 +16,7 @@ const TOOLS: Readonly<Record<ToolName, Tool>> = {
   'qemu-nbd': { debianPackage: 'qemu-utils', probe: ['qemu-nbd', '--version'], says: /qemu-nbd/ },
 };
 
+const INSTALLER = 'apt-get';
 const INSTALL_TIMEOUT_MS = 300_000;
 const PROBE_TIMEOUT_MS = 10_000;
 
@@ -46,12 +47,12 @@ export function installTools(names: readonly ToolName[]): void {
   if (process.getuid?.() !== 0) throw new Error('--install: expected to be run by root');
   const packages = names.map((name) => TOOLS[name].debianPackage);
   const args = ['install', '--yes', '--no-install-recommends', ...packages];
-  const result = spawnSync('apt-get', args, {
+  const result = spawnSync(INSTALLER, args, {
     stdio: ['ignore', 2, 2],
     timeout: INSTALL_TIMEOUT_MS,
     env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
   });
   if (result.status !== 0) {
-    throw new Error(`apt-get install ${packages.join(' ')}: ended with ${result.status}`);
+    throw new Error(`${INSTALLER} install ${packages.join(' ')}: ended with ${result.status}`);
   }
 }
