@@ -80,7 +80,7 @@ async function readFlags(args: readonly string[]) {
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;
 
-/** The targets asked for, without those whose programs are missing. @throws Error without fio */
+/** The targets whose programs are there. @throws Error when fio is not, or no target is left */
 function usableTargets({ targets, quick, install }: Flags): Target[] {
   const preset = quick ? QUICK_TARGETS : TARGETS;
   const asked =
@@ -89,11 +89,13 @@ function usableTargets({ targets, quick, install }: Flags): Target[] {
   if (install && missingTools(tools).length > 0) installTools(missingTools(tools));
   const missing = missingTools(tools);
   if (missing.includes('fio')) throw new Error(`missing: ${describeTool('fio')}, or --install`);
-  return asked.filter((target) => {
+  const usable = asked.filter((target) => {
     const lacks = target.tools.filter((tool) => missing.includes(tool));
     if (lacks.length > 0) note(`skipping ${target.name}: ${lacks.map(describeTool).join(', ')}`);
     return lacks.length === 0;
   });
+  if (usable.length === 0) throw new Error('no target is left to measure');
+  return usable;
 }
 
 /** Runs `work` on a stage that is closed however it ends. */

@@ -28,7 +28,7 @@ export function planOf(options: SuiteOptions, workloads: readonly Workload[]): P
     seconds,
     rampSeconds: quick ? 0.5 : 1,
     volumeBytes: 1024 * MIB,
-    workingSetBytes: (quick ? 128 : 512) * MIB,
+    workingSetBytes: 512 * MIB,
     force,
     random: options.random,
   };
