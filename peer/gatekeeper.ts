@@ -2,7 +2,7 @@
  * Decides about an authenticated peer, on both sides of a connection alike: the trust store knows it,
  * or a human is asked, or it is refused. Nothing else lets a node in.
  */
-import { MemcloudError } from '../common/errors.ts';
+import { asMemcloudError, MemcloudError } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
 import type { ConsentOutcome, ConsentQueue } from './consent.ts';
 import type { PeerIdentity } from './credentials.ts';
@@ -62,6 +62,8 @@ export class Gatekeeper {
     if (this.check(peer, origin) === 'trusted') return 'accepted';
     const id = this.#consent.ask(peer, origin, (outcome) => {
       decide(this.#apply(peer, origin, outcome));
+      // After the refusal was sent: to deny a key cuts its connections.
+      if (outcome === 'deny') this.#trust.deny(peer);
     });
     this.#logger.warn(
       { requestId: id, nodeId: peer.nodeId, name: peer.name, address: origin.address },
@@ -82,9 +84,8 @@ export class Gatekeeper {
         this.check(peer, origin);
         return undefined;
       }
-      if (outcome === 'deny') this.#trust.deny(peer);
     } catch (error) {
-      return error as MemcloudError;
+      return asMemcloudError(error);
     }
     const why = {
       deny: 'was denied here',

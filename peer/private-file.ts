@@ -10,15 +10,12 @@ import path from 'node:path';
 /** Permission bits of others and of the group. */
 const NOT_OURS_MASK = 0o077;
 
-/** Why a private file was refused, for the error of its owner. */
-export class PrivateFileError extends Error {}
-
 /**
  * Reads a private file.
  *
  * @param sizeMaxBytes - longer files are refused unread
  * @returns the bytes, or undefined when there is no such file
- * @throws PrivateFileError when it is no plain file, not this user's, open to others, or too long
+ * @throws Error when it is no plain file, not this user's, open to others, or too long
  */
 export function readPrivateFile(file: string, sizeMaxBytes: number): Buffer | undefined {
   let fd;
@@ -30,14 +27,14 @@ export function readPrivateFile(file: string, sizeMaxBytes: number): Buffer | un
   }
   try {
     const stat = fs.fstatSync(fd);
-    if (!stat.isFile()) throw new PrivateFileError('it is not a plain file');
-    if (stat.uid !== process.geteuid?.()) throw new PrivateFileError('another user owns it');
+    if (!stat.isFile()) throw new Error('it is not a plain file');
+    if (stat.uid !== process.geteuid?.()) throw new Error('another user owns it');
     if ((stat.mode & NOT_OURS_MASK) !== 0) {
       const mode = (stat.mode & 0o777).toString(8).padStart(4, '0');
-      throw new PrivateFileError(`others may read it (mode ${mode}, expected 0600)`);
+      throw new Error(`others may read it (mode ${mode}, expected 0600)`);
     }
     if (stat.size > sizeMaxBytes) {
-      throw new PrivateFileError(`expected at most ${sizeMaxBytes} bytes, got ${stat.size}`);
+      throw new Error(`expected at most ${sizeMaxBytes} bytes, got ${stat.size}`);
     }
     return fs.readFileSync(fd);
   } finally {

@@ -1,0 +1,226 @@
+import t from 'tap';
+import { NativeMemory } from '../../common/native-memory.ts';
+import { Identity } from '../../peer/identity.ts';
+import { KeepingSink, portOf, testNode, until } from '../helpers/peer-node.ts';
+import { RawPeer } from '../helpers/raw-peer.ts';
+
+t.test('two nodes find each other, lease, write and read', async (t) => {
+  const provider = testNode(t, 'provider');
+  const consumer = testNode(t, 'consumer');
+  const address = await provider.listen();
+  const dialer = consumer.peers.connect(address);
+  t.equal(await dialer.outcome(), 'up');
+  const [source] = consumer.peers.list();
+  t.match(source, { nodeId: provider.identity.nodeId, nodeName: 'provider', up: true });
+  t.equal(source!.usage.offeredBytes, 67108864);
+  const grant = await source!.lease({ pageCount: 16, ttlMs: 5000 });
+  const sink = new KeepingSink();
+  const queue = source!.openPageQueue(sink);
+  const pages = new NativeMemory(4112);
+  pages.bytes.fill(42);
+  t.ok(queue.writePages(1, grant.slabHandle, 3, 1, pages, 0));
+  t.same(sink.done, [], 'ends never come before the call returns');
+  await until(() => sink.done.length === 1);
+  t.ok(queue.readPages(2, grant.slabHandle, 3, 1));
+  await until(() => sink.reads.length === 1);
+  t.same(sink.reads, [{ tag: 2, status: 0, first: 42 }]);
+  t.same(await source!.renew([grant.leaseId, 'ffffffffffffffff'], 5000), ['ffffffffffffffff']);
+  await source!.release(grant.leaseId);
+  await t.rejects(source!.release(grant.leaseId), { code: 'ERR_LEASE_UNKNOWN' });
+  await t.rejects(source!.lease({ pageCount: 65536, ttlMs: 5000 }), { code: 'ERR_LEASE_CAPACITY' });
+  await t.rejects(source!.lease({ pageCount: 0, ttlMs: 5000 }), { code: 'ERR_LEASE_INVALID' });
+  t.match(consumer.peers.peers(), [{ name: 'provider', address, state: 'up', dialled: true, error: undefined }]);
+  t.match(provider.peers.peers(), [{ name: 'consumer', state: 'up', dialled: false }]);
+  pages.free();
+});
+
+t.test('a session serves both ways, whoever dialled', async (t) => {
+  const [a, b] = [testNode(t, 'a'), testNode(t, 'b')];
+  await a.peers.connect(await b.listen()).outcome();
+  await until(() => b.peers.list().length === 1);
+  const grant = await b.peers.store('a').lease({ pageCount: 1, ttlMs: 5000 });
+  t.equal(a.slabs.slabs.get(grant.slabHandle)?.holder, b.identity.nodeId);
+});
+
+t.test('usage is pushed when it changes, lease endings are told', async (t) => {
+  const [provider, consumer] = [testNode(t, 'provider'), testNode(t, 'consumer')];
+  await consumer.peers.connect(await provider.listen()).outcome();
+  const store = consumer.peers.store('provider');
+  const lost: string[] = [];
+  store.onLeasesLost = (ids) => lost.push(...ids);
+  const grant = await store.lease({ pageCount: 2, ttlMs: 5000 });
+  await until(() => store.usage.leaseCount === 1);
+  t.equal(store.usage.usedBytes, 8224);
+  provider.slabs.expireAll(consumer.identity.nodeId);
+  await until(() => lost.length === 1);
+  t.same(lost, [grant.leaseId]);
+  await until(() => store.usage.leaseCount === 0);
+});
+
+t.test('a node that dies ends calls with UNREACHABLE; its return is told and found', async (t) => {
+  const identity = Identity.ephemeral();
+  const first = testNode(t, 'provider', { identity });
+  const consumer = testNode(t, 'consumer', { random: () => 0 });
+  const address = await first.listen();
+  await consumer.peers.connect(address).outcome();
+  const store = consumer.peers.store('provider');
+  const sink = new KeepingSink();
+  const queue = store.openPageQueue(sink);
+  t.ok(queue.readPages(1, 1, 0, 1));
+  await first.peers.close();
+  await until(() => sink.reads.length === 1);
+  await until(() => !store.up);
+  t.notOk(queue.readPages(2, 1, 0, 1), 'refused while down');
+  await t.rejects(store.lease({ pageCount: 1, ttlMs: 5000 }), { code: 'ERR_PEER_UNREACHABLE' });
+  t.equal(sink.credits, 0);
+  const second = testNode(t, 'provider', { identity });
+  await second.peers.listen({ host: '127.0.0.1', port: portOf(address) });
+  await until(() => store.up, 'the reconnect');
+  t.equal(sink.credits, 1);
+  t.ok(queue.readPages(3, 1, 0, 1), 'the same queue goes on');
+  await until(() => sink.reads.length === 2);
+  t.match(sink.reads[1], { tag: 3, status: 6 });
+});
+
+t.test('an unknown node waits for a human on both sides', async (t) => {
+  const a = testNode(t, 'a', { autoTrust: false });
+  const b = testNode(t, 'b', { autoTrust: false });
+  const dialer = a.peers.connect(await b.listen());
+  t.equal(await dialer.outcome(), 'pending');
+  await until(() => b.consent.list().length === 1);
+  t.match(a.consent.list(), [{ name: 'b', nodeId: b.identity.nodeId, dialled: true }]);
+  t.match(b.consent.list(), [{ name: 'a', nodeId: a.identity.nodeId, dialled: false }]);
+  b.consent.answer(b.consent.list()[0]!.id, 'trust');
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  t.equal(a.peers.list().length, 0, 'one side is not enough');
+  a.consent.answer(a.consent.list()[0]!.id, 'once');
+  await until(() => dialer.state === 'up');
+  t.equal(a.trust.list().length, 0, 'once is not for good');
+  t.match(b.trust.list(), [{ name: 'a', decision: 'trusted' }]);
+});
+
+t.test('a denied node is refused there and remembered', async (t) => {
+  const a = testNode(t, 'a');
+  const b = testNode(t, 'b', { autoTrust: false });
+  const dialer = a.peers.connect(await b.listen());
+  await until(() => b.consent.list().length === 1);
+  b.consent.answer(b.consent.list()[0]!.id, 'deny');
+  await until(() => dialer.lastError !== undefined);
+  t.equal(dialer.lastError?.code, 'ERR_PEER_UNTRUSTED');
+  t.match(b.trust.list(), [{ name: 'a', decision: 'denied' }]);
+  dialer.start();
+  await until(() => dialer.state === 'waiting');
+  t.equal(b.consent.list().length, 0, 'nobody is asked again');
+});
+
+t.test('a request for consent ends with its connection', async (t) => {
+  const b = testNode(t, 'b', { autoTrust: false });
+  const raw = await RawPeer.connect(portOf(await b.listen()), 'raw');
+  await raw.handshake('initiator');
+  t.same(await raw.readHello(), { verdict: 'pending' });
+  t.equal(b.consent.list().length, 1);
+  await raw.destroy();
+  await until(() => b.consent.list().length === 0);
+});
+
+t.test('a request for consent expires and the connection with it', async (t) => {
+  const b = testNode(t, 'b', { autoTrust: false, consentTtlMs: 30 });
+  const raw = await RawPeer.connect(portOf(await b.listen()), 'raw');
+  await raw.handshake('initiator');
+  t.same(await raw.readHello(), { verdict: 'pending' });
+  t.same(await raw.readHello(), { verdict: 'refused' });
+  await raw.ended();
+  await raw.destroy();
+});
+
+t.test('a known name with another key is refused, dialled or dialling', async (t) => {
+  const a = testNode(t, 'a');
+  const b = testNode(t, 'b');
+  a.trust.check({ publicKey: new Uint8Array(32).fill(1), nodeId: 'x', name: 'b' });
+  const dialer = a.peers.connect(await b.listen());
+  await until(() => dialer.lastError !== undefined);
+  t.equal(dialer.lastError?.code, 'ERR_PEER_KEY_CHANGED');
+  t.equal(a.peers.list().length, 0);
+  t.equal(b.trust.list().length, 0, 'the impostor did not learn who asked');
+  b.peers.connect(await a.listen());
+  await until(() => b.peers.peers().some(({ error }) => error?.code === 'ERR_PEER_UNTRUSTED'));
+  t.equal(a.peers.list().length, 0);
+});
+
+t.test('revocation ends the live session, and waiting connections', async (t) => {
+  const [a, b] = [testNode(t, 'a'), testNode(t, 'b')];
+  const dialer = a.peers.connect(await b.listen());
+  await dialer.outcome();
+  const sink = new KeepingSink();
+  const queue = a.peers.store('b').openPageQueue(sink);
+  b.trust.deny({ publicKey: a.identity.publicKey, nodeId: a.identity.nodeId, name: 'a' });
+  await until(() => !a.peers.store('b').up);
+  t.notOk(queue.readPages(1, 1, 0, 1));
+  dialer.start();
+  await until(() => dialer.lastError?.code === 'ERR_PEER_UNTRUSTED');
+  t.notOk(b.peers.store('a').up);
+});
+
+t.test('disconnect cuts and keeps out, connect lets in again', async (t) => {
+  const [a, b] = [testNode(t, 'a', { random: () => 0 }), testNode(t, 'b')];
+  const bAddress = await b.listen();
+  const aAddress = await a.listen();
+  await a.peers.connect(bAddress).outcome();
+  await until(() => b.peers.list().length === 1);
+  b.peers.disconnect('a');
+  await until(() => !a.peers.store('b').up);
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  t.notOk(b.peers.store('a').up, 'its dialler came back in vain');
+  t.throws(() => b.peers.disconnect('nobody'), { code: 'ERR_PEER_UNKNOWN' });
+  t.equal(await b.peers.connect(aAddress).outcome(), 'up');
+  t.ok(b.peers.store('a').up);
+});
+
+t.test('two nodes that dial each other at once keep one session, the same', async (t) => {
+  for (let round = 0; round < 5; round += 1) {
+    const [a, b] = [testNode(t, 'a', { random: () => 0 }), testNode(t, 'b', { random: () => 0 })];
+    const [aAddress, bAddress] = [await a.listen(), await b.listen()];
+    const dialers = [a.peers.connect(bAddress), b.peers.connect(aAddress)];
+    await until(
+      () =>
+        dialers.every(({ state }) => state === 'up') &&
+        a.peers.connectionCount === 1 &&
+        b.peers.connectionCount === 1,
+      'one session',
+    );
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    t.equal(a.peers.connectionCount, 1);
+    t.equal(b.peers.connectionCount, 1);
+    const grant = await a.peers.store('b').lease({ pageCount: 1, ttlMs: 5000 });
+    t.ok(b.slabs.slabs.has(grant.slabHandle), 'and it works');
+  }
+});
+
+t.test('a node does not talk to itself', async (t) => {
+  const a = testNode(t, 'a');
+  const dialer = a.peers.connect(await a.listen());
+  await until(() => dialer.lastError !== undefined);
+  t.match(dialer.lastError, { code: 'ERR_PEER_HANDSHAKE', message: /itself/ });
+  t.equal(a.peers.list().length, 0);
+  t.equal(a.trust.list().length, 0);
+});
+
+t.test('an address where nobody listens is tried again, and shown', async (t) => {
+  const a = testNode(t, 'a');
+  const dialer = a.peers.connect('127.0.0.1:1');
+  t.equal(await dialer.outcome(), 'waiting');
+  t.match(a.peers.peers(), [
+    { nodeId: undefined, address: '127.0.0.1:1', state: 'waiting', error: { code: 'ERR_PEER_UNREACHABLE' } },
+  ]);
+  t.equal(a.peers.connect('127.0.0.1:1'), dialer, 'an address has one dialler');
+});
+
+t.test('wrong names and addresses are refused', async (t) => {
+  t.throws(() => testNode(t, 'a\u001b[2J'), { code: 'ERR_USAGE' });
+  const a = testNode(t, 'a');
+  t.throws(() => a.peers.connect('nowhere'), { code: 'ERR_USAGE_ADDRESS' });
+  t.throws(() => a.peers.store('x'), { code: 'ERR_PEER_UNKNOWN' });
+  const address = await a.listen();
+  const b = testNode(t, 'b');
+  await t.rejects(b.peers.listen({ host: '127.0.0.1', port: portOf(address) }), { code: 'ERR_USAGE_ADDRESS' });
+});
