@@ -119,7 +119,7 @@ export class SocketStream implements NbdStream {
       const secure = new tls.TLSSocket(plain, { ...options, isServer: true });
       secure.once('secure', () => {
         // With `requestCert`, node leaves the verdict to the caller.
-        if (options.requestCert === true && secure.authorizationError != null) {
+        if (options.requestCert === true && secure.authorized !== true) {
           this.destroy(new Error(`client certificate: ${String(secure.authorizationError)}`));
           return;
         }
