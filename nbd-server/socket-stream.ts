@@ -109,26 +109,23 @@ export class SocketStream implements NbdStream {
    * @param options - certificate or key source
    * @param onSecure - called when the TLS handshake is done; a failed one closes the stream
    */
-  startTls(options: tls.TLSSocketOptions, onSecure: () => void): void {
+  startTls(options: tls.TlsOptions, onSecure: () => void): void {
     const plain = this.#plain;
     this.#switching = true;
     plain.off('readable', this.#onReadable);
     this.#flush();
     plain.write('', () => {
       if (this.#closed) return;
-      const secure = new tls.TLSSocket(plain, { ...options, isServer: true });
-      secure.once('secure', () => {
-        // With `requestCert`, node leaves the verdict to the caller.
-        if (options.requestCert === true && secure.authorized !== true) {
-          this.destroy(new Error(`client certificate: ${String(secure.authorizationError)}`));
-          return;
-        }
+      // A server that never listens: one socket is injected, and node does the verifying.
+      const server = tls.createServer(options, (secure) => {
         this.#switching = false;
+        this.#socket = secure;
+        this.#listen(secure);
         onSecure();
         this.#pull();
       });
-      this.#socket = secure;
-      this.#listen(secure);
+      server.on('tlsClientError', (error) => this.destroy(error));
+      server.emit('connection', plain);
     });
   }
 

@@ -9,6 +9,7 @@ import { judge, patternBytes, requires } from '../helpers/judges.ts';
 import { judgeNbd } from './nbd-suite.ts';
 
 const MAIN = path.join(import.meta.dirname, '../helpers/nbd-memory/main.js');
+const VECTORS = path.join(import.meta.dirname, '../../../test/vectors/nbd-tls');
 const MIB = 2 ** 20;
 
 interface Served {
@@ -106,6 +107,45 @@ t.test('SIGTERM drains and ends with 0', requires('nbdinfo'), async (t) => {
   const ended = new Promise((resolve) => child.once('exit', (code) => resolve(code)));
   child.kill('SIGTERM');
   t.equal(await ended, 0);
+});
+
+t.test('TLS with certificates', requires('nbdinfo', 'nbdcopy', 'qemu-img'), async (t) => {
+  const {
+    path: socketPath,
+    directory,
+    child,
+  } = await serve(t, [
+    ...['--size', '64M', '--tls-certs', VECTORS, '--tls-verify-peer', '--tcp', '0'],
+  ]);
+  const uri = `nbds+unix:///?socket=${socketPath}&tls-certificates=${VECTORS}`;
+  const info = await judge('nbdinfo', [uri]);
+  t.match(info.stdout, /newstyle-fixed with TLS, using structured packets/, info.stderr);
+  const plain = await judge('nbdinfo', ['--size', `nbd+unix:///?socket=${socketPath}`]);
+  t.not(plain.code, 0, 'nothing in the clear');
+  const file = path.join(directory, 'image');
+  fs.writeFileSync(file, patternBytes(64 * MIB, 11));
+  const back = path.join(directory, 'back');
+  t.equal((await judge('nbdcopy', [file, uri])).code, 0);
+  t.equal((await judge('nbdcopy', [uri, back])).code, 0);
+  t.ok(fs.readFileSync(back).equals(fs.readFileSync(file)), 'equal bytes');
+  const creds = `tls-creds-x509,id=t0,endpoint=client,dir=${VECTORS}`;
+  const image = `driver=nbd,path=${socketPath},tls-creds=t0,tls-hostname=localhost`;
+  const qemu = await judge('qemu-img', ['info', '--object', creds, '--image-opts', image]);
+  t.match(qemu.stdout, /virtual size: 64 MiB/, qemu.stderr);
+  t.equal(child.exitCode, null);
+});
+
+t.test('TLS with pre-shared keys', requires('nbdinfo', 'nbdcopy'), async (t) => {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'nbd-psk-'));
+  t.teardown(() => fs.rmSync(directory, { recursive: true, force: true }));
+  const keys = path.join(directory, 'keys.psk');
+  fs.writeFileSync(keys, `alice:${'5a'.repeat(32)}\n`);
+  const { path: socketPath } = await serve(t, ['--tls-psk', keys]);
+  const query = `socket=${socketPath}&tls-psk-file=${keys}`;
+  const info = await judge('nbdinfo', [`nbds+unix://alice@/?${query}`]);
+  t.match(info.stdout, /with TLS/, info.stderr);
+  t.equal((await judge('nbdcopy', [`nbds+unix://alice@/?${query}`, 'null:'])).code, 0);
+  t.not((await judge('nbdinfo', [`nbds+unix://mallory@/?${query}`])).code, 0);
 });
 
 t.test('nbdkit as a client', requires('nbdkit', 'nbdcopy'), async (t) => {

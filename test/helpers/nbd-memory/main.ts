@@ -2,7 +2,7 @@
  * A memory device behind the NBD server, for judges run by hand and by the interop tests.
  *
  * Usage: main.js (--unix PATH | --tcp PORT) [--size BYTES] [--name NAME] [--read-only]
- *   [--tls-certs DIR] [--tls require|allow] [--tls-verify-peer] [--delay MS]
+ *   [--tls-certs DIR | --tls-psk FILE] [--tls require|allow] [--tls-verify-peer] [--delay MS]
  * or, socket activated: `nbdinfo [ node main.js ]`. Prints one line when it listens.
  */
 import { parseArgs } from 'node:util';
@@ -10,7 +10,7 @@ import { createLogger } from '../../../common/log.ts';
 import { parseSize } from '../../../common/units.ts';
 import { inheritedSockets } from '../../../nbd-server/inherited-sockets.ts';
 import { NbdServer, type ListenTarget } from '../../../nbd-server/server.ts';
-import { tlsFromCertificates } from '../../../nbd-server/tls.ts';
+import { tlsFromCertificates, tlsFromKeys } from '../../../nbd-server/tls.ts';
 import { MemoryDevice } from '../memory-device.ts';
 
 const { values } = parseArgs({
@@ -21,6 +21,7 @@ const { values } = parseArgs({
     name: { type: 'string', default: 'memory' },
     'read-only': { type: 'boolean', default: false },
     'tls-certs': { type: 'string' },
+    'tls-psk': { type: 'string' },
     'tls-verify-peer': { type: 'boolean', default: false },
     tls: { type: 'string', default: 'require' },
     delay: { type: 'string' },
@@ -33,12 +34,14 @@ const device = new MemoryDevice(parseSize(values.size), {
   ...(delayMaxMs > 0 && { delayMs: () => Math.random() * delayMaxMs }),
 });
 const certificates = values['tls-certs'];
+const keys = values['tls-psk'];
 const policy = values.tls === 'allow' ? 'allow' : 'require';
 const server = new NbdServer({
   logger: createLogger('warn'),
   ...(certificates !== undefined && {
     tls: tlsFromCertificates(policy, certificates, values['tls-verify-peer']),
   }),
+  ...(keys !== undefined && { tls: tlsFromKeys(policy, keys) }),
 });
 server.addExport(device, { readOnly: values['read-only'] });
 
