@@ -9,28 +9,15 @@
  * whole connection, since NBD has no way to take one back; so does anything that breaks the
  * protocol. All then in flight fails with `ERR_NBD_CLOSED`.
  */
-import { ByteStream, type ByteStreamHandler } from '../../common/byte-stream.ts';
+import type { ByteStream, ByteStreamHandler } from '../../common/byte-stream.ts';
 import { MemcloudError, asMemcloudError } from '../../common/errors.ts';
-import type { NativeBuffer } from '../../common/native-memory.ts';
-import {
-  NBD_CMD,
-  NBD_CMD_FLAG,
-  NBD_HANDSHAKE_TIMEOUT_MS,
-  NBD_PAYLOAD_SIZE_MAX_BYTES,
-} from '../constants.ts';
-import { encodeRequest, type HeaderStyle } from './codec.ts';
-import {
-  ClientNegotiation,
-  type ListedExport,
-  type NegotiatedExport,
-  type NegotiationOutcome,
-  type NegotiationRequest,
-} from './negotiation.ts';
-import { REPLY_PIECE_SIZE_MAX_BYTES, ReplyMachine, type Extent } from './transmission.ts';
+import { NBD_CMD, NBD_CMD_FLAG, NBD_PAYLOAD_SIZE_MAX_BYTES } from '../constants.ts';
+import { encodeRequest } from './codec.ts';
+import { negotiate, type NbdAddress, type NbdClientOptions } from './handshake.ts';
+import type { ListedExport, NegotiatedExport } from './negotiation.ts';
+import { ReplyMachine, type Extent } from './transmission.ts';
 import { RequestWindow } from './window.ts';
 
-const INPUT_SIZE_BYTES = 256 * 1024;
-const OUTPUT_CHUNK_SIZE_BYTES = 256 * 1024;
 const REQUEST_TIMEOUT_MS = 30_000;
 const CLOSE_TIMEOUT_MS = 2000;
 /** Most requests in flight on one connection. */
@@ -39,24 +26,6 @@ const IN_FLIGHT_COUNT_MAX = 256;
 const IN_FLIGHT_SIZE_MAX = 16 * 2 ** 20;
 /** Longest length of a request without payload when headers are compact: 32 bits. */
 const COMPACT_LENGTH_MAX = 2 ** 32 - 1;
-
-/** Where a server listens. */
-export type NbdAddress =
-  { readonly host: string; readonly port: number } | { readonly path: string };
-
-/** How to connect. */
-export interface NbdClientOptions {
-  /** Default: the empty name, which is the server's default export. */
-  readonly exportName?: string;
-  /** The best framing to ask for; default `structured`. */
-  readonly headerStyle?: HeaderStyle;
-  /** Ask for `base:allocation`, which {@link NbdClient.blockStatus} needs; default true. */
-  readonly allocationContext?: boolean;
-  /** Time for connecting and negotiating: milliseconds. */
-  readonly handshakeTimeoutMs?: number;
-  /** Time for each request: milliseconds. */
-  readonly requestTimeoutMs?: number;
-}
 
 /** Flags of a write. */
 export interface WriteOptions {
@@ -300,100 +269,4 @@ export async function inspectExport(
   stream.close();
   if (outcome.goal === 'list') throw new MemcloudError('ERR_INTERNAL', 'INFO ended as LIST');
   return outcome.export;
-}
-
-/** Runs a {@link ClientNegotiation} over a new stream. */
-async function negotiate(
-  address: NbdAddress,
-  goal: NegotiationRequest['goal'],
-  options: NbdClientOptions,
-): Promise<{ outcome: NegotiationOutcome; stream: ByteStream }> {
-  const timeoutMs = options.handshakeTimeoutMs ?? NBD_HANDSHAKE_TIMEOUT_MS;
-  const startMs = performance.now();
-  const negotiation = new ClientNegotiation({
-    goal,
-    exportName: options.exportName ?? '',
-    headerStyle: options.headerStyle ?? 'structured',
-    allocationContext: options.allocationContext ?? true,
-  });
-  const handshake = new Handshake(negotiation);
-  let stream: ByteStream;
-  try {
-    stream = await ByteStream.connect(
-      address,
-      {
-        inputSizeBytes: Math.max(INPUT_SIZE_BYTES, 4 * REPLY_PIECE_SIZE_MAX_BYTES),
-        outputChunkSizeBytes: OUTPUT_CHUNK_SIZE_BYTES,
-        timeoutMs,
-      },
-      handshake,
-    );
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new MemcloudError('ERR_NBD_CLOSED', `no NBD server answers: ${reason}`, { cause: error });
-  }
-  handshake.send = (bytes) => stream.send(bytes);
-  const remainingMs = Math.max(1, timeoutMs - (performance.now() - startMs));
-  const timer = setTimeout(() => {
-    const text = `the NBD server did not finish the handshake within ${timeoutMs} ms`;
-    handshake.fail(new MemcloudError('ERR_TIMEOUT', text));
-  }, remainingMs);
-  try {
-    return { outcome: await handshake.outcome, stream };
-  } catch (error) {
-    stream.destroy();
-    throw error;
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-/** Feeds a negotiation with exactly the bytes that it wants. */
-class Handshake implements ByteStreamHandler {
-  readonly outcome: Promise<NegotiationOutcome>;
-  send: (bytes: Uint8Array) => void = () => undefined;
-  readonly #negotiation: ClientNegotiation;
-  #resolve: (outcome: NegotiationOutcome) => void = () => undefined;
-  #reject: (error: MemcloudError) => void = () => undefined;
-
-  constructor(negotiation: ClientNegotiation) {
-    this.#negotiation = negotiation;
-    this.outcome = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
-    // A failure may come before anyone waits.
-    this.outcome.catch(() => undefined);
-  }
-
-  fail(error: MemcloudError): void {
-    this.#reject(error);
-  }
-
-  onBytes(input: NativeBuffer, start: number, end: number): number {
-    let at = start;
-    try {
-      for (;;) {
-        const wanted = this.#negotiation.wantedBytes;
-        if (wanted === 0 || end - at < wanted) return at;
-        const { send, outcome } = this.#negotiation.receive(input.bytes.subarray(at, at + wanted));
-        at += wanted;
-        this.send(send);
-        if (outcome !== undefined) this.#resolve(outcome);
-      }
-    } catch (error) {
-      this.#reject(asMemcloudError(error));
-      return end;
-    }
-  }
-
-  onDrain(): void {
-    // The handshake is a few hundred bytes; it waits for nothing.
-  }
-
-  onClosed(error: Error | undefined): void {
-    const why = error === undefined ? '' : `: ${error.message}`;
-    const text = `the NBD server hung up during the handshake${why}`;
-    this.#reject(new MemcloudError('ERR_NBD_CLOSED', text));
-  }
 }

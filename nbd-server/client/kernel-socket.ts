@@ -13,7 +13,7 @@ import { throwErrno } from '../../common/libc.ts';
 import { MemcloudError } from '../../common/errors.ts';
 import { NBD_HANDSHAKE_TIMEOUT_MS } from '../constants.ts';
 import { protocolError } from './codec.ts';
-import type { NbdAddress } from './connection.ts';
+import type { NbdAddress } from './handshake.ts';
 import { ClientNegotiation, type NegotiatedExport } from './negotiation.ts';
 import { encodeSocketAddress } from './socket-address.ts';
 
@@ -79,6 +79,25 @@ export class KernelSocket {
       }
       const negotiated = await negotiateSocket(fd, options.exportName, deadlineMs);
       return new KernelSocket(fd, negotiated);
+    } catch (error) {
+      closeCall(fd);
+      throw error;
+    }
+  }
+
+  /**
+   * Negotiates on a connected, non-blocking stream socket that somebody else made (kTLS, for
+   * example), from the greeting on. The descriptor is ours from now on, also when this fails.
+   *
+   * @throws MemcloudError as {@link KernelSocket.connect}
+   */
+  static async adopt(
+    fd: number,
+    options: { exportName: string; timeoutMs?: number },
+  ): Promise<KernelSocket> {
+    const deadlineMs = performance.now() + (options.timeoutMs ?? NBD_HANDSHAKE_TIMEOUT_MS);
+    try {
+      return new KernelSocket(fd, await negotiateSocket(fd, options.exportName, deadlineMs));
     } catch (error) {
       closeCall(fd);
       throw error;

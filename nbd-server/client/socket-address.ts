@@ -4,7 +4,7 @@
  */
 import net from 'node:net';
 import { MemcloudError } from '../../common/errors.ts';
-import type { NbdAddress } from './connection.ts';
+import type { NbdAddress } from './handshake.ts';
 
 const AF_UNIX = 1;
 const AF_INET = 2;

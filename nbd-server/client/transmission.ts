@@ -32,10 +32,8 @@ import { Coverage } from './coverage.ts';
 
 /** Extents kept of one block status reply. */
 const EXTENT_COUNT_MAX = 65_536;
-/** Most bytes of an error chunk: error, message length, message, offset. */
+/** Most bytes of an error chunk: error, message length, message, offset. Nothing longer is needed in one piece. */
 const ERROR_CHUNK_SIZE_MAX = 4 + 2 + NBD_STRING_SIZE_MAX_BYTES + 8;
-/** Most bytes that the machine needs in one piece: the input buffer must hold them. */
-export const REPLY_PIECE_SIZE_MAX_BYTES = ERROR_CHUNK_SIZE_MAX;
 
 /** A run of equal state. */
 export interface Extent {

@@ -11,7 +11,7 @@
 import koffi from 'koffi';
 import { MemcloudError } from '../../../common/errors.ts';
 import { NBD_TRANSMISSION_FLAG } from '../../constants.ts';
-import type { NbdAddress } from '../connection.ts';
+import type { NbdAddress } from '../handshake.ts';
 import { KernelSocket } from '../kernel-socket.ts';
 import type { NegotiatedExport } from '../negotiation.ts';
 import { deviceIndex, devicePath, deviceUser, waitForDevice, waitUntilFree } from './devices.ts';
@@ -36,10 +36,13 @@ const BLOCK_SIZE_MIN = 512;
 
 const { EPERM, EACCES, EBUSY, EINVAL, ENOENT } = koffi.os.errno;
 
+/** Makes one negotiated socket, for a server that is reached in a way of its own (kTLS). */
+export type KernelConnector = () => Promise<KernelSocket>;
+
 /** What to attach and how. */
 export interface AttachOptions {
-  /** Where the server listens. A Unix socket or TCP; the kernel takes nothing else. */
-  readonly address: NbdAddress;
+  /** Where the server listens, a Unix socket or TCP (the kernel takes nothing else), or who connects. */
+  readonly address: NbdAddress | KernelConnector;
   /** The export. */
   readonly exportName: string;
   /** Connections, 1 to 16, default 1; more than one needs a server that says CAN_MULTI_CONN. */
@@ -99,7 +102,7 @@ export class KernelAttachment {
    * @param address - where the server is now; default: where it was
    * @throws MemcloudError as {@link attachKernel}; `ERR_NBD_ATTACH` when the export has another size
    */
-  async reconnect(address: NbdAddress = this.#options.address): Promise<void> {
+  async reconnect(address: NbdAddress | KernelConnector = this.#options.address): Promise<void> {
     const sockets = await openSockets({ ...this.#options, address });
     try {
       const { sizeBytes } = this.export;
@@ -245,13 +248,7 @@ async function openSockets(options: AttachOptions): Promise<KernelSocket[]> {
   const sockets: KernelSocket[] = [];
   try {
     while (sockets.length < count) {
-      const socket = await KernelSocket.connect(options.address, {
-        exportName: options.exportName,
-        ...(options.handshakeTimeoutMs === undefined
-          ? {}
-          : { timeoutMs: options.handshakeTimeoutMs }),
-      });
-      sockets.push(socket);
+      sockets.push(await openSocket(options));
       checkSame(sockets, count);
     }
     return sockets;
@@ -259,6 +256,15 @@ async function openSockets(options: AttachOptions): Promise<KernelSocket[]> {
     for (const socket of sockets) socket.close();
     throw error;
   }
+}
+
+function openSocket(options: AttachOptions): Promise<KernelSocket> {
+  const { address, exportName, handshakeTimeoutMs: timeoutMs } = options;
+  if (typeof address === 'function') return address();
+  return KernelSocket.connect(address, {
+    exportName,
+    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+  });
 }
 
 /** Every connection must lead to the same export, and several are the server's to allow. */

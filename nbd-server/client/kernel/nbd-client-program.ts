@@ -5,7 +5,7 @@
  */
 import { execFile } from 'node:child_process';
 import { MemcloudError } from '../../../common/errors.ts';
-import type { AttachOptions } from './attach.ts';
+import type { NbdAddress } from '../handshake.ts';
 import {
   deviceIndex,
   devicePath,
@@ -22,15 +22,26 @@ const SIZE_LOOK_INTERVAL_MS = 20;
 /** Root often has no sbin in its PATH under a service manager. */
 const PROGRAM_PATH = `${process.env['PATH'] ?? ''}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin`;
 
+/** What nbd-client can be told. */
+export interface NbdClientProgramOptions {
+  /** Where the server listens. */
+  readonly address: NbdAddress;
+  /** The export. */
+  readonly exportName: string;
+  /** Connections, default 1. */
+  readonly connections?: number;
+  /** `/dev/nbdN`; default: the first free one. */
+  readonly device?: string;
+  /** As in AttachOptions: seconds, default 30. */
+  readonly timeoutS?: number;
+}
+
 /**
  * The arguments for attaching: version 3.24, nbd-client(8).
  *
  * @param index - N of /dev/nbdN
  */
-export function nbdClientArguments(
-  options: Pick<AttachOptions, 'address' | 'exportName' | 'connections' | 'timeoutS'>,
-  index: number,
-): string[] {
+export function nbdClientArguments(options: NbdClientProgramOptions, index: number): string[] {
   const { address, exportName, connections = 1, timeoutS = 30 } = options;
   const target =
     'path' in address
@@ -49,7 +60,7 @@ export function nbdClientArguments(
  * @throws MemcloudError `ERR_UNSUPPORTED` when there is no nbd-client, `ERR_NBD_ATTACH`, `ERR_TIMEOUT`
  */
 export async function attachByNbdClient(
-  options: AttachOptions,
+  options: NbdClientProgramOptions,
 ): Promise<{ device: string; sizeBytes: number }> {
   const index = options.device === undefined ? freeDevices()[0] : deviceIndex(options.device);
   if (index === undefined) {
