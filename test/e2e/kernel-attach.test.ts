@@ -34,6 +34,18 @@ async function runHelper(
   return facts;
 }
 
+function diskImage(t: Test): string {
+  const image = path.join(temporaryFolder(t), 'disk.img');
+  writeFileSync(image, '');
+  truncateSync(image, SIZE_BYTES);
+  return image;
+}
+
+function sha256OfStart(image: string): string {
+  const written = readFileSync(image).subarray(0, 4 * 2 ** 20);
+  return createHash('sha256').update(written).digest('hex');
+}
+
 t.test('the kernel serves a device from a remote NBD server', { skip }, async (t) => {
   const guest = await bootGuest(t, { timeoutMs: 400_000, includeTests: true });
 
@@ -76,35 +88,57 @@ t.test('the kernel serves a device from a remote NBD server', { skip }, async (t
     });
   });
 
-  await t.test('a server that is killed under writes and comes back loses nothing', async (t) => {
-    const image = path.join(temporaryFolder(t), 'disk.img');
-    writeFileSync(image, '');
-    truncateSync(image, SIZE_BYTES);
-    const port = await freePort();
-    // Slow writes, so that some are in flight when the server dies.
-    const slow = ['--filter=delay', 'file', image, 'wdelay=200ms'];
-    const first = await startNbdkit(t, slow, port);
-    let restarted: Promise<unknown> = Promise.resolve();
-    const facts = await runHelper(t, guest, `reconnect ${port} /dev/nbd2`, (fact) => {
-      if (fact !== 'writing') return;
-      restarted = first.kill().then(async () => {
-        await new Promise((resolve) => setTimeout(resolve, 1500));
-        await startNbdkit(t, ['file', image], port);
+  for (const [connections, device] of [
+    [1, '/dev/nbd1'],
+    [2, '/dev/nbd2'],
+  ] as const) {
+    const name = `a server killed under writes and restarted loses nothing, ${connections} connection(s)`;
+    await t.test(name, async (t) => {
+      const image = diskImage(t);
+      const port = await freePort();
+      // Slow writes, so that some are in flight when the server dies.
+      const slow = ['--filter=delay', 'file', image, 'wdelay=100ms'];
+      const first = await startNbdkit(t, slow, port);
+      let restarted: Promise<unknown> = Promise.resolve();
+      const helper = `reconnect ${port} ${device} ${connections}`;
+      const facts = await runHelper(t, guest, helper, (fact) => {
+        if (fact !== 'writing') return;
+        restarted = first.kill().then(async () => {
+          await new Promise((resolve) => setTimeout(resolve, 1500));
+          await startNbdkit(t, ['file', image], port);
+        });
       });
+      await restarted;
+      t.match(facts, {
+        linkDead: true,
+        retry: 'ERR_NBD_CLOSED',
+        reconnected: true,
+        writerCode: 0,
+        readsBackWhatWasWritten: true,
+        detached: true,
+      });
+      t.equal(sha256OfStart(image), facts['sha256'], 'the server has the bytes written');
     });
-    await restarted;
+  }
+
+  await t.test('a device outlives the process that attached it and is taken over', async (t) => {
+    const image = diskImage(t);
+    const port = await freePort();
+    const first = await startNbdkit(t, ['--filter=delay', 'file', image, 'wdelay=100ms'], port);
+    const program = '/opt/memcloud/dist/test/helpers/kernel-attach/main.js';
+    const orphan = await guest.run(`node ${program} orphan ${port} /dev/nbd1`, {
+      timeoutMs: 60_000,
+    });
+    t.equal(orphan.exitCode, 137, 'the first process was killed');
+    await first.kill();
+    await startNbdkit(t, ['file', image], port);
+    const facts = await runHelper(t, guest, `resume ${port} /dev/nbd1`);
     t.match(facts, {
-      linkDead: true,
-      firstTry: 'ERR_NBD_CLOSED',
-      reconnected: Number,
-      writerCode: 0,
+      device: '/dev/nbd1',
+      writerCode: '0',
       readsBackWhatWasWritten: true,
-      detached: true,
+      resumeOfFreeDevice: /\/dev\/nbd3 is not attached/,
     });
-    const written = readFileSync(image).subarray(0, 8 * 2 ** 20);
-    const sha256 = createHash('sha256').update(written).digest('hex');
-    t.equal(sha256, facts['sha256'], 'the bytes on the server are the bytes written');
-    t.match(guest.kernelLog, /nbd2: Receive control failed|nbd2: .*(dead|reconnect)/i);
   });
 });
 

@@ -49,7 +49,8 @@ export class MemorySlabs implements SlabProvider {
 
   usage(): ProviderUsage {
     let usedBytes = 0;
-    for (const { pageCount } of this.slabs.values()) usedBytes += pageCount * SEALED_PAGE_SIZE_BYTES;
+    for (const { pageCount } of this.slabs.values())
+      usedBytes += pageCount * SEALED_PAGE_SIZE_BYTES;
     const leaseCount = this.slabs.size;
     return { offeredBytes: this.#offeredBytes, usedBytes, residentBytes: usedBytes, leaseCount };
   }

@@ -10,11 +10,17 @@
  */
 import koffi from 'koffi';
 import { MemcloudError } from '../../../common/errors.ts';
-import { NBD_TRANSMISSION_FLAG } from '../../constants.ts';
 import type { NbdAddress } from '../handshake.ts';
-import { KernelSocket } from '../kernel-socket.ts';
+import type { KernelSocket } from '../kernel-socket.ts';
 import type { NegotiatedExport } from '../negotiation.ts';
-import { deviceIndex, devicePath, deviceUser, waitForDevice, waitUntilFree } from './devices.ts';
+import {
+  deviceIndex,
+  devicePath,
+  deviceSizeBytes,
+  deviceUser,
+  waitForDevice,
+  waitUntilFree,
+} from './devices.ts';
 import {
   NBD_NETLINK,
   attributeNest,
@@ -26,36 +32,13 @@ import {
   type Attribute,
 } from './netlink-codec.ts';
 import { NbdNetlinkSocket, NetlinkError } from './netlink-socket.ts';
+import { kernelBlockSize, openSockets, type AttachOptions } from './sockets.ts';
+
+export type { AttachOptions, KernelConnector } from './sockets.ts';
 
 const DEVICE_TIMEOUT_MS = 10_000;
-/** The most connections of one device; the kernel makes at most one queue for each processor. */
-const CONNECTION_COUNT_MAX = 16;
-/** The kernel's block size: a page, which swap needs. Less where the export's size is no multiple. */
-const BLOCK_SIZE_MAX = 4096;
-const BLOCK_SIZE_MIN = 512;
 
 const { EPERM, EACCES, EBUSY, EINVAL, ENOENT } = koffi.os.errno;
-
-/** Makes one negotiated socket, for a server that is reached in a way of its own (kTLS). */
-export type KernelConnector = () => Promise<KernelSocket>;
-
-/** What to attach and how. */
-export interface AttachOptions {
-  /** Where the server listens, a Unix socket or TCP (the kernel takes nothing else), or who connects. */
-  readonly address: NbdAddress | KernelConnector;
-  /** The export. */
-  readonly exportName: string;
-  /** Connections, 1 to 16, default 1; more than one needs a server that says CAN_MULTI_CONN. */
-  readonly connections?: number;
-  /** `/dev/nbdN`; default: the kernel chooses a free one. */
-  readonly device?: string;
-  /** A request without an answer for so long kills its connection; 0: never. Seconds, default 30. */
-  readonly timeoutS?: number;
-  /** How long the kernel keeps requests when every connection is dead. Seconds, default 3600. */
-  readonly deadConnectionTimeoutS?: number;
-  /** Time for each connection's handshake: milliseconds, default 10 s. */
-  readonly handshakeTimeoutMs?: number;
-}
 
 const TIMEOUT_S = 30;
 const DEAD_CONNECTION_TIMEOUT_S = 3600;
@@ -102,24 +85,9 @@ export class KernelAttachment {
    * @param address - where the server is now; default: where it was
    * @throws MemcloudError as {@link attachKernel}; `ERR_NBD_ATTACH` when the export has another size
    */
-  async reconnect(address: NbdAddress | KernelConnector = this.#options.address): Promise<void> {
-    const sockets = await openSockets({ ...this.#options, address });
-    try {
-      const { sizeBytes } = this.export;
-      if (sockets[0]?.export.sizeBytes !== sizeBytes) {
-        throw new MemcloudError(
-          'ERR_NBD_ATTACH',
-          `${this.device}: expected an export of ${sizeBytes} bytes, got ${sockets[0]?.export.sizeBytes}`,
-        );
-      }
-      await this.#netlink.request(NBD_NETLINK.NBD_CMD_RECONFIGURE, 'NBD_CMD_RECONFIGURE', [
-        attributeU32(NBD_NETLINK.NBD_ATTR_INDEX, this.index),
-        ...timeoutAttributes(this.#options),
-        socketsAttribute(sockets),
-      ]);
-    } finally {
-      for (const socket of sockets) socket.close();
-    }
+  async reconnect(address: NbdAddress = this.#options.address): Promise<void> {
+    const options = { ...this.#options, address };
+    await reconfigure(this.#netlink, this.index, this.export.sizeBytes, options);
   }
 
   /** Takes the device away: {@link detachKernel} with this netlink socket, then {@link KernelAttachment.close}. */
@@ -187,6 +155,61 @@ export async function attachKernel(options: AttachOptions): Promise<KernelAttach
 }
 
 /**
+ * Takes over a device that an earlier process attached: brings fresh sockets, so that requests which
+ * its end left hanging are replayed, and watches from now on. This is how a daemon restarts under
+ * live swap, as long as it is back within the device's `deadConnectionTimeoutS`.
+ *
+ * @param options - as for {@link attachKernel}, with the device
+ * @throws MemcloudError as {@link attachKernel}; `ERR_NBD_ATTACH` when the device is not attached or
+ *   the export has another size
+ */
+export async function resumeKernel(
+  options: AttachOptions & { readonly device: string },
+): Promise<KernelAttachment> {
+  const index = deviceIndex(options.device);
+  if (deviceUser(index) === undefined) {
+    throw new MemcloudError('ERR_NBD_ATTACH', `${options.device} is not attached`);
+  }
+  const netlink = await NbdNetlinkSocket.open();
+  try {
+    const negotiated = await reconfigure(netlink, index, deviceSizeBytes(index), options);
+    return new KernelAttachment(netlink, index, negotiated, options);
+  } catch (error) {
+    netlink.close();
+    throw error;
+  }
+}
+
+/** NBD_CMD_RECONFIGURE with fresh sockets to an export of the size that the device has. */
+async function reconfigure(
+  netlink: NbdNetlinkSocket,
+  index: number,
+  sizeBytes: number,
+  options: AttachOptions,
+): Promise<NegotiatedExport> {
+  const sockets = await openSockets(options);
+  try {
+    const negotiated = sockets[0]?.export;
+    if (negotiated?.sizeBytes !== sizeBytes) {
+      throw new MemcloudError(
+        'ERR_NBD_ATTACH',
+        `${devicePath(index)}: expected an export of ${sizeBytes} bytes, got ${negotiated?.sizeBytes}`,
+      );
+    }
+    await netlink.request(NBD_NETLINK.NBD_CMD_RECONFIGURE, 'NBD_CMD_RECONFIGURE', [
+      attributeU32(NBD_NETLINK.NBD_ATTR_INDEX, index),
+      ...timeoutAttributes(options),
+      socketsAttribute(sockets),
+    ]);
+    return negotiated;
+  } catch (error) {
+    throw explained(error, devicePath(index));
+  } finally {
+    for (const socket of sockets) socket.close();
+  }
+}
+
+/**
  * Takes a device away, whoever attached it: requests in flight fail, the server gets DISC.
  *
  * @param device - `/dev/nbdN`; it must not be mounted or swapped to
@@ -235,76 +258,6 @@ async function disconnect(netlink: NbdNetlinkSocket, index: number): Promise<voi
     throw explained(error, devicePath(index));
   }
   await waitUntilFree(index, { timeoutMs: DEVICE_TIMEOUT_MS });
-}
-
-async function openSockets(options: AttachOptions): Promise<KernelSocket[]> {
-  const count = options.connections ?? 1;
-  if (!Number.isInteger(count) || count < 1 || count > CONNECTION_COUNT_MAX) {
-    throw new MemcloudError(
-      'ERR_USAGE',
-      `connections: expected 1 to ${CONNECTION_COUNT_MAX}, got ${count}`,
-    );
-  }
-  const sockets: KernelSocket[] = [];
-  try {
-    while (sockets.length < count) {
-      sockets.push(await openSocket(options));
-      checkSame(sockets, count);
-    }
-    return sockets;
-  } catch (error) {
-    for (const socket of sockets) socket.close();
-    throw error;
-  }
-}
-
-function openSocket(options: AttachOptions): Promise<KernelSocket> {
-  const { address, exportName, handshakeTimeoutMs: timeoutMs } = options;
-  if (typeof address === 'function') return address();
-  return KernelSocket.connect(address, {
-    exportName,
-    ...(timeoutMs === undefined ? {} : { timeoutMs }),
-  });
-}
-
-/** Every connection must lead to the same export, and several are the server's to allow. */
-function checkSame(sockets: readonly KernelSocket[], count: number): void {
-  const first = sockets[0]?.export;
-  const last = sockets.at(-1)?.export;
-  if (first === undefined || last === undefined) return;
-  const { NBD_FLAG_CAN_MULTI_CONN } = NBD_TRANSMISSION_FLAG;
-  if (count > 1 && (first.transmissionFlags & NBD_FLAG_CAN_MULTI_CONN) === 0) {
-    throw new MemcloudError(
-      'ERR_NBD_ATTACH',
-      `the NBD server allows one connection (no CAN_MULTI_CONN), not ${count}`,
-    );
-  }
-  const same =
-    first.sizeBytes === last.sizeBytes && first.transmissionFlags === last.transmissionFlags;
-  if (!same) {
-    throw new MemcloudError(
-      'ERR_NBD_ATTACH',
-      'the NBD server described the export in two ways; was it restarted?',
-    );
-  }
-}
-
-/**
- * The block size for the kernel: a page, unless the export's size is no whole number of them.
- *
- * @throws MemcloudError `ERR_NBD_ATTACH` when the server wants larger blocks than the kernel takes
- */
-export function kernelBlockSize(negotiated: NegotiatedExport): number {
-  const { minimum } = negotiated.blockSize;
-  let size = BLOCK_SIZE_MAX;
-  while (size > BLOCK_SIZE_MIN && negotiated.sizeBytes % size !== 0) size /= 2;
-  if (minimum > size) {
-    throw new MemcloudError(
-      'ERR_NBD_ATTACH',
-      `block size: the kernel takes at most ${size} bytes here, the server needs ${minimum}`,
-    );
-  }
-  return size;
 }
 
 /** The indexes in NBD_ATTR_DEVICE_LIST whose device is connected. */

@@ -2,26 +2,30 @@
  * Runs inside a guest for test/e2e/kernel-attach.test.ts:
  *
  *     node main.js netlink|nbd-client PORT CONNECTIONS     attach, print, write, read, trim, detach
- *     node main.js reconnect PORT DEVICE                   attach DEVICE and mend it when it dies
+ *     node main.js reconnect PORT DEVICE CONNECTIONS       attach DEVICE and mend it when it dies
+ *     node main.js orphan PORT DEVICE                      attach DEVICE, start writing, end like a crash
+ *     node main.js resume PORT DEVICE                      take the orphan over, verify what was written
  *
  * Each fact is one line of JSON, so that the test decides and this program only reports.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import {
   attachKernel,
   detachKernel,
   isAttached,
+  resumeKernel,
   type AttachOptions,
 } from '../../../nbd-server/client/kernel/attach.ts';
 import { deviceSizeBytes, deviceUser } from '../../../nbd-server/client/kernel/devices.ts';
+import { keepConnected } from '../../../nbd-server/client/kernel/keep-connected.ts';
 import {
   attachByNbdClient,
   detachByNbdClient,
 } from '../../../nbd-server/client/kernel/nbd-client-program.ts';
 
-const [mode, port, third] = process.argv.slice(2);
+const [mode, port, third, fourth] = process.argv.slice(2);
 const address = { host: '10.0.2.2', port: Number(port) };
 
 function tell(fact: string, value: unknown = true): void {
@@ -93,44 +97,67 @@ if (mode === 'netlink') {
   useDevice(device);
   await detachByNbdClient(device);
   tell('isAttachedAfterDetach', await isAttached(device));
+} else if (mode === 'orphan') {
+  const { device } = await attachKernel({
+    address,
+    exportName: '',
+    device: third ?? '',
+    timeoutS: 30,
+    deadConnectionTimeoutS: 120,
+  });
+  execFileSync('sh', ['-c', 'dd if=/dev/urandom of=/tmp/orphan bs=1M count=4 2>/dev/null']);
+  const script = `dd if=/tmp/orphan of=${device} bs=128k oflag=direct conv=fsync; echo $? >/tmp/code`;
+  spawn('sh', ['-c', script], { stdio: 'ignore', detached: true }).unref();
+  setTimeout(() => process.kill(process.pid, 'SIGKILL'), 1000);
+} else if (mode === 'resume') {
+  const options: AttachOptions & { device: string } = {
+    address,
+    exportName: '',
+    device: third ?? '',
+  };
+  const started = performance.now();
+  // The kernel takes fresh sockets only once it knows that the old ones are dead, and it does.
+  const attachment = await resumeKernel(options);
+  tell('device', attachment.device);
+  while (!existsSync('/tmp/code')) await new Promise((resolve) => setTimeout(resolve, 100));
+  tell('writtenAfterMs', Math.round(performance.now() - started));
+  tell('writerCode', readFileSync('/tmp/code', 'utf8').trim());
+  execFileSync('sh', ['-c', 'echo 3 >/proc/sys/vm/drop_caches']);
+  const digest = (source: string): string =>
+    execFileSync('sh', ['-c', `dd if=${source} bs=1M count=4 | sha256sum`], { encoding: 'utf8' });
+  tell('readsBackWhatWasWritten', digest(attachment.device) === digest('/tmp/orphan'));
+  const other = await resumeKernel({ ...options, device: '/dev/nbd3' }).then(
+    () => 'resumed',
+    (error: Error) => error.message,
+  );
+  tell('resumeOfFreeDevice', other);
+  await attachment.detach();
 } else {
   const attachment = await attachKernel({
     address,
     exportName: '',
-    ...(third === undefined ? {} : { device: third }),
+    device: third ?? '',
+    connections: Number(fourth),
     timeoutS: 30,
     deadConnectionTimeoutS: 120,
   });
-  let mending = false;
-  const mend = async (): Promise<void> => {
-    tell('linkDead');
-    if (mending) return;
-    mending = true;
-    for (let tries = 1; ; tries += 1) {
-      try {
-        await attachment.reconnect();
-        tell('reconnected', tries);
-        break;
-      } catch (error) {
-        if (tries === 1) tell('firstTry', (error as { code?: string }).code);
-        await new Promise((resolve) => setTimeout(resolve, 200));
-      }
-    }
-    mending = false;
-  };
-  attachment.onLinkDead(() => void mend());
+  const stop = keepConnected(attachment, (event) => {
+    if (event.type === 'retry') tell('retry', event.error.code);
+    else tell(event.type);
+  });
   // Only the device's user keeps this process alive, as in a daemon.
-  const script = `dd if=/dev/urandom of=/tmp/pattern bs=1M count=8 2>/dev/null
-    dd if=/tmp/pattern of=${attachment.device} bs=128k oflag=direct conv=fsync 2>&1`;
-  const writer = spawn('sh', ['-c', script], { stdio: 'inherit' });
+  execFileSync('sh', ['-c', 'dd if=/dev/urandom of=/tmp/pattern bs=1M count=4 2>/dev/null']);
+  const script = `dd if=/tmp/pattern of=${attachment.device} bs=128k oflag=direct conv=fsync`;
+  const writer = spawn('sh', ['-c', script], { stdio: 'ignore' });
   setTimeout(() => tell('writing'), 1000);
   const [code] = (await once(writer, 'exit')) as [number];
   tell('writerCode', code);
   const digest = (source: string): string =>
-    execFileSync('sh', ['-c', `dd if=${source} bs=1M count=8 | sha256sum`], { encoding: 'utf8' });
+    execFileSync('sh', ['-c', `dd if=${source} bs=1M count=4 | sha256sum`], { encoding: 'utf8' });
   execFileSync('sh', ['-c', 'echo 3 >/proc/sys/vm/drop_caches']);
   tell('readsBackWhatWasWritten', digest(attachment.device) === digest('/tmp/pattern'));
   tell('sha256', digest('/tmp/pattern').split(' ')[0]);
+  stop();
   await attachment.detach();
   tell('detached', deviceUser(attachment.index) === undefined);
 }
