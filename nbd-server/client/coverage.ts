@@ -20,7 +20,9 @@ export class Coverage {
 
   /** True when every byte has come. */
   get complete(): boolean {
-    return this.#length === 0 || (this.#edges.length === 2 && this.#edges[1] === this.#length);
+    if (this.#length === 0) return true;
+    const [start, end] = this.#edges;
+    return this.#edges.length === 2 && start === 0 && end === this.#length;
   }
 
   /** Adds `[start, end)`. Returns false, and changes nothing, when it is empty, out of range, overlaps or is one run too many. */
