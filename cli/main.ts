@@ -53,19 +53,20 @@ function parserFor(args: readonly string[]): Argv<GlobalFlags> {
 
 async function loadCommands(args: readonly string[]): Promise<Command[]> {
   const named = args.find((arg) => Object.hasOwn(MODULES, arg));
-  const loaders = named === undefined ? Object.values(MODULES) : [MODULES[named]];
-  const modules = await Promise.all(loaders.map((load) => load?.()));
-  return modules.flatMap((module) => module?.commands ?? []);
+  const load = named === undefined ? undefined : MODULES[named];
+  const loaders = load === undefined ? Object.values(MODULES) : [load];
+  const modules = await Promise.all(loaders.map((load) => load()));
+  return modules.flatMap((module) => module.commands);
 }
 
 async function main(args: readonly string[]): Promise<number> {
   const parser = parserFor(args);
   for (const command of await loadCommands(args)) parser.command(command);
   let exitCode: number = ExitCode.OK;
-  parser.fail((message, error, self) => {
+  parser.fail((message, error) => {
     if (error !== undefined && error !== null) throw error;
     note(`memcloud: ${message}`);
-    note(`See: ${self.parsed === false ? 'memcloud' : 'memcloud'} --help`);
+    note('See: memcloud --help');
     exitCode = ExitCode.USAGE;
   });
   try {

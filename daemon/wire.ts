@@ -10,6 +10,7 @@
  */
 import { monotonicClock } from '../common/clock.ts';
 import { MemcloudError } from '../common/errors.ts';
+import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../common/event-loop-spin.ts';
 import type { Logger } from '../common/log.ts';
 import type { BlockDevice, NodeId, SlabSource, SlabSources } from '../common/ports.ts';
 import { parseAddress } from '../common/units.ts';
@@ -135,7 +136,9 @@ export class Daemon implements VolumeParts {
         ...(config.memoryDirectory === undefined ? {} : { directory: config.memoryDirectory }),
       });
       undo.push(() => provider.close());
-      const peers = new Peers({ identity, name: config.name, trust, consent, provider, logger });
+      const spin = new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US);
+      const { name } = config;
+      const peers = new Peers({ identity, name, trust, consent, provider, logger, spin });
       undo.push(() => peers.close());
       const { host, port } = await peers.listen(config.listen);
       const peerAddress = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;

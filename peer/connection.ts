@@ -23,7 +23,13 @@ import {
   MessageType,
   OUTPUT_CHUNK_SIZE_BYTES,
 } from './constants.ts';
-import { decodeHello, encodeHello, type AcceptedHello, type CreditLimits, type Hello } from './control.ts';
+import {
+  decodeHello,
+  encodeHello,
+  type AcceptedHello,
+  type CreditLimits,
+  type Hello,
+} from './control.ts';
 import type { PeerIdentity, Role } from './credentials.ts';
 import {
   emptyRecordLayout,

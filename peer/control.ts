@@ -33,9 +33,7 @@ export interface AcceptedHello {
 
 /** A HELLO; limits and usage come only with `accepted`. */
 export type Hello =
-  | { readonly verdict: 'pending' }
-  | { readonly verdict: 'refused' }
-  | AcceptedHello;
+  { readonly verdict: 'pending' } | { readonly verdict: 'refused' } | AcceptedHello;
 
 /** A control request. */
 export type ControlRequest =

@@ -6,11 +6,7 @@
  */
 import { MemcloudError } from '../common/errors.ts';
 import type { NodeId } from '../common/ports.ts';
-import {
-  CREDENTIALS_VERSION,
-  NODE_NAME_SIZE_MAX,
-  SIGNATURE_CONTEXT,
-} from './constants.ts';
+import { CREDENTIALS_VERSION, NODE_NAME_SIZE_MAX, SIGNATURE_CONTEXT } from './constants.ts';
 import {
   nodeIdOf,
   PUBLIC_KEY_SIZE_BYTES,

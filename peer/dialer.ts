@@ -3,7 +3,8 @@
  * that lost the same peer do not come back in step), and dials again when the session ends. It does
  * not matter where the address came from: an operator, a configuration, discovery.
  */
-import { asMemcloudError, MemcloudError } from '../common/errors.ts';
+import type { MemcloudError } from '../common/errors.ts';
+import { asMemcloudError } from '../common/errors.ts';
 import type { NodeId } from '../common/ports.ts';
 import { REDIAL_MAX_MS, REDIAL_MIN_MS, REDIAL_RESET_AFTER_MS } from './constants.ts';
 

@@ -125,7 +125,8 @@ export class RecordWriter {
   /** Adds a message without a body. */
   plain(type: number, aux: number, idLow: number, idHigh: number): void {
     this.#ensureHeadRoom(MESSAGE_HEADER_SIZE_BYTES);
-    const writer = type === MessageType.PING || type === MessageType.PONG ? this.#urgent : this.#rest;
+    const writer =
+      type === MessageType.PING || type === MessageType.PONG ? this.#urgent : this.#rest;
     writer.plain(type, aux, idLow, idHigh);
   }
 
@@ -191,7 +192,8 @@ export class RecordWriter {
       this.close();
     }
     // Its memory is gone: to write on would be a crash.
-    if (this.#destroyed) throw new MemcloudError('ERR_INTERNAL', 'a session was used after its end');
+    if (this.#destroyed)
+      throw new MemcloudError('ERR_INTERNAL', 'a session was used after its end');
     this.#start = this.#output.reserve(RESERVATION_SIZE_BYTES);
     this.#open = true;
   }

@@ -183,15 +183,8 @@ class RemotePageQueue implements PageQueue {
   ): boolean {
     const requests = this.#closed ? undefined : this.#store.session?.requests;
     const taken =
-      requests?.writePages(
-        this.#index,
-        tag,
-        slabHandle,
-        firstPage,
-        pageCount,
-        from,
-        fromOffset,
-      ) ?? false;
+      requests?.writePages(this.#index, tag, slabHandle, firstPage, pageCount, from, fromOffset) ??
+      false;
     if (!taken) this.#refused = true;
     return taken;
   }

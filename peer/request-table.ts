@@ -86,13 +86,7 @@ export class RequestTable {
    * @param pageCount - pages that the request carries or asks for, 0 for TRIM and CONTROL
    * @returns the slot, or -1
    */
-  acquire(
-    type: number,
-    pageCount: number,
-    owner: number,
-    tag: number,
-    deadlineMs: number,
-  ): number {
+  acquire(type: number, pageCount: number, owner: number, tag: number, deadlineMs: number): number {
     if (this.#freeCount === 0) return -1;
     const bytes = pageCount * SEALED_PAGE_SIZE_BYTES;
     if (type !== MessageType.CONTROL) {
@@ -206,10 +200,7 @@ export class RequestTable {
   hasAbandonedSince(beforeMs: number): boolean {
     if (this.abandonedCount === 0) return false;
     for (let slot = 0; slot < this.#state.length; slot += 1) {
-      if (
-        this.#state[slot] === SlotState.ABANDONED &&
-        (this.#deadlineMs[slot] ?? 0) <= beforeMs
-      ) {
+      if (this.#state[slot] === SlotState.ABANDONED && (this.#deadlineMs[slot] ?? 0) <= beforeMs) {
         return true;
       }
     }

@@ -143,9 +143,7 @@ export class SessionRequests {
     const slot = this.#slotOf(reply, MessageType.READ);
     const status = reply.aux as IoStatusValue;
     if (status === IoStatus.OK && reply.pageCount !== this.#table.pageCount(slot)) {
-      breach(
-        `read reply: expected ${this.#table.pageCount(slot)} pages, got ${reply.pageCount}`,
-      );
+      breach(`read reply: expected ${this.#table.pageCount(slot)} pages, got ${reply.pageCount}`);
     }
     const offset = pages.take(reply.pageCount);
     const waited = !this.#table.isAbandoned(slot);

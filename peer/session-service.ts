@@ -7,12 +7,7 @@
 import type { NativeBuffer } from '../common/native-memory.ts';
 import { IoStatus, type SlabAccess } from '../common/ports.ts';
 import { SEALED_PAGE_SIZE_BYTES } from '../common/units.ts';
-import {
-  CONTROL_SLOT_COUNT,
-  MessageType,
-  PAGE_BYTES_MAX,
-  REQUEST_COUNT_MAX,
-} from './constants.ts';
+import { CONTROL_SLOT_COUNT, MessageType, PAGE_BYTES_MAX, REQUEST_COUNT_MAX } from './constants.ts';
 import type { CreditLimits } from './control.ts';
 import type { MessageCursor } from './messages.ts';
 import { bodyOf, breach, type RecordPages } from './record-pages.ts';

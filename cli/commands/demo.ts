@@ -199,7 +199,8 @@ async function demo(flags: DemoFlags & GlobalFlags): Promise<void> {
     }
     if (started && !abort.signal.aborted) await showSwap(lab, steps, flags, abort.signal);
   } finally {
-    await Promise.all([lab.consumer, ...lab.providers].map((node) => node?.stop()));
+    const nodes = lab.consumer === undefined ? lab.providers : [lab.consumer, ...lab.providers];
+    await Promise.all(nodes.map((node) => node.stop()));
     fs.rmSync(lab.folder, { recursive: true, force: true });
     process.off('SIGINT', interrupt);
     process.off('SIGTERM', interrupt);

@@ -1,7 +1,7 @@
 /** `memcloud doctor`: what is missing here, what that risks and the one command that mends it. */
 import { ExitCode, asMemcloudError } from '../../common/errors.ts';
 import type { StatusInfo } from '../../common/rpc-schema.ts';
-import { withDaemon, type Command } from '../command.ts';
+import { command, withDaemon, type Command } from '../command.ts';
 import { printData, printable, type GlobalFlags } from '../output.ts';
 import { checkMachine, type CheckResult } from '../system/checks.ts';
 
@@ -62,7 +62,7 @@ function render(results: CheckResult[]): string {
 
 /** The commands of this file. */
 export const commands: readonly Command[] = [
-  {
+  command({
     command: 'doctor',
     describe: 'check this machine and the daemon; exit code 9 when there is a problem',
     handler: async (flags) => {
@@ -71,5 +71,5 @@ export const commands: readonly Command[] = [
       if (results.some(({ level }) => level === 'problem'))
         process.exitCode = ExitCode.DOCTOR_PROBLEMS;
     },
-  },
+  }),
 ];

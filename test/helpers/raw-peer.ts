@@ -82,7 +82,12 @@ export class RawPeer {
   /** The three Noise messages. */
   async handshake(role: 'initiator' | 'responder'): Promise<void> {
     const { identity } = this;
-    const machine = new HandshakeMachine({ role, identity, name: this.#name, secrets: randomBytes(64) });
+    const machine = new HandshakeMachine({
+      role,
+      identity,
+      name: this.#name,
+      secrets: randomBytes(64),
+    });
     if (role === 'initiator') {
       this.socket.write(encodeHandshakeFrame(machine.begin()));
       machine.onMessage(await this.readFrame());

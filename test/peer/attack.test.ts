@@ -75,8 +75,8 @@ const OPENINGS: Record<string, Buffer> = {
   'a first message of 31 bytes': Buffer.concat([Buffer.from([0, 31]), Buffer.alloc(31, 9)]),
   'a first message with a payload': Buffer.concat([Buffer.from([0, 33]), Buffer.alloc(33, 9)]),
   'a key of small order': Buffer.concat([Buffer.from([0, 32]), Buffer.alloc(32, 0)]),
-  'HTTP': Buffer.from('GET / HTTP/1.1\r\n\r\n'),
-  'TLS': Buffer.from([22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]),
+  HTTP: Buffer.from('GET / HTTP/1.1\r\n\r\n'),
+  TLS: Buffer.from([22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]),
 };
 for (const [name, bytes] of Object.entries(OPENINGS)) {
   t.test(`${name} ends the connection at once`, async (t) => {
@@ -152,10 +152,10 @@ t.test('a whole conversation replayed leads nowhere', async (t) => {
   const sent: Buffer[] = [];
   const raw = await RawPeer.connect(port, 'genuine');
   const write = raw.socket.write.bind(raw.socket);
-  raw.socket.write = ((bytes: Buffer) => {
+  raw.socket.write = (bytes: Buffer) => {
     sent.push(Buffer.from(bytes));
     return write(bytes);
-  }) as typeof raw.socket.write;
+  };
   await raw.handshake('initiator');
   await raw.accept();
   await raw.destroy();
@@ -196,7 +196,10 @@ t.test('a slow peer is given up in each step (W9)', async (t) => {
   const { port, node, unharmed } = await scene(t, { handshakeStepTimeoutMs: 150 });
   const drip = (raw: RawPeer, bytes: Buffer): NodeJS.Timeout => {
     let at = 0;
-    return setInterval(() => void (at < bytes.length && raw.socket.write(bytes.subarray(at, ++at))), 20);
+    return setInterval(
+      () => void (at < bytes.length && raw.socket.write(bytes.subarray(at, ++at))),
+      20,
+    );
   };
   for (const step of ['nothing', 'dripping', 'after 1', 'after 3']) {
     const raw = await RawPeer.connect(port);
@@ -343,25 +346,36 @@ async function insider(t: Test, port: number, node: TestNode, name = 'raw') {
   return { raw, handle: slab.handle, slab };
 }
 
-t.test('a changed bit in any part of a record ends the session, the slab is untouched', async (t) => {
-  const { port, node, unharmed } = await scene(t);
-  const size = 8 + 4112 + 24 + 16;
-  const parts = { length: 0, 'high length': 3, 'head length': 4, page: 8, 'last page byte': 4119, head: 4120, tag: size - 1 };
-  for (const [part, at] of Object.entries(parts)) {
-    const { raw, handle, slab } = await insider(t, port, node, `raw-${at}`);
-    const bytes = raw.build((writer) => {
-      RawPeer.pages(writer, 1, 0x77);
-      writer.pages(WRITE, handle, 1, 1, 0, 1);
-    });
-    t.equal(bytes.length, size);
-    bytes[at]! ^= 1;
-    // More bytes than the lengths may claim, so that a record that grew is whole.
-    raw.socket.write(Buffer.concat([bytes, Buffer.alloc(300_000)]));
-    await raw.ended();
-    t.equal(slab.memory.bytes[0], 0, part);
-  }
-  await unharmed();
-});
+t.test(
+  'a changed bit in any part of a record ends the session, the slab is untouched',
+  async (t) => {
+    const { port, node, unharmed } = await scene(t);
+    const size = 8 + 4112 + 24 + 16;
+    const parts = {
+      length: 0,
+      'high length': 3,
+      'head length': 4,
+      page: 8,
+      'last page byte': 4119,
+      head: 4120,
+      tag: size - 1,
+    };
+    for (const [part, at] of Object.entries(parts)) {
+      const { raw, handle, slab } = await insider(t, port, node, `raw-${at}`);
+      const bytes = raw.build((writer) => {
+        RawPeer.pages(writer, 1, 0x77);
+        writer.pages(WRITE, handle, 1, 1, 0, 1);
+      });
+      t.equal(bytes.length, size);
+      bytes[at]! ^= 1;
+      // More bytes than the lengths may claim, so that a record that grew is whole.
+      raw.socket.write(Buffer.concat([bytes, Buffer.alloc(300_000)]));
+      await raw.ended();
+      t.equal(slab.memory.bytes[0], 0, part);
+    }
+    await unharmed();
+  },
+);
 
 t.test('a record repeated, left out or moved ends the session', async (t) => {
   const { port, node, unharmed } = await scene(t);
@@ -412,7 +426,13 @@ const BREACHES: Record<string, (writer: RecordWriter, handle: number) => void> =
     writer.pages(READ, handle, 64, 1, 0, 1);
   },
   '17 control requests at once': (writer) => {
-    const usage = Buffer.from([0x81, 0xa6, ...Buffer.from('method'), 0xa5, ...Buffer.from('usage')]);
+    const usage = Buffer.from([
+      0x81,
+      0xa6,
+      ...Buffer.from('method'),
+      0xa5,
+      ...Buffer.from('usage'),
+    ]);
     for (let id = 0; id < 17; id += 1) writer.body(CONTROL, id, 1, usage);
   },
   'a control request that is none': (writer) => writer.body(CONTROL, 1, 1, Buffer.from([0xc1])),
@@ -470,7 +490,10 @@ t.test('one that asks and never reads is cut, with memory bounded (W9)', async (
     await new Promise((resolve) => setImmediate(resolve));
     if (!node.peers.peers().some(({ name, state }) => name === 'raw' && state === 'up')) break;
   }
-  t.notOk(node.peers.peers().some(({ name, state }) => name === 'raw' && state === 'up'), 'cut');
+  t.notOk(
+    node.peers.peers().some(({ name, state }) => name === 'raw' && state === 'up'),
+    'cut',
+  );
   const growthMiB = (process.memoryUsage.rss() - rssBefore) / 2 ** 20;
   t.ok(growthMiB < 250, `resident memory grew by ${growthMiB.toFixed(0)} MiB`);
   await unharmed();
@@ -555,7 +578,15 @@ t.test('replies with more or fewer pages than asked for end the session', async 
 });
 
 t.test('a reply with an id of another request, slot or generation ends the session', async (t) => {
-  const ids: [number, number][] = [[0, 0], [0, 2], [1, 1], [1023, 1], [1024, 1], [0xffffffff, 1], [0, 0xffffffff]];
+  const ids: [number, number][] = [
+    [0, 0],
+    [0, 2],
+    [1, 1],
+    [1023, 1],
+    [1024, 1],
+    [0xffffffff, 1],
+    [0, 0xffffffff],
+  ];
   for (const [slot, generation] of ids) {
     const { a, reply } = forged(t);
     a.machine.requests.readPages(0, 5, 1, 0, 1);
@@ -582,19 +613,26 @@ t.test('swapped replies cannot complete a request twice: the last one has none',
   a.machine.requests.readPages(0, 2, 1, 1, 1);
   reply((writer) => readReply(writer, 1, 1, 1));
   reply((writer) => readReply(writer, 0, 1, 1));
-  t.same(a.seen.reads.map(({ tag }) => tag), [2, 1], 'out of order is allowed');
+  t.same(
+    a.seen.reads.map(({ tag }) => tag),
+    [2, 1],
+    'out of order is allowed',
+  );
   t.throws(() => reply((writer) => readReply(writer, 1, 1, 1)), BREACH);
 });
 
-t.test('a reply to a request given up is dropped once, a second one ends the session', async (t) => {
-  const { a, reply } = forged(t);
-  a.machine.requests.readPages(0, 1, 1, 0, 1);
-  a.machine.tick(2000);
-  t.match(a.seen.reads, [{ tag: 1, status: 4 }]);
-  reply((writer) => readReply(writer, 0, 1, 1));
-  t.equal(a.seen.reads.length, 1);
-  t.throws(() => reply((writer) => readReply(writer, 0, 1, 1)), BREACH);
-});
+t.test(
+  'a reply to a request given up is dropped once, a second one ends the session',
+  async (t) => {
+    const { a, reply } = forged(t);
+    a.machine.requests.readPages(0, 1, 1, 0, 1);
+    a.machine.tick(2000);
+    t.match(a.seen.reads, [{ tag: 1, status: 4 }]);
+    reply((writer) => readReply(writer, 0, 1, 1));
+    t.equal(a.seen.reads.length, 1);
+    t.throws(() => reply((writer) => readReply(writer, 0, 1, 1)), BREACH);
+  },
+);
 
 t.test('a failed reply carries no pages', async (t) => {
   const { a, reply } = forged(t);

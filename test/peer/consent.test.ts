@@ -11,7 +11,10 @@ function peer(index: number): PeerIdentity {
 const full = { code: 'ERR_PEER_UNTRUSTED' };
 const nothing = (): void => undefined;
 
-function queue(t: { teardown(fn: () => void): void }, ttlMs = 60_000): { consent: ConsentQueue; time: { nowMs: number } } {
+function queue(
+  t: { teardown(fn: () => void): void },
+  ttlMs = 60_000,
+): { consent: ConsentQueue; time: { nowMs: number } } {
   const time = { nowMs: 0 };
   const consent = new ConsentQueue({ clock: { nowMs: () => time.nowMs }, ttlMs });
   t.teardown(() => consent.close());
@@ -23,7 +26,9 @@ t.test('a request is listed with all that a human needs, and answered once', asy
   const outcomes: ConsentOutcome[] = [];
   let changes = 0;
   consent.onChange(() => (changes += 1));
-  const id = consent.ask(peer(1), { address: '10.0.0.2:7070', dialled: false }, (outcome) => outcomes.push(outcome));
+  const id = consent.ask(peer(1), { address: '10.0.0.2:7070', dialled: false }, (outcome) =>
+    outcomes.push(outcome),
+  );
   time.nowMs = 15_000;
   t.same(consent.list(), [
     {
@@ -59,7 +64,9 @@ t.test('an answer given at once is not lost', async (t) => {
 t.test('a request dies with its connection and by time', async (t) => {
   const { consent } = queue(t, 20);
   const outcomes: ConsentOutcome[] = [];
-  const id = consent.ask(peer(1), { address: '10.0.0.2:1', dialled: false }, (o) => outcomes.push(o));
+  const id = consent.ask(peer(1), { address: '10.0.0.2:1', dialled: false }, (o) =>
+    outcomes.push(o),
+  );
   consent.cancel(id);
   t.same(outcomes, ['cancelled']);
   const outcome = await new Promise((resolve) => {
@@ -74,7 +81,8 @@ t.test('16 requests wait, the 17th is refused until one is answered', async (t) 
   for (let index = 0; index < 16; index += 1) {
     consent.ask(peer(index), { address: `10.0.0.${index}:1`, dialled: false }, nothing);
   }
-  const more = (): string => consent.ask(peer(99), { address: '10.1.0.1:1', dialled: false }, nothing);
+  const more = (): string =>
+    consent.ask(peer(99), { address: '10.1.0.1:1', dialled: false }, nothing);
   t.throws(more, full);
   consent.answer(consent.list()[3]!.id, 'deny');
   t.doesNotThrow(more);
@@ -82,7 +90,8 @@ t.test('16 requests wait, the 17th is refused until one is answered', async (t) 
 
 t.test('a key waits once', async (t) => {
   const { consent } = queue(t);
-  const ask = (): string => consent.ask(peer(1), { address: '10.0.0.2:1', dialled: false }, nothing);
+  const ask = (): string =>
+    consent.ask(peer(1), { address: '10.0.0.2:1', dialled: false }, nothing);
   const id = ask();
   t.throws(ask, full);
   consent.cancel(id);

@@ -39,7 +39,7 @@ const BAD_HELLOS: Record<string, object> = {
   'no request credit': { ...GOOD_HELLO, requestCountMax: 0 },
   'too much request credit': { ...GOOD_HELLO, requestCountMax: 65537 },
   'a fraction': { ...GOOD_HELLO, requestCountMax: 1.5 },
-  'NaN': { ...GOOD_HELLO, requestCountMax: NaN },
+  NaN: { ...GOOD_HELLO, requestCountMax: NaN },
   'credit below one call': { ...GOOD_HELLO, pageBytesMax: 263167 },
   'a string for a number': { ...GOOD_HELLO, pageBytesMax: '16842752' },
   'no usage': { verdict: 'accepted', ...LIMITS },
@@ -64,7 +64,8 @@ t.test('each request comes back as it was', async (t) => {
     { method: 'release', leaseId: 'ffffffffffffffff' },
     { method: 'usage' },
   ];
-  for (const request of requests) t.same(decodeControlRequest(encodeControlRequest(request)), request);
+  for (const request of requests)
+    t.same(decodeControlRequest(encodeControlRequest(request)), request);
 });
 
 const ID = '0123456789abcdef';
@@ -109,13 +110,21 @@ t.test('replies come back as they were', async (t) => {
 t.test('an error of a lease travels, a defect does not tell about itself', async (t) => {
   const error = (code: 'ERR_LEASE_CAPACITY' | 'ERR_NATIVE'): object =>
     decodeControlReply(encodeControlError(new MemcloudError(code, 'full: /home/x')));
-  t.same(error('ERR_LEASE_CAPACITY'), { ok: false, code: 'ERR_LEASE_CAPACITY', message: 'full: /home/x' });
+  t.same(error('ERR_LEASE_CAPACITY'), {
+    ok: false,
+    code: 'ERR_LEASE_CAPACITY',
+    message: 'full: /home/x',
+  });
   t.same(error('ERR_NATIVE'), { ok: false, code: 'ERR_INTERNAL', message: 'the provider failed' });
 });
 
 t.test('a message from a peer cannot move a cursor and is cut', async (t) => {
   const reply = decodeControlReply(
-    pack({ ok: false, code: 'ERR_LEASE_CAPACITY', message: `\u001b[2J\u202eevil\n${'x'.repeat(999)}` }),
+    pack({
+      ok: false,
+      code: 'ERR_LEASE_CAPACITY',
+      message: `\u001b[2J\u202eevil\n${'x'.repeat(999)}`,
+    }),
   );
   t.ok(!reply.ok && /^\?\[2J\?evil\?x+$/.test(reply.message) && reply.message.length === 256);
 });
@@ -132,7 +141,12 @@ for (const [name, reply] of Object.entries({
 }
 
 t.test('notices come back as they were', async (t) => {
-  for (const notice of [{}, { usage: USAGE }, { leasesEnded: [ID] }, { usage: USAGE, leasesEnded: [] }]) {
+  for (const notice of [
+    {},
+    { usage: USAGE },
+    { leasesEnded: [ID] },
+    { usage: USAGE, leasesEnded: [] },
+  ]) {
     t.same(decodeNotice(encodeNotice(notice)), notice);
   }
   t.throws(() => decodeNotice(pack({ usage: 1 })), refused);

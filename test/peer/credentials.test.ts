@@ -6,7 +6,8 @@ import { Identity } from '../../peer/identity.ts';
 const SECRET = new Uint8Array(32).fill(3);
 const identity = new Identity(Uint8Array.from(SECRET));
 const HASH = new Uint8Array(32).fill(0x11);
-const encoded = (name = 'node-1'): Uint8Array => encodeCredentials(identity, name, 'responder', HASH);
+const encoded = (name = 'node-1'): Uint8Array =>
+  encodeCredentials(identity, name, 'responder', HASH);
 const malformed = { code: 'ERR_PEER_HANDSHAKE' };
 
 t.test('credentials are version, key, signature, length and name', async (t) => {
@@ -21,7 +22,10 @@ t.test('credentials are version, key, signature, length and name', async (t) => 
       Buffer.from('node-1'),
     ]),
   );
-  t.match(decodeCredentials(encoded(), 'responder', HASH), { nodeId: identity.nodeId, name: 'node-1' });
+  t.match(decodeCredentials(encoded(), 'responder', HASH), {
+    nodeId: identity.nodeId,
+    name: 'node-1',
+  });
 });
 
 t.test('credentials of another role or another handshake do not verify', async (t) => {
@@ -34,7 +38,9 @@ t.test('a changed bit in key or signature does not verify', async (t) => {
   for (let at = 1; at < 97; at += 1) {
     const bytes = Uint8Array.from(encoded());
     bytes[at]! ^= 1 << (at % 8);
-    t.throws(() => decodeCredentials(bytes, 'responder', HASH), { code: 'ERR_PEER_AUTHENTICATION' });
+    t.throws(() => decodeCredentials(bytes, 'responder', HASH), {
+      code: 'ERR_PEER_AUTHENTICATION',
+    });
   }
 });
 
@@ -55,7 +61,7 @@ t.test('another version is malformed', async (t) => {
 });
 
 const BAD_NAMES = {
-  'nothing': '',
+  nothing: '',
   'a terminal escape': 'a\u001b[2Jb',
   'a C1 escape': 'a\u009b2Jb',
   'a line feed': 'a\nb',

@@ -29,13 +29,16 @@ for (const [length, allowed] of [
   [1025, false],
   [65535, false],
 ] as const) {
-  t.test(`a handshake length of ${length} is ${allowed ? 'taken' : 'refused at once'}`, async (t) => {
-    const frame = Buffer.alloc(2);
-    frame.writeUInt16BE(length);
-    const read = (): number => handshakeFrameSize(frame, 0, 2);
-    if (allowed) t.equal(read(), 0);
-    else t.throws(read, { code: 'ERR_PEER_HANDSHAKE' });
-  });
+  t.test(
+    `a handshake length of ${length} is ${allowed ? 'taken' : 'refused at once'}`,
+    async (t) => {
+      const frame = Buffer.alloc(2);
+      frame.writeUInt16BE(length);
+      const read = (): number => handshakeFrameSize(frame, 0, 2);
+      if (allowed) t.equal(read(), 0);
+      else t.throws(read, { code: 'ERR_PEER_HANDSHAKE' });
+    },
+  );
 }
 
 function layoutOf(size: number, head: number, available: number): [boolean, object] {
@@ -47,7 +50,8 @@ function layoutOf(size: number, head: number, available: number): [boolean, obje
 }
 
 t.test('a record shorter than its lengths waits', async (t) => {
-  for (let available = 0; available < 8; available += 1) t.equal(layoutOf(40, 16, available)[0], false);
+  for (let available = 0; available < 8; available += 1)
+    t.equal(layoutOf(40, 16, available)[0], false);
 });
 
 for (const [name, size, head, pages] of [

@@ -6,7 +6,10 @@ const alice = Identity.ephemeral();
 const bob = Identity.ephemeral();
 let fill = 1;
 
-function machine(role: 'initiator' | 'responder', identity = role === 'initiator' ? alice : bob): HandshakeMachine {
+function machine(
+  role: 'initiator' | 'responder',
+  identity = role === 'initiator' ? alice : bob,
+): HandshakeMachine {
   const secrets = new Uint8Array(64).fill(fill, 0, 32).fill(fill + 1, 32);
   fill += 2;
   return new HandshakeMachine({ role, identity, name: role, secrets });
@@ -39,7 +42,10 @@ t.test('the messages have the sizes of the protocol document', async (t) => {
   const second = b.onMessage(first)!;
   a.onMessage(second);
   // Credentials are 98 bytes and the name, here 9 bytes each.
-  t.same([first.length, second.length, a.proceed().length], [32, 32 + 48 + 107 + 16, 48 + 107 + 16]);
+  t.same(
+    [first.length, second.length, a.proceed().length],
+    [32, 32 + 48 + 107 + 16, 48 + 107 + 16],
+  );
 });
 
 t.test('names and identities do not travel in the clear', async (t) => {
@@ -48,7 +54,12 @@ t.test('names and identities do not travel in the clear', async (t) => {
   const second = b.onMessage(first)!;
   a.onMessage(second);
   const all = Buffer.concat([first, second, a.proceed()]);
-  for (const secret of [alice.publicKey, bob.publicKey, Buffer.from('initiator'), Buffer.from('responder')]) {
+  for (const secret of [
+    alice.publicKey,
+    bob.publicKey,
+    Buffer.from('initiator'),
+    Buffer.from('responder'),
+  ]) {
     t.equal(all.indexOf(secret), -1);
   }
 });
@@ -96,7 +107,9 @@ t.test('a man in the middle is known by his own key, not another', async (t) => 
 
 t.test('a payload in the first message is refused', async (t) => {
   const [a, b] = pair();
-  t.throws(() => b.onMessage(Buffer.concat([a.begin(), Buffer.from('x')])), { code: 'ERR_PEER_HANDSHAKE' });
+  t.throws(() => b.onMessage(Buffer.concat([a.begin(), Buffer.from('x')])), {
+    code: 'ERR_PEER_HANDSHAKE',
+  });
 });
 
 t.test('every truncation of every message is refused', async (t) => {
@@ -105,12 +118,16 @@ t.test('every truncation of every message is refused', async (t) => {
     const first = a.begin();
     if (length < 32) t.throws(() => machine('responder').onMessage(first.subarray(0, length)));
     const second = b.onMessage(first)!;
-    t.throws(() => a.onMessage(second.subarray(0, length)), { code: /ERR_PEER_(HANDSHAKE|AUTHENTICATION)/ });
+    t.throws(() => a.onMessage(second.subarray(0, length)), {
+      code: /ERR_PEER_(HANDSHAKE|AUTHENTICATION)/,
+    });
     const [c, d] = pair();
     c.onMessage(d.onMessage(c.begin())!);
     const third = c.proceed();
     if (length < third.length) {
-      t.throws(() => d.onMessage(third.subarray(0, length)), { code: /ERR_PEER_(HANDSHAKE|AUTHENTICATION)/ });
+      t.throws(() => d.onMessage(third.subarray(0, length)), {
+        code: /ERR_PEER_(HANDSHAKE|AUTHENTICATION)/,
+      });
     }
   }
 });
@@ -119,7 +136,9 @@ t.test('after a failure nothing goes on', async (t) => {
   const [a, b] = pair();
   a.begin();
   t.throws(() => a.onMessage(new Uint8Array(200)));
-  t.throws(() => a.onMessage(b.onMessage(machine('initiator').begin())!), { code: 'ERR_PEER_HANDSHAKE' });
+  t.throws(() => a.onMessage(b.onMessage(machine('initiator').begin())!), {
+    code: 'ERR_PEER_HANDSHAKE',
+  });
   t.throws(() => a.proceed(), { code: 'ERR_INTERNAL' });
   t.throws(() => a.takeKeys(), { code: 'ERR_INTERNAL' });
 });

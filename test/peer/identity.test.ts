@@ -29,7 +29,9 @@ t.test('the node id is the first 16 bytes of SHA-256 of the public key', async (
 
 t.test('RFC 8032 test 2: key, message and signature', async (t) => {
   const hex = (text: string): Buffer => Buffer.from(text, 'hex');
-  const identity = new Identity(hex('4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb'));
+  const identity = new Identity(
+    hex('4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb'),
+  );
   t.same(
     Buffer.from(identity.publicKey),
     hex('3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c'),
@@ -78,13 +80,19 @@ const GOOD = {
 const DAMAGED: Record<string, string> = {
   'an empty file': '',
   'half a file': JSON.stringify(GOOD).slice(0, 60),
-  'null': 'null',
+  null: 'null',
   'a number': '5',
   'another format': JSON.stringify({ ...GOOD, format: 'memcloud-identity/2' }),
   'no secret key': JSON.stringify({ ...GOOD, secretKey: undefined }),
   'a short secret key': JSON.stringify({ ...GOOD, secretKey: 'ff' }),
-  'a secret key with a bit changed': JSON.stringify({ ...GOOD, secretKey: `5${GOOD.secretKey.slice(1)}` }),
-  'a public key with a bit changed': JSON.stringify({ ...GOOD, publicKey: `4${GOOD.publicKey.slice(1)}` }),
+  'a secret key with a bit changed': JSON.stringify({
+    ...GOOD,
+    secretKey: `5${GOOD.secretKey.slice(1)}`,
+  }),
+  'a public key with a bit changed': JSON.stringify({
+    ...GOOD,
+    publicKey: `4${GOOD.publicKey.slice(1)}`,
+  }),
   'far too many bytes': ' '.repeat(5000),
 };
 for (const [name, text] of Object.entries(DAMAGED)) {

@@ -44,7 +44,13 @@ t.test('a body is padded with zeroes to 8', async (t) => {
   const cursor = cursorOver(hex);
   t.ok(cursor.next());
   t.match(cursor, { type: 0x20, bodyOffset: 16, bodyLength: 3 });
-  for (const [length, padded] of [[0, 0], [1, 8], [7, 8], [8, 8], [9, 16]] as const) {
+  for (const [length, padded] of [
+    [0, 0],
+    [1, 8],
+    [7, 8],
+    [8, 8],
+    [9, 16],
+  ] as const) {
     t.equal(paddedLength(length), padded);
   }
 });
@@ -71,7 +77,7 @@ const REFUSED: Record<string, string> = {
   'a body cut off': '01000800 00000000 0000000000000000',
   'an unknown type': '04000000 00000000 0000000000000000',
   'type 0': '00000000 00000000 0000000000000000',
-  'flags': '10010000 00000000 0000000000000000',
+  flags: '10010000 00000000 0000000000000000',
   'a PING with a body': '10000800 00000000 0000000000000000 0000000000000000',
   'a READ without a body': '01000000 00000000 0000000000000000',
   'a READ of 0 pages': '01000800 00000000 0000000000000000 0000000000000000',

@@ -29,7 +29,9 @@ t.test('two nodes find each other, lease, write and read', async (t) => {
   await t.rejects(source!.release(grant.leaseId), { code: 'ERR_LEASE_UNKNOWN' });
   await t.rejects(source!.lease({ pageCount: 65536, ttlMs: 5000 }), { code: 'ERR_LEASE_CAPACITY' });
   await t.rejects(source!.lease({ pageCount: 0, ttlMs: 5000 }), { code: 'ERR_LEASE_INVALID' });
-  t.match(consumer.peers.peers(), [{ name: 'provider', address, state: 'up', dialled: true, error: undefined }]);
+  t.match(consumer.peers.peers(), [
+    { name: 'provider', address, state: 'up', dialled: true, error: undefined },
+  ]);
   t.match(provider.peers.peers(), [{ name: 'consumer', state: 'up', dialled: false }]);
   pages.free();
 });
@@ -210,7 +212,12 @@ t.test('an address where nobody listens is tried again, and shown', async (t) =>
   const dialer = a.peers.connect('127.0.0.1:1');
   t.equal(await dialer.outcome(), 'waiting');
   t.match(a.peers.peers(), [
-    { nodeId: undefined, address: '127.0.0.1:1', state: 'waiting', error: { code: 'ERR_PEER_UNREACHABLE' } },
+    {
+      nodeId: undefined,
+      address: '127.0.0.1:1',
+      state: 'waiting',
+      error: { code: 'ERR_PEER_UNREACHABLE' },
+    },
   ]);
   t.equal(a.peers.connect('127.0.0.1:1'), dialer, 'an address has one dialler');
 });
@@ -222,5 +229,7 @@ t.test('wrong names and addresses are refused', async (t) => {
   t.throws(() => a.peers.store('x'), { code: 'ERR_PEER_UNKNOWN' });
   const address = await a.listen();
   const b = testNode(t, 'b');
-  await t.rejects(b.peers.listen({ host: '127.0.0.1', port: portOf(address) }), { code: 'ERR_USAGE_ADDRESS' });
+  await t.rejects(b.peers.listen({ host: '127.0.0.1', port: portOf(address) }), {
+    code: 'ERR_USAGE_ADDRESS',
+  });
 });

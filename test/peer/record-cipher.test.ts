@@ -25,7 +25,9 @@ t.test('a record is lengths and pages as associated data, head encrypted, tag', 
     sealer.seal(memory, 0, PAGES, HEAD);
     const nonce = Uint8Array.of(0, 0, 0, 0, number, 0, 0, 0, 0, 0, 0, 0);
     const aad = plain.subarray(0, 8 + PAGES);
-    const sealed = chacha20poly1305(KEY, nonce, aad).encrypt(plain.subarray(8 + PAGES, 8 + PAGES + HEAD));
+    const sealed = chacha20poly1305(KEY, nonce, aad).encrypt(
+      plain.subarray(8 + PAGES, 8 + PAGES + HEAD),
+    );
     t.same(memory.bytes.subarray(0, SIZE), Buffer.concat([aad, sealed]), `record ${number}`);
   }
   sealer.destroy();
@@ -98,7 +100,10 @@ t.test('rekey is that of Noise and the number goes on', async (t) => {
     record(memory);
     const plain = Buffer.from(memory.bytes.subarray(0, SIZE));
     sealer.seal(memory, 0, PAGES, HEAD);
-    const sealed = twin.encryptWithAd(plain.subarray(0, 8 + PAGES), plain.subarray(8 + PAGES, 8 + PAGES + HEAD));
+    const sealed = twin.encryptWithAd(
+      plain.subarray(0, 8 + PAGES),
+      plain.subarray(8 + PAGES, 8 + PAGES + HEAD),
+    );
     t.same(memory.bytes.subarray(8 + PAGES, SIZE), Buffer.from(sealed));
     opener.open(memory, 0, PAGES, HEAD);
     t.same(memory.bytes.subarray(8, 8 + PAGES + HEAD), plain.subarray(8, 8 + PAGES + HEAD));
@@ -143,7 +148,9 @@ t.test('a high number reaches the high half of the nonce', async (t) => {
   sealer.seal(memory, 0, PAGES, HEAD);
   const nonce = Uint8Array.of(0, 0, 0, 0, 7, 0, 0, 0, 1, 0, 0, 0);
   const aad = plain.subarray(0, 8 + PAGES);
-  const sealed = chacha20poly1305(KEY, nonce, aad).encrypt(plain.subarray(8 + PAGES, 8 + PAGES + HEAD));
+  const sealed = chacha20poly1305(KEY, nonce, aad).encrypt(
+    plain.subarray(8 + PAGES, 8 + PAGES + HEAD),
+  );
   t.same(memory.bytes.subarray(8 + PAGES, SIZE), Buffer.from(sealed));
   sealer.destroy();
   memory.free();

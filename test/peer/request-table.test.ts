@@ -14,7 +14,12 @@ t.test('a request is found by its id until its reply, and never after', async (t
   const generation = table.generation(slot);
   t.equal(table.find(slot, generation), slot);
   t.match(
-    { type: table.type(slot), pages: table.pageCount(slot), owner: table.owner(slot), tag: table.tag(slot) },
+    {
+      type: table.type(slot),
+      pages: table.pageCount(slot),
+      owner: table.owner(slot),
+      tag: table.tag(slot),
+    },
     { type: READ, pages: 3, owner: 7, tag: 123456789012 },
   );
   t.equal(table.find(slot, generation + 1), -1);

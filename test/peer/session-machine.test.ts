@@ -1,7 +1,12 @@
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { NativeMemory } from '../../common/native-memory.ts';
-import { decodeControlReply, decodeGrant, encodeControlRequest, encodeNotice } from '../../peer/control.ts';
+import {
+  decodeControlReply,
+  decodeGrant,
+  encodeControlRequest,
+  encodeNotice,
+} from '../../peer/control.ts';
 import { MemorySlabs } from '../helpers/memory-slabs.ts';
 import { sessionPair, settle, Side, type SideOptions } from '../helpers/session-pair.ts';
 
@@ -35,8 +40,12 @@ t.test('pages written are the pages read, each call ends once', async (t) => {
   }
   source.bytes.fill(0xee);
   settle(a, b);
-  t.same(a.seen.done.map(({ tag, status }) => [tag, status]), [...Array(8).keys()].map((tag) => [tag, OK]));
-  for (let page = 0; page < 8; page += 1) t.ok(a.machine.requests.readPages(2, 100 + page, handle, page, 1));
+  t.same(
+    a.seen.done.map(({ tag, status }) => [tag, status]),
+    [...Array(8).keys()].map((tag) => [tag, OK]),
+  );
+  for (let page = 0; page < 8; page += 1)
+    t.ok(a.machine.requests.readPages(2, 100 + page, handle, page, 1));
   settle(a, b);
   t.equal(a.seen.reads.length, 8);
   for (const [page, read] of a.seen.reads.entries()) {
@@ -64,8 +73,10 @@ t.test('64 pages in one call, and more calls than one record holds', async (t) =
     whole = Buffer.from(pages.bytes.subarray(offset, offset + 64 * SEALED));
   };
   const { a, b, handle, source } = setUp(t, { a: { onRead } });
-  for (let index = 0; index < source.bytes.length; index += 1) source.bytes[index] = (index * 7) % 253;
-  for (let call = 0; call < 4; call += 1) t.ok(a.machine.requests.writePages(0, call, handle, call * 64, 64, source, 0));
+  for (let index = 0; index < source.bytes.length; index += 1)
+    source.bytes[index] = (index * 7) % 253;
+  for (let call = 0; call < 4; call += 1)
+    t.ok(a.machine.requests.writePages(0, call, handle, call * 64, 64, source, 0));
   settle(a, b);
   a.machine.requests.readPages(0, 9, handle, 192, 64);
   settle(a, b);
@@ -82,8 +93,21 @@ t.test('errors of the provider come back as their status', async (t) => {
   requests.trimPages(0, 4, 0xffffffff, 0xffffffff, 64);
   requests.readPages(0, 5, handle, 0, 1);
   settle(a, b);
-  t.same(a.seen.reads.map(({ tag, status }) => [tag, status]), [[1, INVALID], [2, NO_LEASE], [5, OK]]);
-  t.same(a.seen.done.map(({ tag, status }) => [tag, status]), [[3, INVALID], [4, NO_LEASE]]);
+  t.same(
+    a.seen.reads.map(({ tag, status }) => [tag, status]),
+    [
+      [1, INVALID],
+      [2, NO_LEASE],
+      [5, OK],
+    ],
+  );
+  t.same(
+    a.seen.done.map(({ tag, status }) => [tag, status]),
+    [
+      [3, INVALID],
+      [4, NO_LEASE],
+    ],
+  );
 });
 
 t.test('a node that lends nothing says so', async (t) => {
@@ -91,9 +115,15 @@ t.test('a node that lends nothing says so', async (t) => {
   a.machine.requests.readPages(0, 1, handle, 0, 1);
   a.machine.requests.writePages(0, 2, handle, 0, 1, source, 0);
   a.machine.requests.trimPages(0, 3, handle, 0, 1);
-  a.machine.requests.control(4, encodeControlRequest({ method: 'lease', pageCount: 1, ttlMs: 1000 }));
+  a.machine.requests.control(
+    4,
+    encodeControlRequest({ method: 'lease', pageCount: 1, ttlMs: 1000 }),
+  );
   settle(a, b);
-  t.same([...a.seen.reads, ...a.seen.done].map(({ status }) => status), [NO_LEASE, NO_LEASE, NO_LEASE]);
+  t.same(
+    [...a.seen.reads, ...a.seen.done].map(({ status }) => status),
+    [NO_LEASE, NO_LEASE, NO_LEASE],
+  );
   t.match(decodeControlReply(a.seen.controls[0]!.body!), { ok: false, code: 'ERR_LEASE_CAPACITY' });
 });
 
@@ -113,7 +143,10 @@ t.test('both sides may ask at once', async (t) => {
   const other = slabs.add('b-holds', 8);
   slab.memory.bytes.fill(1);
   other.memory.bytes.fill(2);
-  const [a, b] = sessionPair({ access: slabs.openAccess('b-holds') }, { access: slabs.openAccess('a-holds') });
+  const [a, b] = sessionPair(
+    { access: slabs.openAccess('b-holds') },
+    { access: slabs.openAccess('a-holds') },
+  );
   a.machine.requests.readPages(0, 1, slab.handle, 0, 1);
   b.machine.requests.readPages(0, 1, other.handle, 0, 1);
   settle(a, b);
@@ -126,7 +159,10 @@ t.test('both sides may ask at once', async (t) => {
 
 t.test('control requests and notices pass', async (t) => {
   const { a, b, slabs } = setUp(t);
-  a.machine.requests.control(7, encodeControlRequest({ method: 'lease', pageCount: 4, ttlMs: 5000 }));
+  a.machine.requests.control(
+    7,
+    encodeControlRequest({ method: 'lease', pageCount: 4, ttlMs: 5000 }),
+  );
   b.machine.notice(encodeNotice({ leasesEnded: ['0123456789abcdef'] }));
   settle(a, b);
   t.equal(a.seen.controls[0]?.tag, 7);
@@ -159,7 +195,9 @@ t.test('writes are refused while the socket is congested, reads are not', async 
 });
 
 t.test('calls beyond the credits of the peer are refused, then offered once', async (t) => {
-  const { a, b, handle } = setUp(t, { a: { peerLimits: { requestCountMax: 20, pageBytesMax: 64 * SEALED } } });
+  const { a, b, handle } = setUp(t, {
+    a: { peerLimits: { requestCountMax: 20, pageBytesMax: 64 * SEALED } },
+  });
   let taken = 0;
   while (a.machine.requests.readPages(0, taken, handle, 0, 1)) taken += 1;
   t.equal(taken, 4, '20 less 16 for control');
@@ -171,21 +209,24 @@ t.test('calls beyond the credits of the peer are refused, then offered once', as
   settle(a, b);
 });
 
-t.test('a request that gets no reply ends at its deadline, its late reply is dropped', async (t) => {
-  const { a, b, handle } = setUp(t);
-  a.machine.requests.readPages(0, 1, handle, 0, 1);
-  b.receive(a.flush());
-  const late = b.flush();
-  a.machine.tick(999);
-  t.equal(a.seen.reads.length, 0);
-  a.machine.tick(1000);
-  t.match(a.seen.reads, [{ tag: 1, status: UNREACHABLE }]);
-  t.equal(a.machine.requests.count, 1, 'the credit is still taken');
-  a.receive(late, 1001);
-  t.equal(a.seen.reads.length, 1);
-  t.equal(a.machine.requests.count, 0);
-  t.equal(a.machine.requests.lateReplyCount, 1);
-});
+t.test(
+  'a request that gets no reply ends at its deadline, its late reply is dropped',
+  async (t) => {
+    const { a, b, handle } = setUp(t);
+    a.machine.requests.readPages(0, 1, handle, 0, 1);
+    b.receive(a.flush());
+    const late = b.flush();
+    a.machine.tick(999);
+    t.equal(a.seen.reads.length, 0);
+    a.machine.tick(1000);
+    t.match(a.seen.reads, [{ tag: 1, status: UNREACHABLE }]);
+    t.equal(a.machine.requests.count, 1, 'the credit is still taken');
+    a.receive(late, 1001);
+    t.equal(a.seen.reads.length, 1);
+    t.equal(a.machine.requests.count, 0);
+    t.equal(a.machine.requests.lateReplyCount, 1);
+  },
+);
 
 t.test('a peer that answers pings but not requests is given up', async (t) => {
   const { a, handle } = setUp(t);
@@ -273,7 +314,10 @@ t.test('a page count out of range is a defect of the caller', async (t) => {
   for (const count of [0, 65, -1, NaN]) {
     t.throws(() => a.machine.requests.readPages(0, 1, handle, 0, count), { code: 'ERR_INTERNAL' });
   }
-  t.throws(() => a.machine.requests.writePages(0, 1, handle, 0, 2, source, 63 * SEALED), RangeError);
+  t.throws(
+    () => a.machine.requests.writePages(0, 1, handle, 0, 2, source, 63 * SEALED),
+    RangeError,
+  );
   t.throws(() => a.machine.requests.writePages(0, 1, handle, 0, 1, source, -1), RangeError);
   t.equal(a.machine.requests.count, 0);
 });
@@ -296,22 +340,27 @@ t.test('bytes split and merged anywhere mean the same', async (t) => {
   t.comment(`SEED=${seed}`);
   const { a, b, handle } = setUp(t);
   fc.assert(
-    fc.property(fc.array(fc.integer({ min: 1, max: 5000 }), { maxLength: 20 }), fc.integer({ min: 1, max: 6 }), (cuts, turns) => {
-      a.seen.reads.length = 0;
-      const parts: Buffer[] = [];
-      for (let turn = 0; turn < turns; turn += 1) {
-        for (let tag = 0; tag < 3; tag += 1) a.machine.requests.readPages(0, turn * 3 + tag, handle, tag, 1);
-        b.receive(a.flush());
-        parts.push(b.flush());
-      }
-      let rest = Buffer.concat(parts);
-      for (const cut of cuts) {
-        a.receive(rest.subarray(0, cut));
-        rest = rest.subarray(cut);
-      }
-      a.receive(rest);
-      if (a.seen.reads.length !== turns * 3) throw new Error(`${a.seen.reads.length} replies`);
-    }),
+    fc.property(
+      fc.array(fc.integer({ min: 1, max: 5000 }), { maxLength: 20 }),
+      fc.integer({ min: 1, max: 6 }),
+      (cuts, turns) => {
+        a.seen.reads.length = 0;
+        const parts: Buffer[] = [];
+        for (let turn = 0; turn < turns; turn += 1) {
+          for (let tag = 0; tag < 3; tag += 1)
+            a.machine.requests.readPages(0, turn * 3 + tag, handle, tag, 1);
+          b.receive(a.flush());
+          parts.push(b.flush());
+        }
+        let rest = Buffer.concat(parts);
+        for (const cut of cuts) {
+          a.receive(rest.subarray(0, cut));
+          rest = rest.subarray(cut);
+        }
+        a.receive(rest);
+        if (a.seen.reads.length !== turns * 3) throw new Error(`${a.seen.reads.length} replies`);
+      },
+    ),
     { seed, numRuns: 60 },
   );
   t.pass();

@@ -114,7 +114,8 @@ t.test('the store holds 4096 keys and no more', async (t) => {
 });
 
 const ROW = { publicKey: 'ab'.repeat(32), name: 'alpha', decision: 'trusted', decidedAtMs: 1 };
-const whole = (...peers: unknown[]): string => JSON.stringify({ format: 'memcloud-trust/1', peers });
+const whole = (...peers: unknown[]): string =>
+  JSON.stringify({ format: 'memcloud-trust/1', peers });
 const DAMAGED: Record<string, string> = {
   'no JSON': '{',
   'another format': JSON.stringify({ format: 'memcloud-trust/2', peers: [] }),

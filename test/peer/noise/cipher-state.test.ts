@@ -42,27 +42,34 @@ t.test('the reserved nonce 2^64-1 is refused, the one before it is the last', as
   const state = cipher(last);
   state.encryptWithAd(NONE, TEXT);
   t.throws(() => state.encryptWithAd(NONE, TEXT), { code: 'ERR_INTERNAL' });
-  t.throws(() => cipher(last + 1n).decryptWithAd(NONE, new Uint8Array(20)), { code: 'ERR_INTERNAL' });
+  t.throws(() => cipher(last + 1n).decryptWithAd(NONE, new Uint8Array(20)), {
+    code: 'ERR_INTERNAL',
+  });
 });
 
 t.test('a failed decryption does not count', async (t) => {
   const sealed = cipher().encryptWithAd(NONE, TEXT);
   const state = cipher();
   t.throws(() => state.decryptWithAd(TEXT, sealed), { code: 'ERR_PEER_AUTHENTICATION' });
-  t.throws(() => state.decryptWithAd(NONE, sealed.subarray(1)), { code: 'ERR_PEER_AUTHENTICATION' });
+  t.throws(() => state.decryptWithAd(NONE, sealed.subarray(1)), {
+    code: 'ERR_PEER_AUTHENTICATION',
+  });
   t.same(Buffer.from(state.decryptWithAd(NONE, sealed)), TEXT);
 });
 
-t.test('rekey is the first 32 bytes of zeroes encrypted under nonce 2^64-1, and keeps the counter', async (t) => {
-  const reserved = Uint8Array.of(0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255);
-  const next = chacha20poly1305(KEY, reserved).encrypt(new Uint8Array(32)).subarray(0, 32);
-  const state = cipher(5n);
-  state.rekey();
-  const nonce = Uint8Array.of(0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0);
-  t.same(state.encryptWithAd(NONE, TEXT), chacha20poly1305(next, nonce).encrypt(TEXT));
-  t.same(state.takeKey(), next);
-  t.equal(state.hasKey, false);
-});
+t.test(
+  'rekey is the first 32 bytes of zeroes encrypted under nonce 2^64-1, and keeps the counter',
+  async (t) => {
+    const reserved = Uint8Array.of(0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255);
+    const next = chacha20poly1305(KEY, reserved).encrypt(new Uint8Array(32)).subarray(0, 32);
+    const state = cipher(5n);
+    state.rekey();
+    const nonce = Uint8Array.of(0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0);
+    t.same(state.encryptWithAd(NONE, TEXT), chacha20poly1305(next, nonce).encrypt(TEXT));
+    t.same(state.takeKey(), next);
+    t.equal(state.hasKey, false);
+  },
+);
 
 t.test('destroy zeroes the copy that the state holds', async (t) => {
   const state = cipher();
