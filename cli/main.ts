@@ -16,6 +16,7 @@ const MODULES: Readonly<Record<string, () => Promise<{ commands: readonly Comman
   status: () => import('./commands/status.ts'),
   peer: () => import('./commands/peer.ts'),
   consent: () => import('./commands/consent.ts'),
+  trust: () => import('./commands/trust.ts'),
   volume: () => import('./commands/volume.ts'),
   nbd: () => import('./commands/nbd.ts'),
   swap: () => import('./commands/swap.ts'),

@@ -28,6 +28,8 @@ export const RPC_PARAMS = {
     request: v.string(),
     answer: v.picklist(['allow', 'trust', 'deny']),
   }),
+  'trust.list': none,
+  'trust.remove': v.strictObject({ peer: v.string() }),
   'volume.create': v.strictObject({
     name,
     sizeBytes: bytes,
@@ -96,6 +98,18 @@ export interface ConsentInfo {
   readonly direction: string;
   /** Seconds until the request lapses. */
   readonly expiresInS: number;
+}
+
+/** A decision about a key as `memcloud trust ls` shows it. */
+export interface TrustInfo {
+  /** Node id. */
+  readonly nodeId: string;
+  /** The name it had when the decision was made. */
+  readonly name: string;
+  /** `trusted` or `denied`. */
+  readonly decision: string;
+  /** When, ISO 8601. */
+  readonly decidedAt: string;
 }
 
 /** A volume as `memcloud volume ls` shows it. */
@@ -192,6 +206,10 @@ export interface RpcResults {
   'consent.list': ConsentInfo[];
   /** Nothing. */
   'consent.answer': null;
+  /** Keys that a human, or --auto-trust, has decided about. */
+  'trust.list': TrustInfo[];
+  /** Nothing; sessions with the key end at once. */
+  'trust.remove': null;
   /** The new volume. */
   'volume.create': VolumeInfo;
   /** The volumes. */

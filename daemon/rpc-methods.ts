@@ -8,6 +8,7 @@ import type { ConsentInfo, PeerInfo, RpcParams, StatusInfo } from '../common/rpc
 import { VERSION } from '../common/version.ts';
 import type { ConsentAnswer, ConsentQueue } from '../peer/consent.ts';
 import type { PeerInfo as PeerRow, Peers } from '../peer/peers.ts';
+import type { TrustStore } from '../peer/trust.ts';
 import type { RamProvider } from '../provider/service.ts';
 import type { RpcHandlers } from './rpc-server.ts';
 import type { ListenAddress, Volumes } from './volumes.ts';
@@ -29,6 +30,8 @@ export interface RpcContext {
   readonly peers: Peers;
   /** Strangers that wait. */
   readonly consent: ConsentQueue;
+  /** Whom it trusts. */
+  readonly trust: TrustStore;
   /** What it lends. */
   readonly provider: RamProvider;
   /** Its volumes. */
@@ -141,6 +144,17 @@ export function rpcHandlers(context: RpcContext): RpcHandlers {
     'consent.list': () => listConsent(consent),
     'consent.answer': ({ request, answer }) => {
       consent.answer(request, ANSWERS[answer]);
+      return null;
+    },
+    'trust.list': () =>
+      context.trust.list().map(({ nodeId, name, decision, decidedAtMs }) => ({
+        nodeId,
+        name,
+        decision,
+        decidedAt: new Date(decidedAtMs).toISOString(),
+      })),
+    'trust.remove': ({ peer }) => {
+      context.trust.remove(peer);
       return null;
     },
     'volume.create': ({ name, sizeBytes, copies, providers, ringBytes, overcommit }) => {

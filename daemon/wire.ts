@@ -79,6 +79,7 @@ export class Daemon implements VolumeParts {
     logger: Logger,
     parts: {
       identity: Identity;
+      trust: TrustStore;
       consent: ConsentQueue;
       peers: Peers;
       provider: RamProvider;
@@ -86,7 +87,7 @@ export class Daemon implements VolumeParts {
       unlock: () => void;
     },
   ) {
-    const { identity, consent, peers, provider, peerAddress, unlock } = parts;
+    const { identity, trust, consent, peers, provider, peerAddress, unlock } = parts;
     this.#config = config;
     this.#logger = logger;
     this.#peers = peers;
@@ -106,6 +107,7 @@ export class Daemon implements VolumeParts {
       name: config.name,
       peerAddress,
       peers,
+      trust,
       consent,
       provider,
       volumes: this.#volumes,
@@ -142,7 +144,7 @@ export class Daemon implements VolumeParts {
       undo.push(() => peers.close());
       const { host, port } = await peers.listen(config.listen);
       const peerAddress = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
-      const parts = { identity, consent, peers, provider, peerAddress, unlock };
+      const parts = { identity, trust, consent, peers, provider, peerAddress, unlock };
       const daemon = new Daemon(config, logger, parts);
       undo.push(() => clearInterval(daemon.#timer));
       await daemon.#rpc.listen(config.socketPath);
