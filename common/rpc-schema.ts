@@ -46,6 +46,10 @@ export const RPC_PARAMS = {
     unixPath: v.optional(v.string()),
     tcpAddress: v.optional(v.string()),
     readOnly: v.optional(v.boolean()),
+    tls: v.optional(v.picklist(['allow', 'require'])),
+    tlsCertificates: v.optional(v.string()),
+    tlsKeys: v.optional(v.string()),
+    tlsVerifyPeer: v.optional(v.boolean()),
   }),
   'nbd.stop': v.strictObject({ name }),
   'nbd.attach': v.strictObject({

@@ -11,7 +11,7 @@ import type { PeerInfo as PeerRow, Peers } from '../peer/peers.ts';
 import type { TrustStore } from '../peer/trust.ts';
 import type { RamProvider } from '../provider/service.ts';
 import type { RpcHandlers } from './rpc-server.ts';
-import type { ListenAddress, Volumes } from './volumes.ts';
+import type { ServeRequest, Volumes } from './volumes.ts';
 
 const RING_SIZE_DEFAULT_BYTES = 64 * 2 ** 20;
 const COPIES_DEFAULT = 2;
@@ -121,13 +121,24 @@ function defaultCopies(context: RpcContext, providers: readonly string[] | undef
   return Math.max(1, Math.min(COPIES_DEFAULT, candidates));
 }
 
-function listenAddress(params: RpcParams<'nbd.serve'>): ListenAddress {
-  const { unixPath, tcpAddress } = params;
+function serveRequest(params: RpcParams<'nbd.serve'>): ServeRequest {
+  const { unixPath, tcpAddress, tls, tlsCertificates, tlsKeys } = params;
   if ((unixPath === undefined) === (tcpAddress === undefined)) {
     throw new MemcloudError('ERR_USAGE', 'nbd.serve: expected one of unixPath, tcpAddress');
   }
-  if (unixPath !== undefined) return { unixPath };
-  return tcpAddress === undefined ? {} : { tcpAddress };
+  if (tls !== undefined && (tlsCertificates === undefined) === (tlsKeys === undefined)) {
+    throw new MemcloudError('ERR_USAGE', 'nbd.serve: TLS needs one of tlsCertificates, tlsKeys');
+  }
+  return {
+    address: unixPath === undefined ? { tcpAddress: tcpAddress ?? '' } : { unixPath },
+    readOnly: params.readOnly ?? false,
+    tls: tls && {
+      policy: tls,
+      certificates: tlsCertificates,
+      verifyPeer: params.tlsVerifyPeer ?? false,
+      keys: tlsKeys,
+    },
+  };
 }
 
 /** The handlers of a daemon. */
@@ -175,10 +186,9 @@ export function rpcHandlers(context: RpcContext): RpcHandlers {
       await volumes.remove(name, force ?? false);
       return null;
     },
-    'nbd.serve': async (params) => {
-      const address = listenAddress(params);
-      return { uri: await volumes.serve(params.name, address, params.readOnly ?? false) };
-    },
+    'nbd.serve': async (params) => ({
+      uri: await volumes.serve(params.name, serveRequest(params)),
+    }),
     'nbd.stop': async ({ name }) => {
       await volumes.stopServing(name);
       return null;

@@ -9,12 +9,34 @@ import type { AttachmentInfo, VolumeDetails, VolumeInfo } from '../common/rpc-sc
 import { PAGE_SIZE_BYTES } from '../common/units.ts';
 import type { Volume, VolumeStatus } from '../tier/volume.ts';
 
-/** Where an export listens: exactly one of the two. */
-export interface ListenAddress {
-  /** Path of a Unix socket. */
-  readonly unixPath?: string;
+/** Where an export listens. */
+export type ListenAddress =
+  | { readonly unixPath: string }
   /** `HOST:PORT`. */
-  readonly tcpAddress?: string;
+  | { readonly tcpAddress: string }
+  /** A listening socket that the service manager passed. */
+  | { readonly fd: number };
+
+/** TLS of an export; one of certificates and keys. */
+export interface ExportTls {
+  /** Whether clients may or must use it. */
+  readonly policy: 'allow' | 'require';
+  /** A directory with server-cert.pem, server-key.pem and ca-cert.pem. */
+  readonly certificates?: string | undefined;
+  /** Demand a client certificate. */
+  readonly verifyPeer: boolean;
+  /** A file of pre-shared keys, as psktool writes it. */
+  readonly keys?: string | undefined;
+}
+
+/** How a volume is exported. */
+export interface ServeRequest {
+  /** Where. */
+  readonly address: ListenAddress;
+  /** Refuse writes. */
+  readonly readOnly: boolean;
+  /** TLS; none when undefined. */
+  readonly tls?: ExportTls | undefined;
 }
 
 /** An NBD server at one address. */
@@ -68,7 +90,7 @@ export interface VolumeParts {
   /** The volume as a block device. */
   createDevice(volume: Volume): BlockDevice;
   /** Exports a device. */
-  serve(device: BlockDevice, address: ListenAddress, readOnly: boolean): Promise<ExportService>;
+  serve(device: BlockDevice, request: ServeRequest): Promise<ExportService>;
   /** Attaches a device to the kernel. */
   attach(device: BlockDevice, request: AttachRequest): Promise<Attachment>;
 }
@@ -148,9 +170,9 @@ export class Volumes {
   }
 
   /** Serves a volume. @throws MemcloudError `ERR_VOLUME_UNKNOWN`, `ERR_USAGE`, `ERR_NATIVE` */
-  async serve(name: string, address: ListenAddress, readOnly: boolean): Promise<string> {
+  async serve(name: string, request: ServeRequest): Promise<string> {
     const entry = this.#entry(name);
-    const service = await this.#parts.serve(entry.device, address, readOnly);
+    const service = await this.#parts.serve(entry.device, request);
     entry.services.add(service);
     return service.uri;
   }

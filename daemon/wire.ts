@@ -23,7 +23,9 @@ import {
   attachByNbdClient,
   detachByNbdClient,
 } from '../nbd-server/client/kernel/nbd-client-program.ts';
+import { inheritedSockets } from '../nbd-server/inherited-sockets.ts';
 import { NbdServer } from '../nbd-server/server.ts';
+import { tlsFromCertificates, tlsFromKeys, type ServerTls } from '../nbd-server/tls.ts';
 import { ConsentQueue } from '../peer/consent.ts';
 import { Identity } from '../peer/identity.ts';
 import { Peers } from '../peer/peers.ts';
@@ -42,7 +44,8 @@ import {
   type AttachRequest,
   type Attachment,
   type ExportService,
-  type ListenAddress,
+  type ExportTls,
+  type ServeRequest,
   type VolumeParts,
   type VolumeRequest,
 } from './volumes.ts';
@@ -50,6 +53,7 @@ import {
 const LEASE_TTL_MS = 120_000;
 const REQUEST_DEADLINE_MS = 15_000;
 const RPC_CLOSE_GRACE_MS = 500;
+const EXPORT_RING_SIZE_BYTES = 4 * 2 ** 20;
 /** The kernel keeps the requests of a device so long when every connection is dead. */
 const DEAD_CONNECTION_TIMEOUT_S = 3600;
 /** The name by which a volume asks for the provider of its own machine. */
@@ -149,6 +153,7 @@ export class Daemon implements VolumeParts {
       undo.push(() => clearInterval(daemon.#timer));
       await daemon.#rpc.listen(config.socketPath);
       for (const address of config.connect) peers.connect(address);
+      if (config.exportVolume !== undefined) await daemon.#exportInherited(config.exportVolume);
       return daemon;
     } catch (error) {
       for (const step of undo.reverse()) await step();
@@ -164,6 +169,25 @@ export class Daemon implements VolumeParts {
     await this.#peers.close();
     this.#provider.close();
     this.#unlock();
+  }
+
+  /** Socket activation: one volume, in this machine's own RAM, on the socket that was passed. */
+  async #exportInherited(wanted: { name: string; sizeBytes: number }): Promise<void> {
+    const [fd] = inheritedSockets(process.env, process.pid);
+    if (fd === undefined) {
+      throw new MemcloudError(
+        'ERR_USAGE',
+        '--export: no socket was passed (LISTEN_FDS is not set)',
+      );
+    }
+    this.#volumes.create({
+      ...wanted,
+      copies: 1,
+      ringSizeBytes: EXPORT_RING_SIZE_BYTES,
+      providers: [LOCAL_PROVIDER],
+      overcommit: false,
+    });
+    await this.#volumes.serve(wanted.name, { address: { fd }, readOnly: false });
   }
 
   // --- What volumes are made of ------------------------------------------------------------------
@@ -208,23 +232,27 @@ export class Daemon implements VolumeParts {
   }
 
   /** @inheritDoc */
-  async serve(
-    device: BlockDevice,
-    address: ListenAddress,
-    readOnly: boolean,
-  ): Promise<ExportService> {
-    const server = new NbdServer({ logger: this.#logger });
+  async serve(device: BlockDevice, request: ServeRequest): Promise<ExportService> {
+    const { address, readOnly, tls } = request;
+    const server = new NbdServer({
+      logger: this.#logger,
+      ...(tls === undefined ? {} : { tls: serverTls(tls) }),
+    });
     server.addExport(device, { readOnly });
-    const { unixPath, tcpAddress } = address;
-    if (unixPath !== undefined) {
-      await server.listen({ path: unixPath });
-      const uri = `nbd+unix:///${device.name}?socket=${unixPath}`;
-      return { uri, close: () => server.close() };
+    const scheme = tls?.policy === 'require' ? 'nbds' : 'nbd';
+    const close = (): Promise<void> => server.close();
+    if ('fd' in address) {
+      await server.listen(address);
+      return { uri: `${scheme}://inherited/${device.name}`, close };
     }
-    const bound = await server.listen(parseAddress(tcpAddress ?? ''));
+    if ('unixPath' in address) {
+      await server.listen({ path: address.unixPath });
+      return { uri: `${scheme}+unix:///${device.name}?socket=${address.unixPath}`, close };
+    }
+    const bound = await server.listen(parseAddress(address.tcpAddress));
     const { host, port } = 'port' in bound ? bound : { host: '', port: 0 };
     const shown = host.includes(':') ? `[${host}]` : host;
-    return { uri: `nbd://${shown}:${port}/${device.name}`, close: () => server.close() };
+    return { uri: `${scheme}://${shown}:${port}/${device.name}`, close };
   }
 
   /** @inheritDoc */
@@ -232,7 +260,7 @@ export class Daemon implements VolumeParts {
     const { via, connections, timeoutS } = request;
     this.#attachCount += 1;
     const path = `${this.#config.socketPath}.attach-${this.#attachCount}`;
-    const service = await this.serve(device, { unixPath: path }, false);
+    const service = await this.serve(device, { address: { unixPath: path }, readOnly: false });
     const options: AttachOptions = {
       address: { path },
       exportName: device.name,
@@ -276,4 +304,10 @@ export class Daemon implements VolumeParts {
     );
     return { list: () => named };
   }
+}
+
+function serverTls(tls: ExportTls): ServerTls {
+  const { policy, certificates, keys, verifyPeer } = tls;
+  if (certificates !== undefined) return tlsFromCertificates(policy, certificates, verifyPeer);
+  return tlsFromKeys(policy, keys ?? '');
 }

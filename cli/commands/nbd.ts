@@ -1,7 +1,7 @@
 /** `memcloud nbd`: volumes as network block devices, for any NBD client or for this kernel. */
 import path from 'node:path';
 import { MemcloudError } from '../../common/errors.ts';
-import type { AttachmentInfo } from '../../common/rpc-schema.ts';
+import type { AttachmentInfo, RpcParams } from '../../common/rpc-schema.ts';
 import { command, group, withDaemon, type Command } from '../command.ts';
 import { printData, printable, table } from '../output.ts';
 
@@ -23,6 +23,22 @@ interface ServeFlags {
   unix: string | undefined;
   tcp: string | undefined;
   'read-only': boolean;
+  tls: 'allow' | 'require' | undefined;
+  'tls-certificates': string | undefined;
+  'tls-keys': string | undefined;
+  'tls-verify-peer': boolean;
+}
+
+/** Parameters for the flags that were given, paths made absolute for the daemon. */
+function tlsParams(flags: ServeFlags): Partial<RpcParams<'nbd.serve'>> {
+  const { tls, 'tls-certificates': certificates, 'tls-keys': keys } = flags;
+  if (tls === undefined) return {};
+  return {
+    tls,
+    tlsVerifyPeer: flags['tls-verify-peer'],
+    ...(certificates === undefined ? {} : { tlsCertificates: path.resolve(certificates) }),
+    ...(keys === undefined ? {} : { tlsKeys: path.resolve(keys) }),
+  };
 }
 
 const serve = command<ServeFlags>({
@@ -33,7 +49,21 @@ const serve = command<ServeFlags>({
       .positional('name', { type: 'string', demandOption: true })
       .option('unix', { type: 'string', describe: 'path of the Unix socket' })
       .option('tcp', { type: 'string', describe: 'HOST:PORT; anybody who reaches it can use it' })
-      .option('read-only', { type: 'boolean', default: false }),
+      .option('read-only', { type: 'boolean', default: false, describe: 'refuse writes' })
+      .option('tls', {
+        choices: ['allow', 'require'] as const,
+        describe: 'whether clients may or must use TLS',
+      })
+      .option('tls-certificates', {
+        type: 'string',
+        describe: 'directory of server-cert.pem, server-key.pem, ca-cert.pem',
+      })
+      .option('tls-keys', { type: 'string', describe: 'file of pre-shared keys (psktool)' })
+      .option('tls-verify-peer', {
+        type: 'boolean',
+        default: false,
+        describe: 'demand a client certificate',
+      }),
   handler: (flags) => {
     if ((flags.unix === undefined) === (flags.tcp === undefined)) {
       throw new MemcloudError(
@@ -45,6 +75,7 @@ const serve = command<ServeFlags>({
       const served = await client.call('nbd.serve', {
         name: flags.name,
         readOnly: flags['read-only'],
+        ...tlsParams(flags),
         ...(flags.unix === undefined ? {} : { unixPath: path.resolve(flags.unix) }),
         ...(flags.tcp === undefined ? {} : { tcpAddress: flags.tcp }),
       });
