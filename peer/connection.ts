@@ -17,32 +17,20 @@ import {
   CONNECT_TIMEOUT_MS,
   CONSENT_TTL_MS,
   HANDSHAKE_LENGTH_SIZE_BYTES,
-  HANDSHAKE_MESSAGE_SIZE_MAX,
   HANDSHAKE_STEP_TIMEOUT_MS,
   INPUT_SIZE_BYTES,
   MessageType,
   OUTPUT_CHUNK_SIZE_BYTES,
 } from './constants.ts';
-import {
-  decodeHello,
-  encodeHello,
-  type AcceptedHello,
-  type CreditLimits,
-  type Hello,
-} from './control.ts';
+import { encodeHello, type AcceptedHello, type CreditLimits, type Hello } from './control.ts';
 import type { PeerIdentity, Role } from './credentials.ts';
-import {
-  emptyRecordLayout,
-  encodeHandshakeFrame,
-  handshakeFrameSize,
-  readRecordLayout,
-} from './frame.ts';
+import { encodeHandshakeFrame, handshakeFrameSize } from './frame.ts';
 import type { Gatekeeper } from './gatekeeper.ts';
 import { HandshakeMachine, type TransportKeys } from './handshake-machine.ts';
+import { takeHelloRecord } from './hello-record.ts';
 import type { Identity } from './identity.ts';
-import { MessageCursor } from './messages.ts';
 import { RecordOpener, RecordSealer } from './record-cipher.ts';
-import { bodyOf, breach } from './record-pages.ts';
+import { breach } from './record-pages.ts';
 import { RecordWriter } from './record-writer.ts';
 import { OWN_LIMITS } from './session-service.ts';
 
@@ -319,23 +307,11 @@ export class Connection implements ByteStreamHandler {
   }
 
   #takeVerdict(input: NativeBuffer, start: number, end: number): number {
-    const layout = emptyRecordLayout();
-    const { bytes } = input;
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    const whole = readRecordLayout(view, start, end, layout);
-    if (layout.size > HANDSHAKE_MESSAGE_SIZE_MAX || layout.pagesLength > 0) {
-      breach(`a record of ${layout.size} bytes came before both sides accepted`);
-    }
-    if (!whole) return 0;
-    this.#opener?.open(input, start, layout.pagesLength, layout.headLength);
-    const cursor = new MessageCursor();
-    cursor.reset(view, start + 8, layout.headLength);
-    cursor.next();
-    if (cursor.type !== MessageType.HELLO) breach('a message came before both sides accepted');
-    const hello = decodeHello(bodyOf(cursor, input));
-    if (cursor.next()) breach('a message follows HELLO in its record');
-    this.#onHello(hello);
-    return layout.size;
+    if (this.#opener === undefined) return 0;
+    const taken = takeHelloRecord(this.#opener, input, start, end);
+    if (taken === undefined) return 0;
+    this.#onHello(taken.hello);
+    return taken.size;
   }
 
   #onHello(hello: Hello): void {

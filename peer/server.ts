@@ -64,7 +64,7 @@ export class Listener {
   /**
    * Listens.
    *
-   * @param port - 0 for any free one
+   * @param target - port 0 for any free one
    * @throws MemcloudError `ERR_USAGE_ADDRESS` when the address cannot be listened on
    */
   static async open(

@@ -44,6 +44,7 @@ export class RawPeer {
   readonly #input = new NativeMemory(8 * 2 ** 20);
   readonly #waiters: (() => void)[] = [];
   #unread = Buffer.alloc(0);
+  #arrived: Buffer[] = [];
   #writer: RecordWriter | undefined;
   #opener: RecordOpener | undefined;
 
@@ -54,7 +55,7 @@ export class RawPeer {
     socket.setNoDelay(true);
     socket.on('error', () => undefined);
     socket.on('data', (bytes) => {
-      this.#unread = Buffer.concat([this.#unread, bytes]);
+      this.#arrived.push(bytes);
       this.#wake();
     });
     socket.on('close', () => {
@@ -147,6 +148,7 @@ export class RawPeer {
   /** The next handshake message. */
   async readFrame(): Promise<Buffer> {
     for (;;) {
+      this.#gather();
       const size = handshakeFrameSize(this.#unread, 0, this.#unread.length);
       if (size > 0) {
         const message = Buffer.from(this.#unread.subarray(2, size));
@@ -188,7 +190,13 @@ export class RawPeer {
     this.#input.free();
   }
 
+  #gather(): void {
+    if (this.#arrived.length === 0) return;
+    this.#unread = Buffer.concat([this.#unread, ...this.#arrived.splice(0)]);
+  }
+
   #takeRecord(): boolean {
+    this.#gather();
     this.#unread.copy(this.#input.bytes);
     const { bytes } = this.#input;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);

@@ -1,0 +1,57 @@
+import t from 'tap';
+import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../../common/event-loop-spin.ts';
+
+/** Turns of the event loop. */
+const turns = async (count: number): Promise<void> => {
+  for (let turn = 0; turn < count; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+};
+
+t.test('it spins for its window and no longer', async (t) => {
+  t.equal(SPIN_WINDOW_DEFAULT_US, 100);
+  const clock = { time: 0, nowMs: () => clock.time };
+  const spin = new EventLoopSpin(clock, 100);
+  spin.onActivity();
+  t.ok(spin.spinning);
+  clock.time = 0.099;
+  await turns(5);
+  t.ok(spin.spinning);
+  clock.time = 0.1;
+  await turns(2);
+  t.notOk(spin.spinning);
+});
+
+t.test('activity prolongs it', async (t) => {
+  const clock = { time: 0, nowMs: () => clock.time };
+  const spin = new EventLoopSpin(clock, 100);
+  spin.onActivity();
+  for (let step = 1; step < 20; step += 1) {
+    clock.time = step * 0.05;
+    spin.onActivity();
+    await turns(2);
+    t.ok(spin.spinning);
+  }
+  clock.time = 99;
+  await turns(2);
+  t.notOk(spin.spinning);
+});
+
+t.test('in vain it gives up, and tries again once in 64', async (t) => {
+  const clock = { time: 0, nowMs: () => clock.time };
+  const spin = new EventLoopSpin(clock, 100);
+  let spins = 0;
+  for (let activity = 0; activity < 1000; activity += 1) {
+    clock.time += 10;
+    spin.onActivity();
+    if (spin.spinning) spins += 1;
+    clock.time += 10;
+    await turns(2);
+    t.notOk(spin.spinning);
+  }
+  t.ok(spins >= 4 + 10 && spins <= 4 + 17, `${spins} of 1000`);
+});
+
+t.test('a window of 0 never spins', async (t) => {
+  const spin = new EventLoopSpin({ nowMs: () => 0 }, 0);
+  spin.onActivity();
+  t.notOk(spin.spinning);
+});
