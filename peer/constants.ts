@@ -63,12 +63,6 @@ export const MessageType = {
   CONTROL_REPLY: 0xa0,
 } as const;
 
-/** One of the values of {@link MessageType}. */
-export type MessageTypeValue = (typeof MessageType)[keyof typeof MessageType];
-
-/** Section 6: the bit that a reply's type adds to its request's. */
-export const REPLY_BIT = 0x80;
-
 /** Section 7 "Reasons of BYE". */
 export const ByeReason = {
   /** The node shuts down. */

@@ -10,9 +10,6 @@ import type { ProviderUsage, SlabGrant, SlabRequest } from '../common/ports.ts';
 import { LEASE_ID_COUNT_MAX } from './constants.ts';
 import { unpackMap, type PackedMap } from './message-pack.ts';
 
-/** What a side says after the handshake. */
-export type Verdict = 'accepted' | 'pending' | 'refused';
-
 /** The credits that a side grants the other. */
 export interface CreditLimits {
   /** Requests in flight, 1 to 65536. */
