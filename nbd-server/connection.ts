@@ -11,7 +11,7 @@ import type { NativeBuffer } from '../common/native-memory.ts';
 import type { BlockDevice } from '../common/ports.ts';
 import type { BufferPool } from './buffer-pool.ts';
 import { Negotiation, type ExportDirectory, type NegotiationAction } from './negotiation.ts';
-import { TransmissionSession, type SessionCounters } from './session.ts';
+import { TransmissionSession, type ActivityListener, type SessionCounters } from './session.ts';
 import { SocketStream } from './socket-stream.ts';
 import {
   STREAM_INPUT_SIZE_BYTES,
@@ -22,6 +22,9 @@ import type { ServerTls } from './tls.ts';
 
 /** Time for the client to close its side after we closed ours, milliseconds. */
 const LINGER_MAX_MS = 5_000;
+
+/** Time for a client in its handshake to hear of a shutdown, milliseconds. */
+const HANDSHAKE_DRAIN_MS = 1_000;
 
 /** A block device under the rules of this server. */
 export interface Export {
@@ -47,6 +50,8 @@ export interface ConnectionParts {
   readonly pool: BufferPool;
   /** Shared by the connections of the server. */
   readonly counters: SessionCounters;
+  /** Kept informed of traffic. */
+  readonly spin: ActivityListener | undefined;
   /** Told of breaches and failures. */
   readonly logger: Logger;
   /** Called once, when nothing of the connection is left. */
@@ -91,6 +96,7 @@ export class Connection implements ByteStreamHandler {
   drain(): void {
     this.#negotiation.shutDown();
     if (this.#session !== undefined) this.#session.drain();
+    else if (!this.#finishing) this.#deadline(HANDSHAKE_DRAIN_MS, 'a handshake during shutdown');
   }
 
   /** Ends at once. */
@@ -166,6 +172,7 @@ export class Connection implements ByteStreamHandler {
       },
       pool: this.#parts.pool,
       counters: this.#parts.counters,
+      spin: this.#parts.spin,
       onFinished: () => this.#finish(),
       onBreach: (error) => {
         this.#warn(error.message);

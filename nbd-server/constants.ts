@@ -8,9 +8,6 @@
 
 // --- Specification ------------------------------------------------------------------------------
 
-/** proto.md "Handshake": TCP port assigned by IANA. */
-export const NBD_DEFAULT_PORT = 10809;
-
 /** proto.md "Newstyle negotiation": first 8 bytes of the server's greeting, ASCII `NBDMAGIC`. */
 export const NBD_MAGIC = 0x4e42444d41474943n;
 
@@ -210,20 +207,12 @@ export type NbdError = (typeof NBD_ERROR)[keyof typeof NBD_ERROR];
 /** proto.md "The base:allocation metadata context": its name. */
 export const NBD_CONTEXT_BASE_ALLOCATION = 'base:allocation';
 
-/** proto.md "The base:allocation metadata context": state bits. */
-export const NBD_STATE_HOLE = 0x1;
-/** proto.md "The base:allocation metadata context": reads as zeroes. */
-export const NBD_STATE_ZERO = 0x2;
-
 /** proto.md "Block size constraints": what holds where nothing was negotiated; bytes. */
 export const NBD_BLOCK_SIZE_DEFAULT = {
   minimum: 1,
   preferred: 4096,
   maximumPayload: 32 * 2 ** 20,
 } as const;
-
-/** proto.md "NBD_REPLY_TYPE_BLOCK_STATUS": the most descriptors that a client must accept. */
-export const NBD_BLOCK_STATUS_EXTENT_COUNT_MAX = 2 ** 20;
 
 // --- Limits of this implementation --------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import { BufferPool } from './buffer-pool.ts';
 import { Connection, type Export } from './connection.ts';
 import { NBD_CMD, NBD_HANDSHAKE_TIMEOUT_MS, NBD_STRING_SIZE_MAX_BYTES } from './constants.ts';
 import type { ExportDirectory, ExportInfo } from './negotiation.ts';
-import type { SessionCounters } from './session.ts';
+import type { ActivityListener, SessionCounters } from './session.ts';
 import type { ServerTls } from './tls.ts';
 
 /** Clients at once; one more is closed as soon as it has come. */
@@ -24,6 +24,10 @@ const POOL_USED_MAX_BYTES = 512 * 2 ** 20;
 const POOL_IDLE_MAX_BYTES = 64 * 2 ** 20;
 /** Time that a drain may take, milliseconds. */
 const DRAIN_TIMEOUT_MS = 10_000;
+/** Time that cut connections may take to end, milliseconds. */
+const CUT_TIMEOUT_MS = 2_000;
+/** Interval at which a drain looks whether it is over, milliseconds. */
+const DRAIN_POLL_MS = 5;
 /** Idle time before TCP asks whether the client is still there, milliseconds. */
 const KEEP_ALIVE_DELAY_MS = 30_000;
 
@@ -38,6 +42,8 @@ export type ListenTarget =
 export interface NbdServerOptions {
   /** Told of what the operator should know. */
   readonly logger: Logger;
+  /** Told of page traffic; nobody when left out. */
+  readonly spin?: ActivityListener;
   /** TLS; none when left out. */
   readonly tls?: ServerTls;
   /** Clients at once, at least 1. */
@@ -181,6 +187,7 @@ export class NbdServer {
       handshakeTimeoutMs: this.#options.handshakeTimeoutMs ?? NBD_HANDSHAKE_TIMEOUT_MS,
       pool: this.#pool,
       counters: this.#counters,
+      spin: this.#options.spin,
       logger: this.#options.logger,
       onEnded: () => this.#connections.delete(connection),
     });
@@ -216,9 +223,6 @@ export class NbdServer {
     while (alive() && performance.now() < last) await pause(DRAIN_POLL_MS);
   }
 }
-
-const DRAIN_POLL_MS = 5;
-const CUT_TIMEOUT_MS = 2_000;
 
 function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));

@@ -65,6 +65,12 @@ export interface SessionCounters {
   errors: number;
 }
 
+/** Whoever keeps the event loop awake after page traffic; see `common/event-loop-spin.ts`. */
+export interface ActivityListener {
+  /** Requests came. */
+  onActivity(): void;
+}
+
 /** What a session works on. */
 export interface SessionParts {
   /** The connected stream; the session becomes its handler. */
@@ -77,6 +83,8 @@ export interface SessionParts {
   readonly pool: BufferPool;
   /** Counted into. */
   readonly counters: SessionCounters;
+  /** Told of requests that came, so that the event loop stays awake for the next. */
+  readonly spin: ActivityListener | undefined;
   /** All is answered after a DISC or a drain: the stream is to be closed once its output has left. */
   readonly onFinished: () => void;
   /** The stream is to be destroyed: the client broke the protocol, or we have a defect. */
@@ -92,6 +100,7 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
   readonly #pool: BufferPool;
   readonly #counters: SessionCounters;
   readonly #parts: SessionParts;
+  readonly #spin: ActivityListener | undefined;
   readonly #queue: BlockQueue;
   readonly #slots = new RequestSlots(REQUEST_COUNT_MAX);
   readonly #inDevice = new Uint8Array(REQUEST_COUNT_MAX);
@@ -118,6 +127,7 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
     this.#terms = parts.terms;
     this.#pool = parts.pool;
     this.#counters = parts.counters;
+    this.#spin = parts.spin;
     this.#headerSize = requestSizeBytes(parts.terms.mode);
     this.#writer = new ReplyWriter({
       stream: parts.stream,
@@ -138,6 +148,7 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
   /** Parses requests; {@link ByteStreamHandler}. */
   onBytes(input: NativeBuffer, start: number, end: number): number {
     if (this.#ending || this.#closed) return end;
+    this.#spin?.onActivity();
     try {
       return this.#parse(input, start, end);
     } catch (thrown) {

@@ -164,3 +164,36 @@ t.test('requests are counted by command', async (t) => {
   t.equal(server.stats.requests['NBD_CMD_FLUSH'], 1);
   client.destroy();
 });
+
+t.test('page traffic is told to whoever keeps the event loop awake', async (t) => {
+  let activities = 0;
+  const spin = { onActivity: () => (activities += 1) };
+  const { target } = await startNbdServer(t, { server: { spin } });
+  const client = await RawClient.open(target, 'simple');
+  t.equal(activities, 0, 'a handshake is no traffic');
+  await client.ask({ command: FLUSH });
+  t.ok(activities >= 1);
+  client.destroy();
+});
+
+t.test('closing ends a handshake that says nothing', async (t) => {
+  const { target, server } = await startNbdServer(t);
+  const silent = await RawClient.connect(target);
+  await silent.read(18);
+  await server.close(5000);
+  t.equal(await silent.closed(), true);
+});
+
+t.test('the device is opened by GO and not before', async (t) => {
+  const { target, device } = await startNbdServer(t);
+  const client = await RawClient.connect(target);
+  await client.read(18);
+  client.send(Buffer.concat([u32(3), option(3), option(6, infoData('memory'))]));
+  await client.optionReplies();
+  await client.optionReplies();
+  t.equal(device.openQueueCount, 0);
+  client.send(option(7, infoData('memory')));
+  await client.optionReplies();
+  t.equal(device.openQueueCount, 1);
+  client.destroy();
+});
