@@ -10,8 +10,10 @@ import type { Logger } from '../common/log.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
 import type { BlockDevice } from '../common/ports.ts';
 import type { BufferPool } from './buffer-pool.ts';
-import { Negotiation, type ExportDirectory, type NegotiationAction } from './negotiation.ts';
-import { TransmissionSession, type ActivityListener, type SessionCounters } from './session.ts';
+import type { ExportDirectory } from './export-info.ts';
+import { Negotiation, type NegotiationAction } from './negotiation.ts';
+import type { ActivityListener, SessionCounters } from './session-parts.ts';
+import { TransmissionSession } from './session.ts';
 import { SocketStream } from './socket-stream.ts';
 import {
   STREAM_INPUT_SIZE_BYTES,

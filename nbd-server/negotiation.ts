@@ -24,8 +24,8 @@ import {
   NBD_OPTION_SKIP_SIZE_MAX_BYTES,
   NBD_REP,
   NBD_REP_ERR,
-  NBD_TRANSMISSION_FLAG,
 } from './constants.ts';
+import { transmissionFlags, type ExportDirectory, type ExportInfo } from './export-info.ts';
 import { ReplyMode, type ReplyModeValue } from './message-codec.ts';
 import {
   decodeInfoRequest,
@@ -43,26 +43,6 @@ import {
   viewOf,
   type InfoRequest,
 } from './option-codec.ts';
-
-/** What the machine tells of an export. */
-export interface ExportInfo {
-  /** Its name, never empty. */
-  readonly name: string;
-  /** One line for people. */
-  readonly description: string;
-  /** Bytes. */
-  readonly sizeBytes: number;
-  /** True when clients may not write. */
-  readonly readOnly: boolean;
-}
-
-/** The exports of a server, as the machine asks for them. */
-export interface ExportDirectory {
-  /** All exports. */
-  list(): readonly ExportInfo[];
-  /** The export of that name; for '' the only one there is. */
-  find(name: string): ExportInfo | undefined;
-}
 
 /** Whether a client must, may or cannot turn to TLS. proto.md "TLS support". */
 export type TlsPolicy = 'off' | 'allow' | 'require';
@@ -93,25 +73,6 @@ type NegotiationState =
   | 'awaitTls'
   /** The handshake is over, well or badly. */
   | 'over';
-
-/** The transmission flags of an export. proto.md "Transmission flags". */
-export function transmissionFlags(info: ExportInfo, mode: ReplyModeValue): number {
-  const flag = NBD_TRANSMISSION_FLAG;
-  let flags =
-    flag.NBD_FLAG_HAS_FLAGS |
-    flag.NBD_FLAG_SEND_FLUSH |
-    flag.NBD_FLAG_SEND_FUA |
-    flag.NBD_FLAG_CAN_MULTI_CONN |
-    flag.NBD_FLAG_SEND_CACHE;
-  if (info.readOnly) flags |= flag.NBD_FLAG_READ_ONLY;
-  else {
-    flags |=
-      flag.NBD_FLAG_SEND_TRIM | flag.NBD_FLAG_SEND_WRITE_ZEROES | flag.NBD_FLAG_SEND_FAST_ZERO;
-  }
-  if (mode !== ReplyMode.SIMPLE) flags |= flag.NBD_FLAG_SEND_DF;
-  if (mode === ReplyMode.EXTENDED) flags |= flag.NBD_FLAG_BLOCK_STATUS_PAYLOAD;
-  return flags;
-}
 
 /** The server's side of one handshake. */
 export class Negotiation {

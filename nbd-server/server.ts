@@ -12,8 +12,8 @@ import type { BlockDevice } from '../common/ports.ts';
 import { BufferPool } from './buffer-pool.ts';
 import { Connection, type Export } from './connection.ts';
 import { NBD_CMD, NBD_HANDSHAKE_TIMEOUT_MS, NBD_STRING_SIZE_MAX_BYTES } from './constants.ts';
-import type { ExportDirectory, ExportInfo } from './negotiation.ts';
-import type { ActivityListener, SessionCounters } from './session.ts';
+import type { ExportDirectory, ExportInfo } from './export-info.ts';
+import type { ActivityListener, SessionCounters } from './session-parts.ts';
 import type { ServerTls } from './tls.ts';
 
 /** Clients at once; one more is closed as soon as it has come. */

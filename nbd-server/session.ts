@@ -14,11 +14,10 @@ import type { NativeBuffer } from '../common/native-memory.ts';
 import {
   IoStatus,
   type BlockCompletionSink,
-  type BlockDevice,
   type BlockQueue,
   type IoStatusValue,
 } from '../common/ports.ts';
-import { NO_BUFFER, pooledSizeBytes, type BufferPool } from './buffer-pool.ts';
+import { NO_BUFFER, type BufferPool } from './buffer-pool.ts';
 import {
   NBD_ALLOCATION_CONTEXT_ID,
   NBD_CMD,
@@ -27,6 +26,7 @@ import {
   NBD_PAYLOAD_SKIP_SIZE_MAX_BYTES,
   type NbdError,
 } from './constants.ts';
+import { InFlight, REQUEST_COUNT_MAX } from './in-flight.ts';
 import {
   decodeRequest,
   decodeUint64,
@@ -35,7 +35,8 @@ import {
   requestSizeBytes,
 } from './message-codec.ts';
 import { OUTPUT_BACKLOG_MAX_BYTES, ReplyWriter } from './reply-writer.ts';
-import { NO_SLOT, RequestSlots } from './request-slots.ts';
+import { NO_SLOT, type RequestSlots } from './request-slots.ts';
+import type { SessionCounters, SessionParts, ActivityListener } from './session-parts.ts';
 import { STREAM_INPUT_SIZE_BYTES, type NbdStream } from './stream.ts';
 import {
   ioStatusToNbdError,
@@ -48,50 +49,8 @@ import {
 const { NBD_CMD_READ, NBD_CMD_WRITE, NBD_CMD_FLUSH, NBD_CMD_TRIM, NBD_CMD_WRITE_ZEROES } = NBD_CMD;
 const { NBD_CMD_FLAG_FUA } = NBD_CMD_FLAG;
 
-/** Requests of one connection in flight; the kernel client sends at most 128. */
-export const REQUEST_COUNT_MAX = 256;
-
-/** Pooled bytes that one connection may hold; a single request may always have its buffer. */
-export const IN_FLIGHT_MAX_BYTES = 64 * 2 ** 20;
-
 /** A write up to this long is waited for in the input; a longer one is gathered. */
 const INPUT_WAIT_MAX_BYTES = STREAM_INPUT_SIZE_BYTES / 4;
-
-/** Counts since the start of the server, shared by its sessions. */
-export interface SessionCounters {
-  /** Requests answered, by NBD command (index 0 to 7). */
-  readonly requests: Float64Array;
-  /** Requests answered with an error. */
-  errors: number;
-}
-
-/** Whoever keeps the event loop awake after page traffic; see `common/event-loop-spin.ts`. */
-export interface ActivityListener {
-  /** Requests came. */
-  onActivity(): void;
-}
-
-/** What a session works on. */
-export interface SessionParts {
-  /** The connected stream; the session becomes its handler. */
-  readonly stream: NbdStream;
-  /** The export. */
-  readonly device: BlockDevice;
-  /** What the negotiation agreed on. */
-  readonly terms: TransmissionTerms;
-  /** Where buffers come from. */
-  readonly pool: BufferPool;
-  /** Counted into. */
-  readonly counters: SessionCounters;
-  /** Told of requests that came, so that the event loop stays awake for the next. */
-  readonly spin: ActivityListener | undefined;
-  /** All is answered after a DISC or a drain: the stream is to be closed once its output has left. */
-  readonly onFinished: () => void;
-  /** The stream is to be destroyed: the client broke the protocol, or we have a defect. */
-  readonly onBreach: (error: MemcloudError) => void;
-  /** The stream is closed and nothing is in flight any more: called once, last. */
-  readonly onEnded: () => void;
-}
 
 /** One client in the transmission phase. */
 export class TransmissionSession implements ByteStreamHandler, BlockCompletionSink {
@@ -102,14 +61,14 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
   readonly #parts: SessionParts;
   readonly #spin: ActivityListener | undefined;
   readonly #queue: BlockQueue;
-  readonly #slots = new RequestSlots(REQUEST_COUNT_MAX);
+  readonly #inFlight: InFlight;
+  readonly #slots: RequestSlots;
   readonly #inDevice = new Uint8Array(REQUEST_COUNT_MAX);
   readonly #writer: ReplyWriter;
   readonly #header = new RequestHeader();
   readonly #headerSize: number;
   #input: NativeBuffer | undefined;
   #inputView: DataView = new DataView(new ArrayBuffer(0));
-  #inFlightBytes = 0;
   #gatherSlot = NO_SLOT;
   #gathered = 0;
   #skipBytes = 0;
@@ -126,6 +85,8 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
     this.#stream = parts.stream;
     this.#terms = parts.terms;
     this.#pool = parts.pool;
+    this.#inFlight = new InFlight(parts.pool);
+    this.#slots = this.#inFlight.slots;
     this.#counters = parts.counters;
     this.#spin = parts.spin;
     this.#headerSize = requestSizeBytes(parts.terms.mode);
@@ -268,7 +229,7 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
       return this.#takeWrite(input, at, payloadAt, end);
     }
     if (payloadSize > 0) return this.#takeBlockStatus(at, payloadAt, end);
-    const slot = this.#takeSlot();
+    const slot = this.#inFlight.takeSlot(header);
     if (slot === NO_SLOT) return this.#stall(at);
     return this.#execute(slot) ? payloadAt : this.#stall(at);
   }
@@ -278,7 +239,7 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
    * has sent all, so the payload is skipped first.
    */
   #refuse(error: NbdError, at: number, requestEnd: number, end: number): number {
-    const slot = this.#takeSlot();
+    const slot = this.#inFlight.takeSlot(this.#header);
     if (slot === NO_SLOT) return this.#stall(at);
     this.#count(slot, error);
     if (requestEnd > end) {
@@ -294,7 +255,7 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
     const { offset, length, flags } = this.#header;
     const payloadEnd = payloadAt + length;
     if (payloadEnd > end && length <= INPUT_WAIT_MAX_BYTES) return at;
-    const slot = this.#takeSlot();
+    const slot = this.#inFlight.takeSlot(this.#header);
     if (slot === NO_SLOT) return this.#stall(at);
     if (payloadEnd <= end) {
       const fua = (flags & NBD_CMD_FLAG_FUA) !== 0;
@@ -302,9 +263,9 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
       if (this.#queue.tryWrite(slot, offset, length, input, payloadAt, fua)) return payloadEnd;
       this.#inDevice[slot] = 0;
     }
-    const buffer = this.#takeBuffer(slot, length);
+    const buffer = this.#inFlight.takeBuffer(slot, length);
     if (buffer === NO_BUFFER) {
-      this.#slots.release(slot);
+      this.#inFlight.release(slot);
       return this.#stall(at);
     }
     this.#gatherSlot = slot;
@@ -332,7 +293,7 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
     const error = known
       ? validateBlockStatus(header.offset, header.length, this.#terms)
       : NBD_ERROR.NBD_EINVAL;
-    const slot = this.#takeSlot();
+    const slot = this.#inFlight.takeSlot(header);
     if (slot === NO_SLOT) return this.#stall(at);
     this.#finish(slot, error);
     return requestEnd;
@@ -352,9 +313,9 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
     }
     switch (command) {
       case NBD_CMD_READ: {
-        const buffer = this.#takeBuffer(slot, length);
+        const buffer = this.#inFlight.takeBuffer(slot, length);
         if (buffer === NO_BUFFER) {
-          this.#slots.release(slot);
+          this.#inFlight.release(slot);
           return false;
         }
         this.#inDevice[slot] = 1;
@@ -377,33 +338,6 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
     }
   }
 
-  #takeSlot(): number {
-    const slots = this.#slots;
-    const slot = slots.take();
-    if (slot === NO_SLOT) return NO_SLOT;
-    const header = this.#header;
-    slots.command[slot] = header.command;
-    slots.flags[slot] = header.flags;
-    slots.cookieHigh[slot] = header.cookieHigh;
-    slots.cookieLow[slot] = header.cookieLow;
-    slots.offsetHigh[slot] = header.offsetHigh;
-    slots.offsetLow[slot] = header.offsetLow;
-    slots.offset[slot] = header.offset;
-    slots.length[slot] = header.length;
-    return slot;
-  }
-
-  #takeBuffer(slot: number, length: number): number {
-    const alone = this.#inFlightBytes === 0;
-    const sizeBytes = pooledSizeBytes(length);
-    if (!alone && this.#inFlightBytes + sizeBytes > IN_FLIGHT_MAX_BYTES) return NO_BUFFER;
-    const buffer = this.#pool.acquire(length, alone);
-    if (buffer === NO_BUFFER) return NO_BUFFER;
-    this.#inFlightBytes += sizeBytes;
-    this.#slots.buffer[slot] = buffer;
-    return buffer;
-  }
-
   #finish(slot: number, error: NbdError): void {
     this.#count(slot, error);
     if (this.#closed) this.#onReplied(slot);
@@ -419,13 +353,7 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
   }
 
   #onReplied(slot: number): void {
-    const buffer = this.#slots.buffer[slot] ?? NO_BUFFER;
-    if (buffer !== NO_BUFFER) {
-      this.#slots.buffer[slot] = NO_BUFFER;
-      this.#inFlightBytes -= this.#pool.sizeBytes(buffer);
-      this.#pool.release(buffer);
-    }
-    this.#slots.release(slot);
+    this.#inFlight.release(slot);
     if (this.#stalled) this.#maybeResume();
     if (this.#closed || this.#ending || this.#draining) this.#maybeEnd();
   }
@@ -439,11 +367,8 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
   }
 
   #maybeResume(): void {
-    const room =
-      this.#slots.usedCount <= REQUEST_COUNT_MAX / 2 &&
-      this.#inFlightBytes <= IN_FLIGHT_MAX_BYTES / 2 &&
-      this.#stream.backlogBytes <= OUTPUT_BACKLOG_MAX_BYTES / 2;
-    if (!room || this.#closed || this.#ending) return;
+    const room = this.#stream.backlogBytes <= OUTPUT_BACKLOG_MAX_BYTES / 2;
+    if (!room || !this.#inFlight.hasRoom || this.#closed || this.#ending) return;
     this.#stalled = false;
     this.#stream.resume();
   }

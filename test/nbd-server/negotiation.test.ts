@@ -2,12 +2,10 @@ import fc from 'fast-check';
 import t from 'tap';
 import {
   Negotiation,
-  transmissionFlags,
-  type ExportDirectory,
-  type ExportInfo,
   type NegotiationAction,
   type TlsPolicy,
 } from '../../nbd-server/negotiation.ts';
+import type { ExportDirectory, ExportInfo } from '../../nbd-server/export-info.ts';
 import { ReplyMode } from '../../nbd-server/message-codec.ts';
 import { counted, infoData, metaData, option, u32 } from '../helpers/nbd-raw-client.ts';
 import { testSeed } from '../helpers/nbd-fixture.ts';
@@ -176,13 +174,6 @@ t.test('EXPORT_NAME is followed by 124 zeroes unless they were declined', async 
   const old = run(two, [option(1, Buffer.from('disk'))], { flags: 0 });
   t.equal(old.raw.toString('hex'), plain + '00'.repeat(124));
   t.equal(old.others[0]?.kind, 'transmit');
-});
-
-t.test('transmission flags follow the mode and the export', async (t) => {
-  t.equal(transmissionFlags(disk, ReplyMode.SIMPLE), 0b0000_1101_0110_1101);
-  t.equal(transmissionFlags(disk, ReplyMode.STRUCTURED), 0b0000_1101_1110_1101);
-  t.equal(transmissionFlags(disk, ReplyMode.EXTENDED), 0b0001_1101_1110_1101);
-  t.equal(transmissionFlags(other, ReplyMode.SIMPLE), 0b0000_0101_0000_1111);
 });
 
 t.test('extended headers outrank structured replies', async (t) => {
