@@ -7,7 +7,7 @@
  * beyond, calls wait), is noted in the {@link ReplyMachine}, and leaves in this turn's write. Replies
  * end the promises in whatever order the server chooses. A request that passes its deadline ends the
  * whole connection, since NBD has no way to take one back; so does anything that breaks the
- * protocol. All then in flight fails with `ERR_NBD_CLOSED`.
+ * protocol. All then in flight fails with that error.
  */
 import type { ByteStream, ByteStreamHandler } from '../../common/byte-stream.ts';
 import { MemcloudError, asMemcloudError } from '../../common/errors.ts';
