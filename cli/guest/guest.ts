@@ -57,7 +57,7 @@ export interface GuestOptions {
   readonly includeTests?: boolean;
   /** Ports of the host's loopback that lead into the guest. */
   readonly forwards?: readonly PortForward[];
-  /** A task that is blocked for so long ends the guest by a kernel panic: seconds, default 120. */
+  /** A task that is blocked for so long ends the guest by a kernel panic: seconds, default 120; 0: never. */
   readonly hungTaskTimeoutS?: number;
   /** More kernel parameters. */
   readonly kernelArguments?: readonly string[];

@@ -28,26 +28,36 @@ export function runtimePackages(root: string): InstalledPackage[] {
   const visit = (manifest: Manifest, folder: string): void => {
     const names = Object.keys({ ...manifest.dependencies, ...manifest.optionalDependencies });
     for (const name of names) {
-      const place = resolveUpwards(root, folder, name);
-      if (place === undefined || found.has(place)) continue;
-      const own = readManifest(path.join(root, place));
-      const real = realpathSync(path.join(root, place));
-      found.set(place, { place, folder: real, version: own.version ?? '' });
-      visit(own, place);
+      const installed = resolveUpwards(folder, name);
+      const place = installed === undefined ? undefined : placeOf(root, installed);
+      if (installed === undefined || place === undefined || found.has(place)) continue;
+      const own = readManifest(installed);
+      found.set(place, { place, folder: realpathSync(installed), version: own.version ?? '' });
+      visit(own, installed);
     }
   };
   const { dependencies } = readManifest(root);
-  visit(dependencies === undefined ? {} : { dependencies }, '');
+  visit(dependencies === undefined ? {} : { dependencies }, root);
   return [...found.values()];
 }
 
-/** The nearest `node_modules/NAME` at or above `folder`, both relative to the root. */
-function resolveUpwards(root: string, folder: string, name: string): string | undefined {
+/** The nearest `node_modules/NAME` at or above a folder. */
+function resolveUpwards(folder: string, name: string): string | undefined {
   for (let at = folder; ; at = path.dirname(at)) {
-    const place = path.join(at, 'node_modules', name);
-    if (existsSync(path.join(root, place, 'package.json'))) return place;
-    if (at === '' || at === '.') return undefined;
+    const candidate = path.join(at, 'node_modules', name);
+    if (existsSync(path.join(candidate, 'package.json'))) return candidate;
+    if (at === path.dirname(at)) return undefined;
   }
+}
+
+/**
+ * Where a package goes under the root. One that npm hoisted above the root (we are somebody's
+ * dependency ourselves) goes where it would lie if it had not been.
+ */
+function placeOf(root: string, folder: string): string {
+  const inside = path.relative(root, folder);
+  if (!inside.startsWith('..')) return inside;
+  return folder.slice(folder.indexOf('/node_modules/') + 1);
 }
 
 function readManifest(folder: string): Manifest {

@@ -20,6 +20,7 @@ const APT_TIMEOUT_MS = 600_000;
 const GUEST_TOOLS: readonly GuestTool[] = [
   { program: 'qemu-system-x86_64', debianPackage: 'qemu-system-x86' },
   { program: 'busybox', debianPackage: 'busybox-static' },
+  { program: 'dash', debianPackage: 'dash' },
   { program: 'mke2fs', debianPackage: 'e2fsprogs' },
   { program: 'setpriv', debianPackage: 'util-linux' },
   { program: 'dpkg-deb', debianPackage: 'dpkg' },

@@ -24,7 +24,7 @@ import { sharedLibraries } from './libraries.ts';
 import { runtimePackages, type InstalledPackage } from './node-modules.ts';
 
 /** Raise it when the layout below changes, so that old images are not used. */
-const LAYOUT_VERSION = 1;
+const LAYOUT_VERSION = 2;
 const IMAGE_PREFIX = 'root-';
 const IMAGE_KEEP_COUNT = 3;
 /** Room for what commands write, beyond the content: MiB of a sparse file. */
@@ -34,8 +34,13 @@ const MKE2FS_TIMEOUT_MS = 120_000;
 /** Where the product lies in the guest. */
 export const GUEST_PACKAGE_ROOT = '/opt/memcloud';
 
-/** Taken from the host when it has them; busybox covers for most that it lacks. */
+/**
+ * Taken from the host when it has them; busybox covers for most that it lacks. The second line is
+ * for a trap: a busybox shell, and whatever of busybox runs other programs, prefers its own applets
+ * to the programs in PATH, so that `swapon -p` would reach an applet that knows no `-p`.
+ */
 const OPTIONAL_PROGRAMS = [
+  ...['dash', 'env', 'nice', 'nohup', 'setsid', 'timeout', 'xargs', 'find', 'time'],
   ...['nbd-client', 'mkswap', 'swapon', 'swapoff', 'blkdiscard', 'blockdev', 'mke2fs', 'tune2fs'],
   ...['setpriv', 'chrt', 'fallocate', 'losetup', 'dmsetup', 'fstrim', 'lsblk', 'findmnt'],
 ];
@@ -194,6 +199,7 @@ async function stage(
 /** Gives busybox the name of each of its applets that no real program has. */
 async function linkBusybox(folder: string): Promise<void> {
   await symlink('mke2fs', path.join(folder, 'usr/sbin/mkfs.ext4'));
+  await symlink('dash', path.join(folder, 'usr/bin/sh'));
   const names = await execute('busybox', ['--list'], { timeoutMs: MKE2FS_TIMEOUT_MS });
   const taken = ['usr/bin', 'usr/sbin'].flatMap((name) => readdirSync(path.join(folder, name)));
   for (const name of names.trim().split('\n')) {

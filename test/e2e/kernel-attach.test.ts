@@ -3,7 +3,7 @@ import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import type { Guest } from '../../cli/guest/guest.ts';
-import { bootGuest, skipWithoutGuest } from '../helpers/guest.ts';
+import { bootGuest, runOk, skipWithoutGuest } from '../helpers/guest.ts';
 import { freePort, skipWithout, startNbdkit, temporaryFolder } from '../helpers/nbd-servers.ts';
 
 const skip = skipWithoutGuest() || skipWithout('nbdkit');
@@ -47,7 +47,16 @@ function sha256OfStart(image: string): string {
 }
 
 t.test('the kernel serves a device from a remote NBD server', { skip }, async (t) => {
-  const guest = await bootGuest(t, { timeoutMs: 400_000, includeTests: true });
+  const scripts = path.join(import.meta.dirname, '../../../kernel-scripts');
+  const guest = await bootGuest(t, {
+    timeoutMs: 600_000,
+    includeTests: true,
+    programs: ['bash'],
+    files: {
+      '/opt/attach.sh': { hostPath: path.join(scripts, 'attach.sh') },
+      '/opt/detach.sh': { hostPath: path.join(scripts, 'detach.sh') },
+    },
+  });
 
   for (const connections of [1, 2]) {
     await t.test(`attached by netlink with ${connections} connection(s)`, async (t) => {
@@ -86,6 +95,34 @@ t.test('the kernel serves a device from a remote NBD server', { skip }, async (t
       neighbourIsKept: true,
       isAttachedAfterDetach: false,
     });
+  });
+
+  await t.test('attached and detached by the shell scripts', async (t) => {
+    const port = await freePort();
+    await startNbdkit(t, ['memory', `${SIZE_BYTES}`], port);
+    const attach = `bash /opt/attach.sh --tcp 10.0.2.2:${port} --connections 2`;
+    const dry = await runOk(
+      t,
+      guest,
+      `${attach} --dry-run; ls /sys/block/nbd0/pid 2>/dev/null || true`,
+    );
+    t.equal(dry.stdout, '/dev/nbd0\n', 'a dry run attaches nothing');
+    t.match(dry.stderr, /would run: nbd-client 10\.0\.2\.2 \d+ \/dev\/nbd0/);
+    t.equal((await runOk(t, guest, attach)).stdout, '/dev/nbd0\n');
+    await runOk(t, guest, 'mkswap /dev/nbd0 && swapon --discard=pages /dev/nbd0');
+    const refused = await guest.run('bash /opt/detach.sh /dev/nbd0', { timeoutMs: 30_000 });
+    t.equal(refused.exitCode, 1);
+    t.match(refused.stderr, /swapped to; run: swapoff \/dev\/nbd0/);
+    await runOk(
+      t,
+      guest,
+      'bash /opt/detach.sh --swapoff /dev/nbd0 && test ! -e /sys/block/nbd0/pid',
+    );
+    const twice = await runOk(t, guest, 'bash /opt/detach.sh /dev/nbd0');
+    t.match(twice.stderr, /not attached/);
+    const nobody = await guest.run('bash /opt/attach.sh --tcp 10.0.2.2:1', { timeoutMs: 60_000 });
+    t.not(nobody.exitCode, 0);
+    t.equal(nobody.stdout, '');
   });
 
   for (const [connections, device] of [

@@ -64,7 +64,7 @@ function chunk(
 /** What a good server says in each style: the handshake, then the answers to requests 1 to 5. */
 function goodServer(style: (typeof STYLES)[number]): { handshake: Buffer; replies: Buffer } {
   const context = Buffer.concat([bytesOf([4, 1]), Buffer.from('base:allocation')]);
-  const handshake = [Buffer.from('NBDMAGICIHAVEOPT\0\x03', 'latin1')];
+  const handshake: Buffer[] = [Buffer.from('NBDMAGICIHAVEOPT\0\x03', 'latin1')];
   if (style === 'extended') handshake.push(optionReply(11, 1));
   if (style === 'structured') handshake.push(optionReply(8, 1));
   if (style !== 'simple') handshake.push(optionReply(10, 4, context), optionReply(10, 1));

@@ -30,7 +30,11 @@ export interface AttachOptions {
   readonly connections?: number;
   /** `/dev/nbdN`; default: the kernel chooses a free one. */
   readonly device?: string;
-  /** A request without an answer for so long kills its connection; 0: never. Seconds, default 30. */
+  /**
+   * A request without an answer for so long kills its connection; 0: never. Seconds, default 30.
+   * It is also how long a request that was on a connection when it died waits for its replay, even
+   * if a fresh socket came at once: the kernel looks at it again only when this time is over.
+   */
   readonly timeoutS?: number;
   /** How long the kernel keeps requests when every connection is dead. Seconds, default 3600. */
   readonly deadConnectionTimeoutS?: number;

@@ -102,7 +102,7 @@ if (mode === 'netlink') {
     address,
     exportName: '',
     device: third ?? '',
-    timeoutS: 30,
+    timeoutS: 5,
     deadConnectionTimeoutS: 120,
   });
   execFileSync('sh', ['-c', 'dd if=/dev/urandom of=/tmp/orphan bs=1M count=4 2>/dev/null']);
@@ -138,7 +138,7 @@ if (mode === 'netlink') {
     exportName: '',
     device: third ?? '',
     connections: Number(fourth),
-    timeoutS: 30,
+    timeoutS: 5,
     deadConnectionTimeoutS: 120,
   });
   const stop = keepConnected(attachment, (event) => {
