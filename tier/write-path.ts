@@ -37,7 +37,9 @@ export class WritePath {
   readonly #blocked: IndexQueue;
   readonly #flushes: IndexQueue;
   readonly #resumeTask = (): void => this.#resume();
+  readonly #endFlushesTask = (): void => this.#endFlushes();
   #resumeScheduled = false;
+  #endFlushesScheduled = false;
   /** The run of pages that providers are to be told to drop. */
   #trimFirst = 0;
   #trimCount = 0;
@@ -102,15 +104,14 @@ export class WritePath {
     this.#resume();
   }
 
-  /** Ends the flushes whose epochs have drained. */
+  /**
+   * Epochs have drained: flushes end later in this turn. Not here, where a page is half stored: a
+   * client that is told of an end may make its next request at once.
+   */
   onEpochAdvanced(): void {
-    const { requests, epochs } = this.#state;
-    while (
-      this.#flushes.head !== -1 &&
-      (requests.target[this.#flushes.head] as number) <= epochs.oldest
-    ) {
-      endRequest(this.#state, this.#flushes.shift(), IoStatus.OK);
-    }
+    if (this.#endFlushesScheduled || this.#flushes.length === 0) return;
+    this.#endFlushesScheduled = true;
+    this.#state.world.defer(this.#endFlushesTask);
   }
 
   /** Ends what waited too long; tries again for leases. */
@@ -126,10 +127,24 @@ export class WritePath {
     this.#expire(this.#flushes, Infinity);
   }
 
+  // These walks tell clients, who may add to the list that is walked, or close the volume.
+
+  #endFlushes(): void {
+    this.#endFlushesScheduled = false;
+    const { requests, epochs } = this.#state;
+    for (let left = this.#flushes.length; left > 0; left -= 1) {
+      const row = this.#flushes.shift();
+      if (row === -1) return;
+      if ((requests.target[row] as number) > epochs.oldest) this.#flushes.push(row);
+      else endRequest(this.#state, row, IoStatus.OK);
+    }
+  }
+
   #expire(queue: IndexQueue, nowMs: number): void {
     const { requests, closed } = this.#state;
     for (let left = queue.length; left > 0; left -= 1) {
       const row = queue.shift();
+      if (row === -1) return;
       if ((requests.deadlineMs[row] as number) >= nowMs) queue.push(row);
       else endRequest(this.#state, row, closed ? IoStatus.SHUTDOWN : IoStatus.UNREACHABLE);
     }
@@ -139,6 +154,7 @@ export class WritePath {
     this.#resumeScheduled = false;
     for (let left = this.#blocked.length; left > 0; left -= 1) {
       const row = this.#blocked.shift();
+      if (row === -1) return;
       if (!this.#advance(row)) this.#blocked.push(row);
     }
   }

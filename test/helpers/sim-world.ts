@@ -119,6 +119,7 @@ export const NO_FAULTS: SimFaults = { noCredit: 0, cut: 0, flip: 0, swap: 0, for
 
 interface SimSlab {
   readonly leaseId: string;
+  expiresAtMs: number;
   readonly pageCount: number;
   readonly pages: Map<number, Buffer>;
 }
@@ -131,6 +132,16 @@ export class SimSource implements SlabSource {
   faults: SimFaults = NO_FAULTS;
   latencyMs = 1;
   offeredBytes: number;
+  /** The longest time to live that it grants. */
+  leaseTtlMaxMs = Infinity;
+  /** So many leases more fail as if the answer had been lost. */
+  leaseFailures = 0;
+  /** Page calls that arrived, by kind. */
+  readCalls = 0;
+  writeCalls = 0;
+  trimCalls = 0;
+  /** Sealed pages that arrived. */
+  pagesWritten = 0;
   readonly slabs = new Map<number, SimSlab>();
   readonly #world: SimWorld;
   readonly #queues = new Set<SimQueue>();
@@ -161,17 +172,37 @@ export class SimSource implements SlabSource {
     if (usedBytes + request.pageCount * SEALED_PAGE_SIZE_BYTES > offeredBytes) {
       throw new MemcloudError('ERR_LEASE_CAPACITY', 'full');
     }
+    if (this.leaseFailures > 0) {
+      this.leaseFailures -= 1;
+      throw new MemcloudError('ERR_TIMEOUT', 'no answer');
+    }
     const slabHandle = this.#nextHandle;
     this.#nextHandle += 1;
     const leaseId = `${this.nodeName}-${slabHandle}`;
-    this.slabs.set(slabHandle, { leaseId, pageCount: request.pageCount, pages: new Map() });
-    return { leaseId, slabHandle, ttlMs: request.ttlMs };
+    const ttlMs = Math.min(request.ttlMs, this.leaseTtlMaxMs);
+    const expiresAtMs = this.#world.nowMs + ttlMs;
+    const { pageCount } = request;
+    this.slabs.set(slabHandle, { leaseId, expiresAtMs, pageCount, pages: new Map() });
+    return { leaseId, slabHandle, ttlMs };
   }
 
-  async renew(leaseIds: readonly string[]): Promise<string[]> {
+  async renew(leaseIds: readonly string[], ttlMs: number): Promise<string[]> {
     await this.#reach();
-    const held = new Set([...this.slabs.values()].map((slab) => slab.leaseId));
-    return leaseIds.filter((id) => !held.has(id));
+    const wanted = new Set(leaseIds);
+    for (const handle of this.slabs.keys()) {
+      const slab = this.slab(handle);
+      if (slab === undefined || !wanted.delete(slab.leaseId)) continue;
+      slab.expiresAtMs = this.#world.nowMs + Math.min(ttlMs, this.leaseTtlMaxMs);
+    }
+    return [...wanted];
+  }
+
+  /** The slab of a handle, unless its lease has expired: then it is wiped. */
+  slab(handle: number): SimSlab | undefined {
+    const slab = this.slabs.get(handle);
+    if (slab === undefined || slab.expiresAtMs > this.#world.nowMs) return slab;
+    this.slabs.delete(handle);
+    return undefined;
   }
 
   async release(leaseId: string): Promise<void> {
@@ -259,7 +290,9 @@ class SimQueue implements PageQueue {
     return this.#call(
       (status) => this.#sink.onPagesDone(tag, status),
       () => {
-        const slab = this.#source.slabs.get(slabHandle);
+        this.#source.writeCalls += 1;
+        this.#source.pagesWritten += pageCount;
+        const slab = this.#source.slab(slabHandle);
         if (slab === undefined) return IoStatus.NO_LEASE;
         if (firstPage + pageCount > slab.pageCount) return IoStatus.INVALID;
         if (this.#world.random() < this.#source.faults.forget) return IoStatus.OK;
@@ -276,7 +309,8 @@ class SimQueue implements PageQueue {
     return this.#call(
       (status) => this.#sink.onPagesDone(tag, status),
       () => {
-        const slab = this.#source.slabs.get(slabHandle);
+        this.#source.trimCalls += 1;
+        const slab = this.#source.slab(slabHandle);
         if (slab === undefined) return IoStatus.NO_LEASE;
         for (let index = 0; index < pageCount; index += 1) slab.pages.delete(firstPage + index);
         return IoStatus.OK;
@@ -335,7 +369,8 @@ class SimQueue implements PageQueue {
     pageCount: number,
     into: NativeMemory,
   ): IoStatusValue {
-    const slab = this.#source.slabs.get(slabHandle);
+    this.#source.readCalls += 1;
+    const slab = this.#source.slab(slabHandle);
     if (slab === undefined) return IoStatus.NO_LEASE;
     if (firstPage + pageCount > slab.pageCount) return IoStatus.INVALID;
     const { faults } = this.#source;
