@@ -5,7 +5,7 @@
  * dropped; a slab without replicas is lost, and says so: its pages that are not in the ring become
  * LOST, and reads of them fail.
  */
-import { MemcloudError, asMemcloudError } from '../common/errors.ts';
+import { ExitCode, asMemcloudError } from '../common/errors.ts';
 import { IoStatus, type IoStatusValue, type SlabSource } from '../common/ports.ts';
 import { SEALED_PAGE_SIZE_BYTES, SLAB_PAGE_COUNT } from '../common/units.ts';
 import { PageState } from './page-map.ts';
@@ -52,15 +52,24 @@ export interface Slab {
   replicas: Replica[];
   /** Grows when the slab is lost, so that what was sent before is not taken for stored. */
   generation: number;
-  /** While blocked writes are told that no lease was to be had: why; else OK. */
+  /**
+   * Why no lease was to be had, else OK: NO_SPACE while blocked writes are told so, UNREACHABLE
+   * until the next tick, so that nobody asks again in the same turn.
+   */
   refusal: IoStatusValue;
+}
+
+interface Granted {
+  readonly source: SlabSource;
+  readonly leaseId: string;
+  readonly slabHandle: number;
 }
 
 /** What the volume does when a slab changes. */
 export interface SlabEvents {
   /** The slab is LEASED. */
   onLeased(slab: Slab): void;
-  /** The slab is UNLEASED again: nobody gave a lease. `refusal` says why. */
+  /** The slab is UNLEASED again: nobody has room. Its `refusal` is NO_SPACE during the call. */
   onLeaseRefused(slab: Slab): void;
 }
 
@@ -71,14 +80,19 @@ export class SlabTable {
   readonly #state: VolumeState;
   readonly #events: SlabEvents & LinkEvents;
   readonly #slabs: (Slab | undefined)[] = [];
+  /** Slabs to ask for again at the next tick. */
+  readonly #unreachable: Slab[] = [];
   #leasedCount = 0;
   #renewedAtMs: number;
+  /** The shortest time to live that a provider granted. */
+  #ttlMs: number;
 
   /** @param events - told of leases and of page calls on the links */
   constructor(state: VolumeState, events: SlabEvents & LinkEvents) {
     this.#state = state;
     this.#events = events;
     this.#renewedAtMs = state.world.clock.nowMs();
+    this.#ttlMs = state.options.leaseTtlMs;
   }
 
   /** Slabs with a replica set. */
@@ -120,10 +134,14 @@ export class SlabTable {
     for (const slab of this.#slabs) if (slab !== undefined) yield slab;
   }
 
-  /** True when the slab can be written; otherwise a lease is being asked for. */
+  /**
+   * True when the slab can be written; otherwise a lease is being asked for, or will be at the next
+   * tick. Never tells of the outcome before it returns.
+   */
   ensureLeased(slab: Slab): boolean {
     if (slab.phase === SlabPhase.LEASED) return true;
-    if (slab.phase === SlabPhase.UNLEASED && !this.#state.closed) {
+    const mayAsk = slab.phase === SlabPhase.UNLEASED && slab.refusal === IoStatus.OK;
+    if (mayAsk && !this.#state.closed) {
       slab.phase = SlabPhase.LEASING;
       void this.#lease(slab);
     }
@@ -135,7 +153,7 @@ export class SlabTable {
     if (slab.livePages > 0 || slab.callsInFlight > 0 || slab.phase !== SlabPhase.LEASED) return;
     const replicas = slab.replicas;
     this.#unlease(slab);
-    for (const replica of replicas) this.#release(replica);
+    for (const replica of replicas) void this.#release(replica.link.source, replica.leaseId);
   }
 
   /** The replica that a page call went to, if it still counts. */
@@ -153,13 +171,14 @@ export class SlabTable {
       { slab: slab.index, provider: replica.link.source.nodeName, status: why },
       'a provider no longer keeps its copy of a slab',
     );
-    if (why !== IoStatus.NO_LEASE) this.#release(replica);
+    if (why !== IoStatus.NO_LEASE) void this.#release(replica.link.source, replica.leaseId);
     if (slab.replicas.length === 0) this.#lose(slab);
   }
 
-  /** Renews leases when it is time to. */
+  /** Renews leases when it is time to; lets slabs that nobody answered for be asked for again. */
   tick(nowMs: number): void {
-    if (nowMs - this.#renewedAtMs < this.#state.options.leaseTtlMs / 4) return;
+    for (const slab of this.#unreachable.splice(0)) slab.refusal = IoStatus.OK;
+    if (nowMs - this.#renewedAtMs < this.#ttlMs / 4) return;
     this.#renewedAtMs = nowMs;
     for (const link of this.links) {
       const held: { slab: Slab; replica: Replica }[] = [];
@@ -175,7 +194,9 @@ export class SlabTable {
   async releaseAll(): Promise<void> {
     const releases: Promise<void>[] = [];
     for (const slab of this.touched()) {
-      for (const replica of slab.replicas) releases.push(this.#releaseNow(replica));
+      for (const { link, leaseId } of slab.replicas) {
+        releases.push(this.#release(link.source, leaseId));
+      }
       if (slab.phase === SlabPhase.LEASED) this.#unlease(slab);
     }
     await Promise.all(releases);
@@ -205,45 +226,68 @@ export class SlabTable {
   }
 
   async #lease(slab: Slab): Promise<void> {
+    // Whoever asks is in the middle of a request: answers come after it.
+    await Promise.resolve();
     const { options, world } = this.#state;
-    const refused = new Set<SlabSource>();
-    const granted: Replica[] = [];
-    const needBytes = slab.pageCount * SEALED_PAGE_SIZE_BYTES;
-    while (granted.length < options.copies && !this.#state.closed) {
-      const candidates = world.sources
-        .list()
-        .filter((source) => source.up && !refused.has(source))
-        .map((source) => ({
-          source,
-          freeBytes: source.usage.offeredBytes - source.usage.usedBytes,
-        }));
-      const chosen = placeSlab(candidates, 1, needBytes, world.random)[0];
-      if (chosen === undefined) break;
-      refused.add(chosen.source);
-      try {
-        const request = { pageCount: slab.pageCount, ttlMs: options.leaseTtlMs };
-        const { leaseId, slabHandle } = await chosen.source.lease(request);
-        granted.push({ link: this.#linkTo(chosen.source), leaseId, slabHandle });
-      } catch (error) {
-        const { code, message } = asMemcloudError(error);
-        const provider = chosen.source.nodeName;
-        world.logger.warn({ slab: slab.index, provider, code }, `lease refused: ${message}`);
-      }
-    }
+    const { granted, retryable } = await this.#askProviders(slab);
     if (granted.length === options.copies && !this.#state.closed) {
-      slab.replicas = granted;
+      slab.replicas = granted.map(({ source, leaseId, slabHandle }) => ({
+        link: this.#linkTo(source),
+        leaseId,
+        slabHandle,
+      }));
       slab.phase = SlabPhase.LEASED;
       this.#leasedCount += 1;
       this.#events.onLeased(slab);
       return;
     }
-    for (const replica of granted) this.#release(replica);
+    for (const { source, leaseId } of granted) void this.#release(source, leaseId);
     slab.phase = SlabPhase.UNLEASED;
     if (this.#state.closed) return;
-    const anyUp = world.sources.list().some((source) => source.up);
-    slab.refusal = anyUp ? IoStatus.NO_SPACE : IoStatus.UNREACHABLE;
-    this.#events.onLeaseRefused(slab);
-    slab.refusal = IoStatus.OK;
+    const known = world.sources.list();
+    const upCount = known.filter((source) => source.up).length;
+    const mayComeUp = upCount === 0 || (upCount < options.copies && upCount < known.length);
+    if (retryable || mayComeUp) {
+      slab.refusal = IoStatus.UNREACHABLE;
+      this.#unreachable.push(slab);
+    } else {
+      slab.refusal = IoStatus.NO_SPACE;
+      this.#events.onLeaseRefused(slab);
+      slab.refusal = IoStatus.OK;
+    }
+  }
+
+  /** Asks one provider after the other, as placement chooses, until there are copies enough. */
+  async #askProviders(slab: Slab): Promise<{ granted: Granted[]; retryable: boolean }> {
+    const { options, world } = this.#state;
+    const asked = new Set<SlabSource>();
+    const granted: Granted[] = [];
+    let retryable = false;
+    const needBytes = slab.pageCount * SEALED_PAGE_SIZE_BYTES;
+    const request = { pageCount: slab.pageCount, ttlMs: options.leaseTtlMs };
+    while (granted.length < options.copies && !this.#state.closed) {
+      const candidates = world.sources
+        .list()
+        .filter((source) => source.up && !asked.has(source))
+        .map((source) => ({
+          source,
+          freeBytes: source.usage.offeredBytes - source.usage.usedBytes,
+        }));
+      const source = placeSlab(candidates, 1, needBytes, world.random)[0]?.source;
+      if (source === undefined) break;
+      asked.add(source);
+      try {
+        const { leaseId, slabHandle, ttlMs } = await source.lease(request);
+        granted.push({ source, leaseId, slabHandle });
+        this.#ttlMs = Math.min(this.#ttlMs, ttlMs);
+      } catch (error) {
+        const { code, message, exitCode } = asMemcloudError(error);
+        if (exitCode === ExitCode.RETRYABLE) retryable = true;
+        const provider = source.nodeName;
+        world.logger.warn({ slab: slab.index, provider, code }, `lease refused: ${message}`);
+      }
+    }
+    return { granted, retryable };
   }
 
   #linkTo(source: SlabSource): SourceLink {
@@ -270,18 +314,14 @@ export class SlabTable {
     }
   }
 
-  #release(replica: Replica): void {
-    void this.#releaseNow(replica);
-  }
-
-  async #releaseNow(replica: Replica): Promise<void> {
+  async #release(source: SlabSource, leaseId: string): Promise<void> {
     try {
-      await replica.link.source.release(replica.leaseId);
+      await source.release(leaseId);
     } catch (error) {
-      if (!(error instanceof MemcloudError)) throw error;
-      const provider = replica.link.source.nodeName;
+      const { code, message } = asMemcloudError(error);
       // The provider wipes at the end of the lease all the same.
-      this.#state.world.logger.debug({ provider, code: error.code }, 'lease was not given back');
+      const fields = { provider: source.nodeName, code };
+      this.#state.world.logger.debug(fields, `lease was not given back: ${message}`);
     }
   }
 }

@@ -99,7 +99,7 @@ export class WritePath {
     this.#state.world.defer(this.#resumeTask);
   }
 
-  /** A lease was refused: writes that wait for it end. */
+  /** Nobody has room for a slab: writes that wait for it end. */
   onLeaseRefused(): void {
     this.#resume();
   }
@@ -170,11 +170,11 @@ export class WritePath {
     while (cursor < pageCount) {
       const page = firstPage + cursor;
       const slab = this.#slabs.of(page);
-      if (slab.refusal !== IoStatus.OK && slab.refusal !== IoStatus.UNREACHABLE) {
+      if (slab.refusal === IoStatus.NO_SPACE) {
         this.#end(row, slab.refusal);
         return true;
       }
-      if (slab.refusal !== IoStatus.OK || !this.#slabs.ensureLeased(slab)) break;
+      if (!this.#slabs.ensureLeased(slab)) break;
       const slabLeft = (slab.index + 1) * SLAB_PAGE_COUNT - page;
       const run = Math.min(pageCount - cursor, slabLeft, ring.freeCount);
       if (run === 0) break;

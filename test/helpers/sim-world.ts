@@ -217,6 +217,16 @@ export class SimSource implements SlabSource {
     return queue;
   }
 
+  /** Page queues that were opened and not closed. */
+  get openQueueCount(): number {
+    return this.#queues.size;
+  }
+
+  /** Forgets a closed queue. */
+  onQueueClosed(queue: SimQueue): void {
+    this.#queues.delete(queue);
+  }
+
   /** Cuts the link: everything in flight ends UNREACHABLE. */
   goDown(): void {
     this.up = false;
@@ -247,6 +257,7 @@ class SimQueue implements PageQueue {
   #serial = 0;
   #lastArrivalMs = 0;
   #starved = false;
+  #closed = false;
 
   constructor(world: SimWorld, source: SimSource, sink: PageCompletionSink) {
     this.#world = world;
@@ -319,7 +330,9 @@ class SimQueue implements PageQueue {
   }
 
   close(): void {
+    this.#closed = true;
     this.failAll(IoStatus.SHUTDOWN);
+    this.#source.onQueueClosed(this);
   }
 
   failAll(status: IoStatusValue): void {
@@ -337,6 +350,7 @@ class SimQueue implements PageQueue {
 
   #call(end: End, execute: () => IoStatusValue): boolean {
     const { faults, up, latencyMs } = this.#source;
+    if (this.#closed) throw new Error('a page call on a closed queue');
     if (!up || this.#starved) return false;
     if (this.#world.random() < faults.noCredit) {
       this.#starved = true;
