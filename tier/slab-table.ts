@@ -163,6 +163,11 @@ export class SlabTable {
     );
   }
 
+  /** True when another provider of the slab than `link` has a chance to answer. */
+  otherIsUp(slab: Slab, link: SourceLink): boolean {
+    return slab.replicas.some((replica) => replica.link !== link && replica.link.source.up);
+  }
+
   /** Takes a replica out of the set; without any left the slab is lost. */
   dropReplica(slab: Slab, replica: Replica, why: IoStatusValue): void {
     slab.replicas = slab.replicas.filter((other) => other !== replica);

@@ -63,6 +63,11 @@ export class SourceLink implements PageCompletionSink {
     return this.#writes.length === 0 && this.source.up;
   }
 
+  /** Writes and trims that wait for credit. */
+  get waitingWriteCount(): number {
+    return this.#writes.length;
+  }
+
   /** Sends or queues a read call. */
   read(call: number): void {
     if (this.#reads.length > 0 || !this.#tryRead(call)) this.#reads.push(call);
@@ -88,10 +93,12 @@ export class SourceLink implements PageCompletionSink {
     }
   }
 
-  /** Takes every waiting write and trim off and ends it with `status`. */
-  failWaitingWrites(status: IoStatusValue): void {
+  /** Takes the waiting writes and trims off for which `given` says so, and ends them with `status`. */
+  failWaitingWrites(given: (call: number) => boolean, status: IoStatusValue): void {
     for (let left = this.#writes.length; left > 0; left -= 1) {
-      this.#events.onWriteDone(this.#writes.shift(), status);
+      const call = this.#writes.shift();
+      if (given(call)) this.#events.onWriteDone(call, status);
+      else this.#writes.push(call);
     }
   }
 

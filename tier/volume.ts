@@ -266,7 +266,7 @@ export class Volume {
     this.#writePath.close();
     for (const link of this.#slabs.links) {
       link.expireReads(() => true);
-      link.failWaitingWrites(IoStatus.SHUTDOWN);
+      link.failWaitingWrites(() => true, IoStatus.SHUTDOWN);
     }
     this.#readPath.close();
     await this.#slabs.releaseAll();

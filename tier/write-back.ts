@@ -14,6 +14,12 @@ import { SlabPhase, type Slab, type SlabTable } from './slab-table.ts';
 import type { SourceLink } from './source-link.ts';
 import type { VolumeState } from './volume-state.ts';
 
+/**
+ * The most writes and trims that may wait for credit of one provider before further trims are left
+ * out. A trim only gives RAM back early; the end of the slab or of its lease gives it back all the same.
+ */
+const WAITING_COUNT_MAX_FOR_TRIM = 4096;
+
 /** What the write path does as slots drain. */
 export interface DrainEvents {
   /** Slots came free. */
@@ -64,6 +70,7 @@ export class WriteBack {
     const { calls } = this.#state;
     for (const replica of slab.replicas) {
       for (let done = 0; done < pageCount; done += PAGE_CALL_PAGE_COUNT_MAX) {
+        if (replica.link.waitingWriteCount >= WAITING_COUNT_MAX_FOR_TRIM) break;
         const count = Math.min(PAGE_CALL_PAGE_COUNT_MAX, pageCount - done);
         const call = calls.take(CallKind.TRIM, slab.index, page + done, count, -1);
         calls.link[call] = replica.link.index;
@@ -76,7 +83,7 @@ export class WriteBack {
 
   /** The link takes more writes. */
   onLinkReady(link: SourceLink): void {
-    this.#pumpLink(link);
+    if (!this.#state.closed) this.#pumpLink(link);
   }
 
   /** A slab got its replica set: its orphans go on their way. */
@@ -97,10 +104,11 @@ export class WriteBack {
     if (!closed) this.#slabs.releaseIfEmpty(slab);
   }
 
-  /** Sends again what failed, finds homes for orphans, drops cancelled slots of a stuck link. */
+  /** Sends again what failed, finds homes for orphans, frees what waits for a stuck link in vain. */
   tick(): void {
     for (const link of this.#slabs.links) {
-      if (!link.takesWrites) this.#sweep(link.sendQueue);
+      if (!link.source.up) this.#failVainWrites(link);
+      if (!link.takesWrites) this.#sweep(link);
       for (let slot = link.resendQueue.shift(); slot !== -1; slot = link.resendQueue.shift()) {
         this.enqueue(this.#slabs.of(this.#state.ring.page[slot] as number), slot);
       }
@@ -116,9 +124,22 @@ export class WriteBack {
     const replica = this.#slabs.replicaOf(slab, link, calls.slabHandle[call] as number);
     if (replica === undefined) return slab.replicas.length === 0;
     const leaseGone = status === IoStatus.NO_LEASE || status === IoStatus.INVALID;
-    const alone = slab.replicas.length === 1;
-    if (leaseGone || !alone) this.#slabs.dropReplica(slab, replica, status);
-    return alone;
+    if (leaseGone || this.#slabs.otherIsUp(slab, replica.link)) {
+      this.#slabs.dropReplica(slab, replica, status);
+      return slab.replicas.length === 0;
+    }
+    return true;
+  }
+
+  /** Ends the writes that wait for a provider that is down, where another can go on without it. */
+  #failVainWrites(link: SourceLink): void {
+    const { calls } = this.#state;
+    link.failWaitingWrites((call) => {
+      const slab = this.#slabs.at(calls.slab[call] as number);
+      const handle = calls.slabHandle[call] as number;
+      const counts = this.#slabs.replicaOf(slab, link.index, handle) !== undefined;
+      return !counts || this.#slabs.otherIsUp(slab, link);
+    }, IoStatus.UNREACHABLE);
   }
 
   #acknowledge(call: number, slab: Slab, failed: boolean): void {
@@ -165,10 +186,18 @@ export class WriteBack {
     }
   }
 
-  #sweep(queue: IndexQueue): void {
-    for (let left = queue.length; left > 0; left -= 1) {
-      const slot = queue.shift();
-      if (!this.#dropIfCancelled(slot)) queue.push(slot);
+  /** Looks through the slots of a link that takes none: some are cancelled, some may go elsewhere. */
+  #sweep(link: SourceLink): void {
+    const { ring } = this.#state;
+    for (let left = link.sendQueue.length; left > 0; left -= 1) {
+      const slot = link.sendQueue.shift();
+      if (this.#dropIfCancelled(slot)) continue;
+      const slab = this.#slabs.of(ring.page[slot] as number);
+      const primary = slab.replicas[0];
+      if (primary?.link === link && !link.source.up && this.#slabs.otherIsUp(slab, link)) {
+        this.#slabs.dropReplica(slab, primary, IoStatus.UNREACHABLE);
+      }
+      this.enqueue(slab, slot);
     }
   }
 
