@@ -31,8 +31,10 @@ export class CallTable {
   owner = new Int32Array(0);
   /** READ: how many calls for these pages failed before; chooses the replica. */
   attempt = new Uint8Array(0);
-  /** READ: how many of them came back forged. */
-  forged = new Uint8Array(0);
+  /** READ: who gave forged pages for them: bit n for replica n of the slab's set `membership`. */
+  forged = new Uint32Array(0);
+  /** READ: the number of the replica set that `forged` is about. */
+  membership = new Uint32Array(0);
   /** READ: the volume's version counter when the call was made. */
   issuedAt = new Float64Array(0);
   /** Link of the list that the row is on. */
@@ -60,6 +62,7 @@ export class CallTable {
     this.owner[row] = owner;
     this.attempt[row] = 0;
     this.forged[row] = 0;
+    this.membership[row] = 0;
     this.next[row] = -1;
     return row;
   }
@@ -79,6 +82,7 @@ export class CallTable {
     this.owner = extended(this.owner, capacity);
     this.attempt = extended(this.attempt, capacity);
     this.forged = extended(this.forged, capacity);
+    this.membership = extended(this.membership, capacity);
     this.issuedAt = extended(this.issuedAt, capacity);
     this.next = extended(this.next, capacity);
   }

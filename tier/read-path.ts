@@ -15,7 +15,7 @@ import { fillPage } from './fill.ts';
 import { IndexQueue } from './index-queue.ts';
 import { PageState } from './page-map.ts';
 import { RequestKind } from './request-table.ts';
-import { SlabPhase, type Replica, type Slab, type SlabTable } from './slab-table.ts';
+import type { Replica, Slab, SlabTable } from './slab-table.ts';
 import { endRequest, versionOf, type VolumeState } from './volume-state.ts';
 
 /** Which pages a read is about and where they go; filled anew for each request. */
@@ -40,6 +40,8 @@ export class ReadPath {
   readonly #slabs: SlabTable;
   /** Calls that failed and are sent again at the next tick. */
   readonly #retries: IndexQueue;
+  readonly #retryTask = (): void => this.#sendRetries();
+  #retryScheduled = false;
 
   /** @param slabs - the slabs of the volume */
   constructor(state: VolumeState, slabs: SlabTable) {
@@ -93,12 +95,18 @@ export class ReadPath {
     else this.#failed(call, slab, status);
   }
 
-  /** Sends failed calls again; ends those whose request has waited too long. */
+  /**
+   * Sends failed calls again, and those that wait for a provider that is down, of which another may
+   * have a copy; ends those whose request has waited too long.
+   */
   tick(nowMs: number): void {
     const expired = (call: number): boolean => this.#deadlineOf(call) < nowMs;
-    for (const link of this.#slabs.links) link.expireReads(expired);
+    for (const link of this.#slabs.links) {
+      link.expireReads(link.source.up ? expired : () => true);
+    }
     for (let left = this.#retries.length; left > 0; left -= 1) {
       const call = this.#retries.shift();
+      if (call === -1) return;
       if (expired(call)) this.#endCall(call, IoStatus.UNREACHABLE);
       else this.#send(call);
     }
@@ -151,7 +159,7 @@ export class ReadPath {
   #send(call: number): void {
     const { calls, version } = this.#state;
     const slab = this.#slabs.at(calls.slab[call] as number);
-    const replica = this.#chooseReplica(slab, calls.attempt[call] as number);
+    const replica = this.#chooseReplica(slab, call);
     calls.issuedAt[call] = version;
     if (replica === undefined) {
       // The slab was lost or given back since; the page map says what its pages are now.
@@ -164,14 +172,26 @@ export class ReadPath {
     replica.link.read(call);
   }
 
-  #chooseReplica(slab: Slab, attempt: number): Replica | undefined {
-    if (slab.phase !== SlabPhase.LEASED) return undefined;
+  /** The next replica that has not forged: one that is up if there is any. */
+  #chooseReplica(slab: Slab, call: number): Replica | undefined {
+    const attempt = this.#state.calls.attempt[call] as number;
+    const forgers = this.#forgersOf(slab, call);
     const { replicas } = slab;
+    let down: Replica | undefined;
     for (let step = 0; step < replicas.length; step += 1) {
-      const replica = replicas[(attempt + step) % replicas.length];
+      const position = (attempt + step) % replicas.length;
+      const replica = replicas[position];
+      if (((forgers >>> position) & 1) === 1) continue;
       if (replica?.link.source.up === true) return replica;
+      down ??= replica;
     }
-    return replicas[attempt % replicas.length];
+    return down;
+  }
+
+  /** The replicas of the slab, as bits, that gave forged pages to the call or the ones before it. */
+  #forgersOf(slab: Slab, call: number): number {
+    const { calls } = this.#state;
+    return calls.membership[call] === slab.membership ? (calls.forged[call] as number) : 0;
   }
 
   /** Opens each page of a fetched run into the client's buffer; without pages, from what is here. */
@@ -179,18 +199,23 @@ export class ReadPath {
     const { calls, counters } = this.#state;
     const page = calls.page[call] as number;
     const pageCount = calls.pageCount[call] as number;
+    const handle = calls.slabHandle[call] as number;
+    const giver = this.#slabs.replicaOf(slab, calls.link[call] as number, handle);
+    // A replica that was dropped since gave what it had: the page is fetched from the others.
+    const giverBit = giver === undefined ? 0 : 1 << slab.replicas.indexOf(giver);
+    const forgers = (this.#forgersOf(slab, call) | giverBit) >>> 0;
+    const allForged = forgers === 2 ** slab.replicas.length - 1;
     let status: IoStatusValue = IoStatus.OK;
     if (pages !== undefined) counters.pagesFetched += pageCount;
     for (let index = 0; index < pageCount; index += 1) {
       const sealedOffset = offset + index * SEALED_PAGE_SIZE_BYTES;
       const opened = this.#openPage(call, page + index, pages, sealedOffset);
       if (opened === Opened.OK) continue;
-      const forged = (calls.forged[call] as number) + (opened === Opened.FORGED ? 1 : 0);
-      if (opened === Opened.FORGED) counters.forgedPages += 1;
-      if (opened === Opened.LOST || (forged > 0 && forged >= slab.replicas.length)) {
+      if (opened === Opened.FORGED && giver !== undefined) counters.forgedPages += 1;
+      if (opened === Opened.LOST || (opened === Opened.FORGED && allForged)) {
         status = IoStatus.LOST;
       } else {
-        this.#fetchAgain(call, page + index, forged);
+        this.#fetchAgain(call, page + index, opened === Opened.FORGED ? forgers : 0);
       }
     }
     this.#endCall(call, status);
@@ -212,27 +237,40 @@ export class ReadPath {
     if (map.state(page) !== PageState.SEALED || map.ringSlot(page) !== -1) {
       return this.#readHere(page, into, offset);
     }
-    if (pages === undefined) return Opened.CHANGED;
+    // No page is sealed, outside the ring and in no slab; were it so, asking again would not help.
+    if (pages === undefined) return Opened.LOST;
     const from = addressIn(pages, sealedOffset, SEALED_PAGE_SIZE_BYTES);
     const to = into.address + offset;
     if (sealer.open(page, map.wordLow(page), map.wordHigh(page), from, to)) return Opened.OK;
     return versionOf(map, page) > (calls.issuedAt[call] as number) ? Opened.CHANGED : Opened.FORGED;
   }
 
-  #fetchAgain(call: number, page: number, forged: number): void {
+  #fetchAgain(call: number, page: number, forgers: number): void {
     const { calls, requests } = this.#state;
     const row = calls.owner[call] as number;
     const slab = this.#slabs.of(page);
     const again = calls.take(CallKind.READ, slab.index, page, 1, row);
-    calls.forged[again] = forged;
+    calls.forged[again] = forgers;
+    calls.membership[again] = slab.membership;
     calls.attempt[again] = ((calls.attempt[call] as number) + 1) & 0xff;
     requests.callsLeft[row] = (requests.callsLeft[row] as number) + 1;
     this.#retries.push(again);
-    this.#state.world.defer(() => this.#sendRetries());
+    this.#scheduleRetries();
+  }
+
+  #scheduleRetries(): void {
+    if (this.#retryScheduled) return;
+    this.#retryScheduled = true;
+    this.#state.world.defer(this.#retryTask);
   }
 
   #sendRetries(): void {
-    for (let left = this.#retries.length; left > 0; left -= 1) this.#send(this.#retries.shift());
+    this.#retryScheduled = false;
+    for (let left = this.#retries.length; left > 0; left -= 1) {
+      const call = this.#retries.shift();
+      if (call === -1) return;
+      this.#send(call);
+    }
   }
 
   #failed(call: number, slab: Slab, status: IoStatusValue): void {
@@ -242,9 +280,14 @@ export class ReadPath {
     const leaseGone = status === IoStatus.NO_LEASE || status === IoStatus.INVALID;
     if (replica !== undefined && leaseGone) this.#slabs.dropReplica(slab, replica, status);
     else calls.attempt[call] = ((calls.attempt[call] as number) + 1) & 0xff;
-    if (this.#deadlineOf(call) < world.clock.nowMs()) this.#endCall(call, status);
-    else this.#retries.push(call);
-    if (leaseGone || slab.replicas.length > 1) world.defer(() => this.#sendRetries());
+    if (this.#deadlineOf(call) < world.clock.nowMs()) {
+      this.#endCall(call, status);
+      return;
+    }
+    this.#retries.push(call);
+    // At once while there is a replica that was not asked in this round; then at the next tick.
+    const roundOver = (calls.attempt[call] as number) % slab.replicas.length === 0;
+    if (leaseGone || !roundOver) this.#scheduleRetries();
   }
 
   #deadlineOf(call: number): number {

@@ -52,6 +52,8 @@ export interface Slab {
   replicas: Replica[];
   /** Grows when the slab is lost, so that what was sent before is not taken for stored. */
   generation: number;
+  /** Grows whenever the replica set changes: what was known of replica n may be about another one. */
+  membership: number;
   /**
    * Why no lease was to be had, else OK: NO_SPACE while blocked writes are told so, UNREACHABLE
    * until the next tick, so that nobody asks again in the same turn.
@@ -117,6 +119,7 @@ export class SlabTable {
         callsInFlight: 0,
         replicas: [],
         generation: 0,
+        membership: 0,
         refusal: IoStatus.OK,
       };
       this.#slabs[index] = slab;
@@ -171,6 +174,7 @@ export class SlabTable {
   /** Takes a replica out of the set; without any left the slab is lost. */
   dropReplica(slab: Slab, replica: Replica, why: IoStatusValue): void {
     slab.replicas = slab.replicas.filter((other) => other !== replica);
+    slab.membership += 1;
     this.#state.counters.droppedReplicas += 1;
     this.#state.world.logger.warn(
       { slab: slab.index, provider: replica.link.source.nodeName, status: why },
@@ -210,6 +214,7 @@ export class SlabTable {
   #unlease(slab: Slab): void {
     slab.phase = SlabPhase.UNLEASED;
     slab.replicas = [];
+    slab.membership += 1;
     this.#leasedCount -= 1;
   }
 
@@ -241,6 +246,7 @@ export class SlabTable {
         leaseId,
         slabHandle,
       }));
+      slab.membership += 1;
       slab.phase = SlabPhase.LEASED;
       this.#leasedCount += 1;
       this.#events.onLeased(slab);

@@ -269,17 +269,18 @@ export class Volume {
       link.failWaitingWrites(() => true, IoStatus.SHUTDOWN);
     }
     this.#readPath.close();
-    await this.#slabs.releaseAll();
+    // Reads in flight end with SHUTDOWN; however late an end comes, it touches no memory any more.
     for (const link of this.#slabs.links) link.close();
-    state.world.logger.info(
-      { volume: this.options.name, size: formatSize(this.options.sizeBytes) },
-      'volume closed, key destroyed',
-    );
-    // Calls that were in flight have ended by now or end in this turn; then nothing refers to these.
+    const released = this.#slabs.releaseAll();
     setImmediate(() => {
       state.sealer.destroy();
       this.#ringMemory.free();
     });
+    await released;
+    state.world.logger.info(
+      { volume: this.options.name, size: formatSize(this.options.sizeBytes) },
+      'volume closed, key destroyed',
+    );
   }
 
   #takeRow(

@@ -95,7 +95,7 @@ t.test('a page that one provider failed to take is sent again until it is there'
   const rig = new VolumeRig();
   rig.write(0, 1, 1);
   await rig.advance(100);
-  rig.source(0).faults = { ...NO_FAULTS, cut: 1 };
+  rig.source(0).faults = { ...NO_FAULTS, cut: 2 };
   rig.write(1, 8, 500);
   await rig.advance(2_000);
   t.equal(rig.volume.status().ringUsedPages, 8);
