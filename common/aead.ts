@@ -15,8 +15,6 @@ import { TAG_SIZE_BYTES } from './units.ts';
 
 /** Bytes of a ChaCha20-Poly1305 key. RFC 8439 2.8. */
 export const AEAD_KEY_SIZE_BYTES = 32;
-/** Bytes of a ChaCha20-Poly1305 nonce. RFC 8439 2.8. */
-export const AEAD_NONCE_SIZE_BYTES = 12;
 
 /** OpenSSL `include/openssl/evp.h`. */
 const EVP_CTRL_AEAD_GET_TAG = 0x10;

@@ -75,6 +75,7 @@ export class Daemon implements VolumeParts {
   readonly #volumes: Volumes;
   readonly #rpc: RpcServer;
   readonly #timer: NodeJS.Timeout;
+  readonly #spin: EventLoopSpin;
   readonly #unlock: () => void;
   #attachCount = 0;
 
@@ -87,6 +88,7 @@ export class Daemon implements VolumeParts {
       consent: ConsentQueue;
       peers: Peers;
       provider: RamProvider;
+      spin: EventLoopSpin;
       peerAddress: string;
       unlock: () => void;
     },
@@ -96,6 +98,7 @@ export class Daemon implements VolumeParts {
     this.#logger = logger;
     this.#peers = peers;
     this.#provider = provider;
+    this.#spin = parts.spin;
     this.#unlock = unlock;
     this.nodeId = identity.nodeId;
     this.peerAddress = peerAddress;
@@ -148,7 +151,7 @@ export class Daemon implements VolumeParts {
       undo.push(() => peers.close());
       const { host, port } = await peers.listen(config.listen);
       const peerAddress = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
-      const parts = { identity, trust, consent, peers, provider, peerAddress, unlock };
+      const parts = { identity, trust, consent, peers, provider, spin, peerAddress, unlock };
       const daemon = new Daemon(config, logger, parts);
       undo.push(() => clearInterval(daemon.#timer));
       await daemon.#rpc.listen(config.socketPath);
@@ -236,6 +239,7 @@ export class Daemon implements VolumeParts {
     const { address, readOnly, tls } = request;
     const server = new NbdServer({
       logger: this.#logger,
+      spin: this.#spin,
       ...(tls === undefined ? {} : { tls: serverTls(tls) }),
     });
     server.addExport(device, { readOnly });

@@ -4,7 +4,7 @@
  */
 import type { ByteStreamHandler } from '../common/byte-stream.ts';
 
-/** A stream of bytes with reserved output; see {@link ByteStream} for what each member means. */
+/** A stream of bytes with reserved output; see `ByteStream` for what each member means. */
 export interface NbdStream {
   /** The chunk that the last `reserve` gave room in. */
   readonly output: { readonly bytes: Buffer };

@@ -5,12 +5,10 @@
  */
 import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/log.ts';
-import type { NativeBuffer } from '../common/native-memory.ts';
 import type { IoStatusValue, SlabSources } from '../common/ports.ts';
 import type { CallTable } from './call-table.ts';
 import type { FlushEpochs } from './flush-epochs.ts';
 import type { PageMap } from './page-map.ts';
-import { PAGE_SIZE_BYTES } from '../common/units.ts';
 import type { RequestTable } from './request-table.ts';
 import type { Ring } from './ring.ts';
 import type { PageSealer } from './seal.ts';
@@ -136,9 +134,4 @@ export function endRequest(state: VolumeState, row: number, status: IoStatusValu
 /** The version of a sealed page as one number. */
 export function versionOf(map: PageMap, page: number): number {
   return map.wordHigh(page) * 2 ** 32 + map.wordLow(page);
-}
-
-/** The address of page `index` of a run in a native buffer. */
-export function pageAddress(buffer: NativeBuffer, offset: number, index: number): number {
-  return buffer.address + offset + index * PAGE_SIZE_BYTES;
 }

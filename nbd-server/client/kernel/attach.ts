@@ -34,7 +34,7 @@ import {
 import { NbdNetlinkSocket, NetlinkError } from './netlink-socket.ts';
 import { kernelBlockSize, openSockets, type AttachOptions } from './sockets.ts';
 
-export type { AttachOptions, KernelConnector } from './sockets.ts';
+export type { AttachOptions } from './sockets.ts';
 
 const DEVICE_TIMEOUT_MS = 10_000;
 

@@ -131,7 +131,7 @@ export function encodeGenericRequest(request: {
   return bytes;
 }
 
-/** Attributes by number; of equal ones the last counts, but for {@link NetlinkMessage.list}. */
+/** Attributes by number; of equal ones the last counts, but for the `list` of a message. */
 export type Attributes = ReadonlyMap<number, Buffer>;
 
 /** A message from the kernel. */
