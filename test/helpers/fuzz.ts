@@ -1,5 +1,5 @@
 /** Seeded randomness and a time budget for fuzz tests: `SEED=n` repeats a run, `FUZZ_SECONDS=n` lengthens it. */
-import type { Test } from 'tap';
+import tap, { type Test } from 'tap';
 
 /** A small generator (mulberry32): one seed, one sequence. */
 export class Random {
@@ -66,6 +66,8 @@ export async function fuzz(
   const first = Number(process.env['SEED'] ?? Date.now() % 2 ** 31);
   const budgetMs = Number(process.env['FUZZ_SECONDS'] ?? 2) * 1000 * share;
   t.setTimeout(budgetMs + 60_000);
+  // The file as a whole has a limit of its own; it holds at most eight such tests.
+  tap.setTimeout(8 * budgetMs + 120_000);
   const endMs = performance.now() + budgetMs;
   let runs = 0;
   for (let seed = first; runs === 0 || performance.now() < endMs; seed += 1) {
