@@ -16,6 +16,9 @@ import { MemoryGroup } from '../system/memory-group.ts';
 import { swapOff, swapOn } from '../system/swap-device.ts';
 
 const ATTACH_TIMEOUT_MS = 120_000;
+/** How long after its end a command's swap may take to be trimmed before we report. */
+const TRIM_WAIT_MS = 5_000;
+const TRIM_POLL_MS = 250;
 const FORWARDED_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 interface RunFlags {
@@ -42,6 +45,47 @@ class Cleanup {
         note(`memcloud: cannot ${step.what}: ${error instanceof Error ? error.message : 'failed'}`);
       }
     }
+  }
+}
+
+/** What a run did, as `--json` prints it on stderr after the command's own output. */
+interface RunSummary {
+  /** Of the command. */
+  readonly exitCode: number;
+  /** The swap device. */
+  readonly device: string;
+  /** Pages that the kernel swapped out and in meanwhile. */
+  readonly pagesOut: number;
+  readonly pagesIn: number;
+  /** Pages that the kernel gave back when the command had ended. */
+  readonly trimmedPages: number;
+  /** Bytes still leased from providers then. */
+  readonly leasedBytes: number;
+  /** The most RAM of the command. */
+  readonly peakBytes: number;
+}
+
+function describe(summary: RunSummary): string {
+  const { exitCode, pagesOut, pagesIn, trimmedPages, leasedBytes } = summary;
+  return (
+    `memcloud: exit code ${exitCode}, ${pagesOut} pages out, ${pagesIn} in, ` +
+    `${trimmedPages} trimmed at the end, ${formatSize(leasedBytes)} still leased`
+  );
+}
+
+/** Waits until the kernel has trimmed what the command left in swap, or a while. */
+async function afterTrim(
+  client: MemcloudClient,
+  name: string,
+): Promise<{ trimmedPages: number; leasedBytes: number }> {
+  const endMs = performance.now() + TRIM_WAIT_MS;
+  for (let last = -1; ;) {
+    const { counters, leasedBytes } = await client.call('volume.inspect', { name });
+    const trimmedPages = counters['trimmedPages'] ?? 0;
+    const settled = trimmedPages > 0 && trimmedPages === last;
+    if (settled || performance.now() > endMs) return { trimmedPages, leasedBytes };
+    last = trimmedPages;
+    await new Promise((resolve) => setTimeout(resolve, TRIM_POLL_MS));
   }
 }
 
@@ -88,17 +132,19 @@ async function run(client: MemcloudClient, flags: RunFlags & GlobalFlags): Promi
     const before = swapCounters();
     const exitCode = await runCommand(memoryGroup.launcher, words);
     const after = swapCounters();
-    const summary = {
+    const peakBytes = memoryGroup.peakBytes();
+    await memoryGroup.remove();
+    const { trimmedPages, leasedBytes } = await afterTrim(client, name);
+    const summary: RunSummary = {
       exitCode,
       device,
       pagesOut: after.pagesOut - before.pagesOut,
       pagesIn: after.pagesIn - before.pagesIn,
-      peakBytes: memoryGroup.peakBytes(),
+      trimmedPages,
+      leasedBytes,
+      peakBytes,
     };
-    if (flags.json) note(JSON.stringify(summary));
-    else {
-      note(`memcloud: exit code ${exitCode}, ${summary.pagesOut} pages out, ${summary.pagesIn} in`);
-    }
+    note(flags.json ? JSON.stringify(summary) : describe(summary));
     return exitCode;
   } finally {
     await cleanup.run();

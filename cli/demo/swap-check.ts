@@ -15,12 +15,12 @@ import { GUEST_PACKAGE_ROOT } from '../guest/root-image.ts';
 import { note } from '../output.ts';
 
 /** RAM of the control group, MiB. */
-const GROUP_MIB = 128;
+const GROUP_MIB = 96;
 /** Heap of the program: twice that. */
-const HEAP_MIB = 256;
-const SWAP_MIB = 512;
+const HEAP_MIB = 192;
+const SWAP_MIB = 384;
 const PASSES = 2;
-const GUEST_MEMORY_MIB = 768;
+const GUEST_MEMORY_MIB = 640;
 const GUEST_LIFE_MS = 12 * 60_000;
 const GUEST_RUN_MS = 9 * 60_000;
 const GUEST_START_MS = 3 * 60_000;
@@ -35,16 +35,24 @@ interface HogResult {
   readonly ms: number;
 }
 
+/** What `memcloud run --json` says at its end. */
+interface RunReport {
+  readonly trimmedPages: number;
+  readonly leasedBytes: number;
+}
+
 const hogFile = fileURLToPath(new URL('./hog.js', import.meta.url));
 const cliFile = fileURLToPath(new URL('../main.js', import.meta.url));
 
 /** Reads the lines that hog prints; tells its progress, keeps its result. */
 class HogReader {
   result: HogResult | undefined;
+  run: RunReport | undefined;
 
   onLine(line: string): void {
     if (!line.startsWith('{')) return;
     const message = JSON.parse(line) as Record<string, unknown>;
+    if (message['device'] !== undefined) this.run = message as unknown as RunReport;
     if (message['type'] === 'filled') note(`      heap filled in ${seconds(message['ms'])}`);
     if (message['type'] === 'verified') {
       const wrong = String(message['wrong']);
@@ -72,9 +80,17 @@ class HogReader {
         `exit code ${exitCode}, ${pagesOut} pages out, ${pagesIn} in: the kernel hardly swapped`,
       );
     }
+    const { trimmedPages = 0, leasedBytes = Infinity } = this.run ?? {};
+    if (trimmedPages < heapPages / 4 || leasedBytes > (HEAP_MIB * 2 ** 20) / 2) {
+      throw new MemcloudError(
+        'ERR_INTERNAL',
+        `${trimmedPages} pages trimmed, ${leasedBytes} bytes still leased: RAM did not go back`,
+      );
+    }
     return (
       `${HEAP_MIB} MiB heap in ${GROUP_MIB} MiB of RAM: ${pagesOut} pages out, ${pagesIn} in, ` +
-      `${wordsChecked} words checked, 0 wrong, ${formatDuration(ms)}`
+      `${wordsChecked} words checked, 0 wrong, ` +
+      `${trimmedPages} pages trimmed at its end, ${formatDuration(ms)}`
     );
   }
 }
@@ -93,10 +109,12 @@ export async function swapHere(socketPath: string): Promise<string> {
   const hog = [process.execPath, hogFile, String(HEAP_MIB), String(PASSES)];
   const child = spawn(
     process.execPath,
-    [cliFile, '--socket', socketPath, ...runArguments(), ...hog],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
+    [cliFile, '--json', '--socket', socketPath, ...runArguments(), ...hog],
+    { stdio: ['ignore', 'pipe', 'pipe'] },
   );
-  readline.createInterface({ input: child.stdout }).on('line', (line) => reader.onLine(line));
+  for (const input of [child.stdout, child.stderr]) {
+    readline.createInterface({ input }).on('line', (line) => reader.onLine(line));
+  }
   const exitCode = await new Promise<number>((resolve, reject) => {
     child.on('error', reject);
     child.on('close', (code) => resolve(code ?? 1));
@@ -154,13 +172,13 @@ async function runHog(guest: Guest): Promise<string> {
   const reader = new HogReader();
   const script = `
     cd ${GUEST_PACKAGE_ROOT}
-    node dist/cli/main.js --socket /tmp/memcloud.sock ${runArguments().join(' ')} \\
+    node dist/cli/main.js --json --socket /tmp/memcloud.sock ${runArguments().join(' ')} \\
       node dist/cli/demo/hog.js ${HEAP_MIB} ${PASSES}`;
   const { exitCode, stderr } = await guest.run(script, {
     timeoutMs: GUEST_RUN_MS,
     onLine: (line, stream) => {
-      if (stream === 'stdout') reader.onLine(line);
-      else note(`      ${line}`);
+      if (line.startsWith('{')) reader.onLine(line);
+      else if (stream === 'stderr') note(`      ${line}`);
     },
   });
   if (reader.result === undefined) throw new MemcloudError('ERR_INTERNAL', stderr.trim());
