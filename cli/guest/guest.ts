@@ -18,6 +18,7 @@ import { open, rm, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { Duplex } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
 import { MemcloudError } from '../../common/errors.ts';
 import { defaultCacheFolder } from './cache.ts';
 import { CommandChannel, type CommandOptions, type CommandResult } from './command-channel.ts';
@@ -33,8 +34,8 @@ import { rootImage } from './root-image.ts';
 const BOOT_TIMEOUT_MS = 120_000;
 /** Most characters kept of the kernel log; older ones go. */
 const KERNEL_LOG_LENGTH_MAX = 2 ** 20;
-/** Time for the kernel to print its blocked tasks before the guest is killed. */
-const STACKS_TIMEOUT_MS = 3000;
+/** Time for the kernel to print its blocked tasks, and then its memory, before the guest is killed. */
+const STACKS_TIMEOUT_MS = 2000;
 const LOG_TAIL_LINE_COUNT = 12;
 /** What the kernel says when it gives up or kills. */
 const DEATH_PATTERN = /Kernel panic|BUG:|Oops|sysrq: Trigger|blocked for more than|Out of memory/;
@@ -228,8 +229,11 @@ export class Guest {
   async #stopWithStacks(reason: MemcloudError): Promise<void> {
     if (this.#stopping) return;
     this.#stopping = true;
-    for (const key of ['w', 'm']) this.#qemu.stdin?.write(CONSOLE_BREAK + key);
-    await new Promise((resolve) => setTimeout(resolve, STACKS_TIMEOUT_MS));
+    // One at a time: QEMU's serial port remembers that there was a break, not which byte it was.
+    for (const key of ['w', 'm']) {
+      this.#qemu.stdin?.write(CONSOLE_BREAK + key);
+      await Promise.race([delay(STACKS_TIMEOUT_MS), this.#exited]);
+    }
     this.#end(reason);
     this.#kill();
   }
