@@ -17,8 +17,9 @@ import { swapOff, swapOn } from '../system/swap-device.ts';
 
 const ATTACH_TIMEOUT_MS = 120_000;
 /** How long after its end a command's swap may take to be trimmed before we report. */
-const TRIM_WAIT_MS = 5_000;
-const TRIM_POLL_MS = 250;
+const TRIM_WAIT_MS = 20_000;
+const TRIM_QUIET_MS = 1_000;
+const TRIM_POLL_MS = 100;
 const FORWARDED_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 interface RunFlags {
@@ -59,31 +60,33 @@ interface RunSummary {
   readonly pagesIn: number;
   /** Pages that the kernel gave back when the command had ended. */
   readonly trimmedPages: number;
-  /** Bytes still leased from providers then. */
-  readonly leasedBytes: number;
+  /** Bytes of pages still kept then: whole 2 MiB clusters are trimmed, others stay until swap off. */
+  readonly storedBytes: number;
   /** The most RAM of the command. */
   readonly peakBytes: number;
 }
 
 function describe(summary: RunSummary): string {
-  const { exitCode, pagesOut, pagesIn, trimmedPages, leasedBytes } = summary;
+  const { exitCode, pagesOut, pagesIn, trimmedPages, storedBytes } = summary;
   return (
     `memcloud: exit code ${exitCode}, ${pagesOut} pages out, ${pagesIn} in, ` +
-    `${trimmedPages} trimmed at the end, ${formatSize(leasedBytes)} still leased`
+    `${trimmedPages} trimmed at the end, ${formatSize(storedBytes)} still kept`
   );
 }
 
-/** Waits until the kernel has trimmed what the command left in swap, or a while. */
+/** Waits until the kernel has trimmed what the command left in swap: until nothing came for a while. */
 async function afterTrim(
   client: MemcloudClient,
   name: string,
-): Promise<{ trimmedPages: number; leasedBytes: number }> {
+): Promise<{ trimmedPages: number; storedBytes: number }> {
   const endMs = performance.now() + TRIM_WAIT_MS;
+  let quietSinceMs = performance.now();
   for (let last = -1; ;) {
-    const { counters, leasedBytes } = await client.call('volume.inspect', { name });
+    const { counters, storedBytes } = await client.call('volume.inspect', { name });
     const trimmedPages = counters['trimmedPages'] ?? 0;
-    const settled = trimmedPages > 0 && trimmedPages === last;
-    if (settled || performance.now() > endMs) return { trimmedPages, leasedBytes };
+    const nowMs = performance.now();
+    if (trimmedPages !== last) quietSinceMs = nowMs;
+    if (nowMs - quietSinceMs > TRIM_QUIET_MS || nowMs > endMs) return { trimmedPages, storedBytes };
     last = trimmedPages;
     await new Promise((resolve) => setTimeout(resolve, TRIM_POLL_MS));
   }
@@ -134,14 +137,14 @@ async function run(client: MemcloudClient, flags: RunFlags & GlobalFlags): Promi
     const after = swapCounters();
     const peakBytes = memoryGroup.peakBytes();
     await memoryGroup.remove();
-    const { trimmedPages, leasedBytes } = await afterTrim(client, name);
+    const { trimmedPages, storedBytes } = await afterTrim(client, name);
     const summary: RunSummary = {
       exitCode,
       device,
       pagesOut: after.pagesOut - before.pagesOut,
       pagesIn: after.pagesIn - before.pagesIn,
       trimmedPages,
-      leasedBytes,
+      storedBytes,
       peakBytes,
     };
     note(flags.json ? JSON.stringify(summary) : describe(summary));
