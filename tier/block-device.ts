@@ -12,9 +12,10 @@ import {
   type BlockQueue,
   type IoStatusValue,
 } from '../common/ports.ts';
+import { MemcloudError } from '../common/errors.ts';
 import { NativeMemory, type NativeBuffer } from '../common/native-memory.ts';
 import { PAGE_SIZE_BYTES } from '../common/units.ts';
-import { PageLocks } from './page-locks.ts';
+import type { PageLocks } from './page-locks.ts';
 import type { VolumeSink } from './volume-state.ts';
 import type { Volume } from './volume.ts';
 
@@ -29,7 +30,6 @@ export class VolumeBlockDevice implements BlockDevice {
   readonly description: string;
   readonly sizeBytes: number;
   readonly #volume: Volume;
-  readonly #locks = new PageLocks();
 
   /** @param volume - stays the caller's to tick and to close */
   constructor(volume: Volume) {
@@ -41,7 +41,7 @@ export class VolumeBlockDevice implements BlockDevice {
 
   /** @inheritDoc */
   openQueue(sink: BlockCompletionSink): BlockQueue {
-    return new VolumeBlockQueue(this.#volume, this.#locks, sink);
+    return new VolumeBlockQueue(this.#volume, sink);
   }
 
   /** @inheritDoc */
@@ -72,10 +72,13 @@ class VolumeBlockQueue implements BlockQueue, VolumeSink {
   readonly #sink: BlockCompletionSink;
   readonly #queue: number;
   readonly #parts: PartialRequests;
+  /** Requests that are made of parts and have not ended. */
+  #compositeCount = 0;
+  #closing = false;
 
-  constructor(volume: Volume, locks: PageLocks, sink: BlockCompletionSink) {
+  constructor(volume: Volume, sink: BlockCompletionSink) {
     this.#volume = volume;
-    this.#locks = locks;
+    this.#locks = volume.pageLocks;
     this.#sink = sink;
     this.#queue = volume.openQueue(this);
     this.#parts = new PartialRequests(volume);
@@ -151,29 +154,41 @@ class VolumeBlockQueue implements BlockQueue, VolumeSink {
   }
 
   close(): void {
-    this.#parts.close();
+    this.#closing = true;
     this.#volume.closeQueue(this.#queue);
+    if (this.#compositeCount === 0) this.#parts.close();
   }
 
   #end(tag: number, work: Promise<IoStatusValue> | IoStatusValue): void {
-    if (typeof work === 'number') this.#sink.onBlockDone(tag, work);
-    else void work.then((status) => this.#sink.onBlockDone(tag, status));
+    if (typeof work === 'number') {
+      this.#sink.onBlockDone(tag, work);
+      return;
+    }
+    this.#compositeCount += 1;
+    const end = (status: IoStatusValue): void => {
+      this.#compositeCount -= 1;
+      // Not before: the parts still to come need the queue, and others wait for the page locks.
+      if (this.#closing && this.#compositeCount === 0) this.#parts.close();
+      this.#sink.onBlockDone(tag, status);
+    };
+    void work.then(end, (error: unknown) => {
+      // No memory for a bounce buffer.
+      if (!(error instanceof MemcloudError)) throw error;
+      end(IoStatus.UNREACHABLE);
+    });
   }
 
   /** Runs `task` once no writer holds a page of the run; at once in almost every case. */
   #whenFree(
     firstPage: number,
     pageCount: number,
-    task: () => void,
+    task: () => Promise<IoStatusValue> | IoStatusValue,
   ): Promise<IoStatusValue> | IoStatusValue {
-    if (this.#locks.idle || !this.#locks.overlaps(firstPage, pageCount)) {
-      task();
-      return IoStatus.OK;
-    }
-    return this.#locks.settled(firstPage, pageCount).then(() => {
-      task();
-      return IoStatus.OK;
-    });
+    if (this.#locks.idle || !this.#locks.overlaps(firstPage, pageCount)) return task();
+    // Another writer may have come meanwhile: asked again until the answer is still true when it is used.
+    return this.#locks
+      .settled(firstPage, pageCount)
+      .then(() => this.#whenFree(firstPage, pageCount, task));
   }
 
   async #readPart(
@@ -220,24 +235,27 @@ class VolumeBlockQueue implements BlockQueue, VolumeSink {
     return forceUnitAccess && worst === IoStatus.OK ? this.#parts.flush() : worst;
   }
 
-  async #writeWhole(
+  #writeWhole(
     page: number,
     pageCount: number,
     from: NativeBuffer | undefined,
     fromOffset: number,
-  ): Promise<IoStatusValue> {
-    if (from === undefined) {
-      return this.#whenFree(page, pageCount, () => this.#volume.zero(page, pageCount));
-    }
-    await this.#locks.settled(page, pageCount);
-    return this.#parts.write(page, pageCount, from, fromOffset);
+  ): Promise<IoStatusValue> | IoStatusValue {
+    return this.#whenFree(page, pageCount, () =>
+      from === undefined
+        ? this.#volume.zero(page, pageCount)
+        : this.#parts.write(page, pageCount, from, fromOffset),
+    );
   }
 
+  /** Runs under the lock of the page, which keeps new writes of it away. */
   async #changePage(
     page: number,
     change: { start: number; end: number; dataOffset: number },
     from: NativeBuffer | undefined,
   ): Promise<IoStatusValue> {
+    // A whole page that was written before and waits for room would be undone by older bytes.
+    while (this.#volume.writeWaits(page)) await this.#volume.nextEnd();
     const bounce = new NativeMemory(PAGE_SIZE_BYTES);
     let status = await this.#parts.read(page, 1, bounce);
     if (status === IoStatus.OK) {

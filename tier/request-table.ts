@@ -100,6 +100,17 @@ export class RequestTable {
     this.bufferOffset[row] = bufferOffset;
   }
 
+  /** True when a write that is not stored yet covers the page; walks all rows. */
+  writeCovers(page: number): boolean {
+    for (let row = 0; row < this.capacity; row += 1) {
+      const kind = this.kind[row];
+      if (kind !== RequestKind.WRITE && kind !== RequestKind.WRITE_FUA) continue;
+      const first = this.firstPage[row] as number;
+      if (page >= first && page < first + (this.pageCount[row] as number)) return true;
+    }
+    return false;
+  }
+
   /** Gives a row back. */
   give(row: number): void {
     this.kind[row] = RequestKind.NONE;

@@ -111,6 +111,8 @@ export interface VolumeState {
   readonly counters: VolumeCounters;
   /** Client queues by number; a number is used again once its client is gone. */
   readonly queues: (ClientQueue | undefined)[];
+  /** Called at the next end of any request, once; almost always empty. */
+  readonly endWaiters: (() => void)[];
   /** The last version given to a page; grows by one for each sealed page. */
   version: number;
   /** True once the volume is closing: nothing new is taken. */
@@ -125,10 +127,12 @@ export function endRequest(state: VolumeState, row: number, status: IoStatusValu
   const tag = requests.tag[row] as number;
   requests.give(row);
   if (status !== 0) state.counters.failedRequests += 1;
-  if (queue === undefined) return;
-  queue.rowCount -= 1;
-  if (queue.closing && queue.rowCount === 0) queues[number] = undefined;
-  queue.sink.onVolumeDone(tag, status);
+  if (queue !== undefined) {
+    queue.rowCount -= 1;
+    if (queue.closing && queue.rowCount === 0) queues[number] = undefined;
+    queue.sink.onVolumeDone(tag, status);
+  }
+  if (state.endWaiters.length > 0) for (const wake of state.endWaiters.splice(0)) wake();
 }
 
 /** The version of a sealed page as one number. */

@@ -9,12 +9,13 @@
  * in deferred tasks of the same turn, and in {@link Volume.tick}.
  */
 import { MemcloudError } from '../common/errors.ts';
-import { IoStatus, type NodeId } from '../common/ports.ts';
+import { IoStatus, type IoStatusValue, type NodeId } from '../common/ports.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
 import { NativeMemory } from '../common/native-memory.ts';
 import { PAGE_SIZE_BYTES, SEALED_PAGE_SIZE_BYTES, formatSize } from '../common/units.ts';
 import { CallTable } from './call-table.ts';
 import { FlushEpochs } from './flush-epochs.ts';
+import { PageLocks } from './page-locks.ts';
 import { PageMap } from './page-map.ts';
 import { ReadPath, type ReadRange } from './read-path.ts';
 import { RequestKind, RequestTable } from './request-table.ts';
@@ -55,6 +56,8 @@ export class Volume {
   readonly options: VolumeOptions;
   /** Counters from its creation on. */
   readonly counters = new VolumeCounters();
+  /** Pages that a client changes in part: who else writes them takes turns (block-device.ts). */
+  readonly pageLocks = new PageLocks();
   readonly #state: VolumeState;
   readonly #ringMemory: NativeMemory;
   readonly #slabs: SlabTable;
@@ -95,6 +98,7 @@ export class Volume {
       requests: new RequestTable(),
       counters: this.counters,
       queues: [],
+      endWaiters: [],
       version: 0,
       closed: false,
     };
@@ -200,14 +204,31 @@ export class Volume {
     this.#writePath.flush(this.#takeRow(RequestKind.FLUSH, queue, tag));
   }
 
-  /** Makes pages holes, at once; their RAM goes back in the background. */
-  trim(firstPage: number, pageCount: number): void {
-    if (!this.#state.closed) this.#writePath.trim(firstPage, pageCount);
+  /** Makes pages holes, at once; their RAM goes back in the background. Returns OK or SHUTDOWN. */
+  trim(firstPage: number, pageCount: number): IoStatusValue {
+    if (this.#state.closed) return IoStatus.SHUTDOWN;
+    this.#writePath.trim(firstPage, pageCount);
+    return IoStatus.OK;
   }
 
-  /** Makes pages read as zeroes, at once. */
-  zero(firstPage: number, pageCount: number): void {
-    if (!this.#state.closed) this.#writePath.zero(firstPage, pageCount);
+  /** Makes pages read as zeroes, at once. Returns OK or SHUTDOWN. */
+  zero(firstPage: number, pageCount: number): IoStatusValue {
+    if (this.#state.closed) return IoStatus.SHUTDOWN;
+    this.#writePath.zero(firstPage, pageCount);
+    return IoStatus.OK;
+  }
+
+  /**
+   * True while a write of the page waits for room: it was made, and its bytes are not there yet.
+   * Walks the requests; for changes of part of a page, which are rare.
+   */
+  writeWaits(page: number): boolean {
+    return this.#state.requests.writeCovers(page);
+  }
+
+  /** Resolves at the next end of any request. */
+  nextEnd(): Promise<void> {
+    return new Promise((resolve) => this.#state.endWaiters.push(resolve));
   }
 
   /** The end of the run of pages like `page`, at most `end`, and whether they are holes or zeroes. */
