@@ -31,6 +31,10 @@ import { WritePath, type WriteRange } from './write-path.ts';
 export const VOLUME_TICK_MS = 250;
 
 const PAGE_COUNT_MAX = 2 ** 32 - 1;
+const RING_SLOT_COUNT_MIN = 64;
+/** 1 GiB of page data; beyond 4 GiB Node 20 has no Buffer for it. */
+const RING_SLOT_COUNT_MAX = 2 ** 18;
+const COPY_COUNT_MAX = 8;
 
 /** What a volume looks like from outside. */
 export interface VolumeStatus {
@@ -48,6 +52,15 @@ export interface VolumeStatus {
   readonly ringLocked: boolean;
   /** Bytes leased from each provider. */
   readonly providers: readonly { nodeId: NodeId; nodeName: string; leasedBytes: number }[];
+}
+
+function makePageMap(pageCount: number): PageMap {
+  try {
+    return new PageMap(pageCount);
+  } catch (cause) {
+    const message = `volume size: not enough memory for the map of ${pageCount} pages`;
+    throw new MemcloudError('ERR_VOLUME_SIZE', message, { cause });
+  }
 }
 
 /** The volume. */
@@ -74,7 +87,7 @@ export class Volume {
   /**
    * Makes an empty volume; nothing is leased until the first write.
    *
-   * @throws MemcloudError `ERR_VOLUME_SIZE`
+   * @throws MemcloudError `ERR_VOLUME_SIZE` for the volume or its ring, `ERR_USAGE` for the copies
    */
   constructor(options: VolumeOptions, world: VolumeWorld) {
     const pageCount = options.sizeBytes / PAGE_SIZE_BYTES;
@@ -84,13 +97,28 @@ export class Volume {
         `volume size: expected a multiple of 4 KiB below 16 TiB, got ${options.sizeBytes} bytes`,
       );
     }
+    const { copies, ringSizeBytes } = options;
+    if (!Number.isInteger(copies) || copies < 1 || copies > COPY_COUNT_MAX) {
+      throw new MemcloudError(
+        'ERR_USAGE',
+        `copies: expected 1 to ${COPY_COUNT_MAX}, got ${copies}`,
+      );
+    }
+    const slotCount = Math.max(RING_SLOT_COUNT_MIN, Math.floor(ringSizeBytes / PAGE_SIZE_BYTES));
+    if (!(slotCount <= RING_SLOT_COUNT_MAX)) {
+      const most = formatSize(RING_SLOT_COUNT_MAX * PAGE_SIZE_BYTES);
+      throw new MemcloudError(
+        'ERR_VOLUME_SIZE',
+        `ring size: expected at most ${most}, got ${ringSizeBytes} bytes`,
+      );
+    }
     this.options = options;
-    const slotCount = Math.max(64, Math.floor(options.ringSizeBytes / PAGE_SIZE_BYTES));
+    const map = makePageMap(pageCount);
     this.#ringMemory = new NativeMemory(slotCount * SEALED_PAGE_SIZE_BYTES, { lock: true });
     this.#state = {
       options,
       world,
-      map: new PageMap(pageCount),
+      map,
       ring: new Ring(slotCount, this.#ringMemory),
       epochs: new FlushEpochs(),
       sealer: new PageSealer(),
