@@ -41,9 +41,15 @@ export interface ByteStreamOptions {
 }
 
 interface OutputChunk {
-  readonly memory: NativeMemory;
+  readonly memory: NativeBuffer & { free(): void };
   writesPending: number;
 }
+
+/** Stands where a chunk was once the memory is given back: whoever writes there gets an error, not a crash. */
+const NO_CHUNK: OutputChunk = {
+  memory: { bytes: Buffer.alloc(0), address: 0, free: () => undefined },
+  writesPending: 0,
+};
 
 /** The part of libuv's handle that lets an accepted socket be opened again with a read buffer. */
 interface SocketWithHandle {
@@ -70,6 +76,7 @@ export class ByteStream {
   #flushScheduled = false;
   #backlogBytes = 0;
   #closed = false;
+  #freed = false;
   #inOnBytes = false;
   #paused = false;
 
@@ -149,7 +156,10 @@ export class ByteStream {
     });
   }
 
-  /** Replaces the handler, for example when a handshake gives way to a session. Unread bytes stay. */
+  /**
+   * Replaces the handler, for example when a handshake gives way to a session. Bytes that lie unread
+   * are offered to the new one.
+   */
   setHandler(handler: ByteStreamHandler): void {
     this.#handler = handler;
     if (!this.#inOnBytes && this.#inputEnd > this.#inputStart)
@@ -179,11 +189,13 @@ export class ByteStream {
 
   /**
    * Reserves room for `length` bytes that leave in this turn's write, in order of reservation. The
-   * caller fills `output.bytes` from the returned offset before the turn ends.
+   * caller fills `output.bytes` from the returned offset before the turn ends. After the end of the
+   * stream the room leads nowhere, so that a late reply needs no check.
    *
    * @param length - at most the chunk size
    */
   reserve(length: number): number {
+    if (this.#freed) this.#reserveNowhere();
     if (this.#reserved + length > this.#chunk.memory.bytes.length) {
       this.flush();
       if (this.#chunk.writesPending > 0 || length > this.#chunk.memory.bytes.length) {
@@ -264,7 +276,8 @@ export class ByteStream {
     this.#backlogBytes -= length;
     chunk.writesPending -= 1;
     if (chunk.writesPending === 0) {
-      if (chunk !== this.#chunk) this.#freeChunks.push(chunk);
+      if (this.#freed) chunk.memory.free();
+      else if (chunk !== this.#chunk) this.#freeChunks.push(chunk);
       else if (this.#flushed === this.#reserved) this.#reserved = this.#flushed = 0;
     }
     if (this.#backlogBytes === 0 && !this.#closed) this.#handler.onDrain();
@@ -288,17 +301,20 @@ export class ByteStream {
   }
 
   #offer(): void {
-    if (this.#closed || this.#paused || this.#inputEnd === this.#inputStart) return;
+    if (this.#socket.destroyed || this.#paused || this.#inputEnd === this.#inputStart) return;
+    const handler = this.#handler;
     this.#inOnBytes = true;
-    this.#inputStart = this.#handler.onBytes(this.#input, this.#inputStart, this.#inputEnd);
+    this.#inputStart = handler.onBytes(this.#input, this.#inputStart, this.#inputEnd);
     this.#inOnBytes = false;
+    if (handler !== this.#handler) process.nextTick(() => this.#offer());
     if (this.#inputStart === this.#inputEnd) {
       this.#inputStart = this.#inputEnd = 0;
     } else if (this.#inputSizeBytes - this.#inputEnd < this.#inputSizeBytes / 4) {
       this.#input.bytes.copyWithin(0, this.#inputStart, this.#inputEnd);
       this.#inputEnd -= this.#inputStart;
       this.#inputStart = 0;
-      if (this.#inputEnd === this.#inputSizeBytes && !this.#paused) {
+      const heard = handler === this.#handler && !this.#paused;
+      if (this.#inputEnd === this.#inputSizeBytes && heard) {
         this.destroy(new Error('a message is longer than the input buffer'));
       }
     }
@@ -313,8 +329,23 @@ export class ByteStream {
   }
 
   #freeMemory(): void {
+    this.#freed = true;
     this.#input.free();
-    for (const chunk of this.#freeChunks) chunk.memory.free();
+    for (const chunk of this.#freeChunks.splice(0)) chunk.memory.free();
+    // Chunks with writes pending are freed when those have ended.
     if (this.#chunk.writesPending === 0) this.#chunk.memory.free();
+    this.#chunk = NO_CHUNK;
+  }
+
+  /** Gives the rest of this turn a chunk that is never sent. */
+  #reserveNowhere(): void {
+    if (this.#chunk !== NO_CHUNK) return;
+    const chunk = this.#newChunk();
+    this.#chunk = chunk;
+    this.#reserved = this.#flushed = 0;
+    setImmediate(() => {
+      this.#chunk = NO_CHUNK;
+      chunk.memory.free();
+    });
   }
 }
