@@ -19,14 +19,13 @@ export const SLAB_PAGE_COUNT = 4096;
 
 const SIZE_UNITS: Readonly<Record<string, number>> = {
   '': 1,
-  b: 1,
   k: 2 ** 10,
   m: 2 ** 20,
   g: 2 ** 30,
   t: 2 ** 40,
 };
 
-const SIZE_PATTERN = /^(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?$/i;
+const SIZE_PATTERN = /^(\d+(?:\.\d+)?)\s*(?:([kmgt])(?:i?b)?|b)?$/i;
 
 /**
  * Parses a size such as `512M`, `1.5GiB`, `4096` (all units are powers of 1024).
@@ -52,19 +51,24 @@ export function formatSize(bytes: number): string {
   const names = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
   let value = bytes;
   let unit = 0;
-  while (value >= 1024 && unit < names.length - 1) {
+  // What would print as 1024 of a unit is 1 of the next.
+  while (rounded(value) >= 1024 && unit < names.length - 1) {
     value /= 1024;
     unit += 1;
   }
-  const digits = Number.isInteger(value) || value >= 100 ? 0 : 1;
-  return `${value.toFixed(digits)} ${names[unit] ?? ''}`;
+  return `${rounded(value)} ${names[unit] ?? ''}`;
+}
+
+function rounded(value: number): number {
+  return Number(value.toFixed(value >= 100 ? 0 : 1));
 }
 
 /** Prints milliseconds for people: `850 ms`, `12.3 s`, `4 min 5 s`. */
 export function formatDuration(ms: number): string {
-  if (ms < 1000) return `${ms.toFixed(0)} ms`;
-  if (ms < 60_000) return `${(ms / 1000).toFixed(1)} s`;
-  return `${Math.floor(ms / 60_000)} min ${Math.round((ms % 60_000) / 1000)} s`;
+  if (Math.round(ms) < 1000) return `${ms.toFixed(0)} ms`;
+  if (Math.round(ms / 100) < 600) return `${(ms / 1000).toFixed(1)} s`;
+  const seconds = Math.round(ms / 1000);
+  return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }
 
 /**
@@ -73,7 +77,7 @@ export function formatDuration(ms: number): string {
  * @throws MemcloudError `ERR_USAGE_ADDRESS` when there is no port or it is not 0 to 65535
  */
 export function parseAddress(text: string): { host: string; port: number } {
-  const match = /^(?:\[([0-9a-f:.%\w]+)\]|([^:]*)):(\d{1,5})$/i.exec(text.trim());
+  const match = /^(?:\[([\w:.%]+)\]|([^:[\]\s/]*)):(\d{1,5})$/.exec(text.trim());
   const port = Number(match?.[3]);
   if (match === null || !(port <= 65535)) {
     throw new MemcloudError(
