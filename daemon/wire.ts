@@ -19,6 +19,7 @@ import {
   type AttachOptions,
   type KernelAttachment,
 } from '../nbd-server/client/kernel/attach.ts';
+import { keepConnected } from '../nbd-server/client/kernel/keep-connected.ts';
 import {
   attachByNbdClient,
   detachByNbdClient,
@@ -289,15 +290,20 @@ export class Daemon implements VolumeParts {
     }
   }
 
-  async #attachByNetlink(options: AttachOptions): Promise<KernelAttachment> {
+  /** Attaches and mends the device whenever one of its connections dies. */
+  async #attachByNetlink(
+    options: AttachOptions,
+  ): Promise<Pick<KernelAttachment, 'device' | 'detach'>> {
     const kernel = await attachKernel(options);
-    kernel.onLinkDead(() => {
-      this.#logger.warn({ device: kernel.device }, 'a connection of the device died');
-      kernel.reconnect().catch((error: unknown) => {
-        this.#logger.error({ device: kernel.device, err: String(error) }, 'not reconnected');
-      });
+    const { device } = kernel;
+    const stop = keepConnected(kernel, (event) => {
+      this.#logger.warn({ device, event: event.type }, 'the connection to the kernel changed');
     });
-    return kernel;
+    const detach = async (): Promise<void> => {
+      stop();
+      await kernel.detach();
+    };
+    return { device, detach };
   }
 
   /** The sources that a volume may use: the named ones, or every peer. */
