@@ -20,10 +20,12 @@ export function encodeRpcMessage(message: unknown): Buffer {
   return Buffer.concat([header, body]);
 }
 
-/** Cuts a stream of bytes into messages. */
+/** Cuts a stream of bytes into messages. It holds one message at most, however small the chunks are. */
 export class RpcDecoder {
-  #chunks: Buffer[] = [];
-  #length = 0;
+  readonly #header = Buffer.alloc(HEADER_SIZE_BYTES);
+  #headerFilled = 0;
+  #body: Buffer | undefined;
+  #bodyFilled = 0;
 
   /**
    * Takes more bytes.
@@ -33,40 +35,40 @@ export class RpcDecoder {
    *   the connection should then end
    */
   push(chunk: Buffer): Record<string, unknown>[] {
-    this.#chunks.push(chunk);
-    this.#length += chunk.length;
     const messages: Record<string, unknown>[] = [];
-    for (let message = this.#next(); message !== undefined; message = this.#next()) {
-      messages.push(message);
+    let at = 0;
+    while (at < chunk.length) {
+      if (this.#body === undefined) {
+        at += this.#takeHeader(chunk, at);
+      } else {
+        const taken = chunk.copy(this.#body, this.#bodyFilled, at);
+        this.#bodyFilled += taken;
+        at += taken;
+      }
+      const body = this.#body;
+      if (body !== undefined && this.#bodyFilled === body.length) {
+        this.#body = undefined;
+        messages.push(decodeBody(body));
+      }
     }
     return messages;
   }
 
-  #next(): Record<string, unknown> | undefined {
-    if (this.#length < HEADER_SIZE_BYTES) return undefined;
-    const first = this.#joined(HEADER_SIZE_BYTES);
-    const bodyLength = first.readUInt32BE(0);
+  #takeHeader(chunk: Buffer, at: number): number {
+    const taken = chunk.copy(this.#header, this.#headerFilled, at);
+    this.#headerFilled += taken;
+    if (this.#headerFilled < HEADER_SIZE_BYTES) return taken;
+    const bodyLength = this.#header.readUInt32BE();
     if (bodyLength > RPC_MESSAGE_SIZE_MAX_BYTES) {
       throw new MemcloudError(
         'ERR_RPC_PROTOCOL',
         `RPC message: expected at most ${RPC_MESSAGE_SIZE_MAX_BYTES} bytes, got ${bodyLength}`,
       );
     }
-    const end = HEADER_SIZE_BYTES + bodyLength;
-    if (this.#length < end) return undefined;
-    const whole = this.#joined(end);
-    this.#chunks = whole.length > end ? [whole.subarray(end)] : [];
-    this.#length -= end;
-    return decodeBody(whole.subarray(HEADER_SIZE_BYTES, end));
-  }
-
-  /** The first chunk, made at least `length` bytes long. */
-  #joined(length: number): Buffer {
-    const first = this.#chunks[0] ?? Buffer.alloc(0);
-    if (first.length >= length) return first;
-    const joined = Buffer.concat(this.#chunks);
-    this.#chunks = [joined];
-    return joined;
+    this.#headerFilled = 0;
+    this.#body = Buffer.allocUnsafe(bodyLength);
+    this.#bodyFilled = 0;
+    return taken;
   }
 }
 
@@ -77,7 +79,12 @@ function decodeBody(body: Buffer): Record<string, unknown> {
   } catch (error) {
     throw new MemcloudError('ERR_RPC_PROTOCOL', 'RPC message: not MessagePack', { cause: error });
   }
-  if (typeof message !== 'object' || message === null || Array.isArray(message)) {
+  // Extensions make dates, sets and the like: only a map is a plain object.
+  if (
+    typeof message !== 'object' ||
+    message === null ||
+    Object.getPrototypeOf(message) !== Object.prototype
+  ) {
     throw new MemcloudError('ERR_RPC_PROTOCOL', 'RPC message: expected a map');
   }
   return message as Record<string, unknown>;
