@@ -23,6 +23,16 @@ interface Waiting {
   readonly timer: NodeJS.Timeout;
 }
 
+/** The error of a reply, which another process made: nothing about its shape is certain. */
+function toError(error: unknown): MemcloudError {
+  if (typeof error !== 'object' || error === null) {
+    return new MemcloudError('ERR_RPC_PROTOCOL', 'a reply with an error that is no map');
+  }
+  const { code, message } = error as { code?: unknown; message?: unknown };
+  const text = typeof message === 'string' ? message : 'the daemon gave no message';
+  return new MemcloudError(isErrorCode(code) ? code : 'ERR_INTERNAL', text);
+}
+
 /** The connection. */
 export class MemcloudClient {
   readonly #socket: net.Socket;
@@ -109,13 +119,9 @@ export class MemcloudClient {
     if (waiting === undefined) return;
     this.#waiting.delete(id as number);
     clearTimeout(waiting.timer);
-    const error = message['error'] as { code?: unknown; message?: unknown } | undefined;
-    if (error === undefined) {
-      waiting.resolve(message['result'] as never);
-      return;
-    }
-    const code = isErrorCode(error.code) ? error.code : 'ERR_INTERNAL';
-    waiting.reject(new MemcloudError(code, String(error.message)));
+    if (message['error'] !== undefined) waiting.reject(toError(message['error']));
+    else if (Object.hasOwn(message, 'result')) waiting.resolve(message['result'] as never);
+    else waiting.reject(new MemcloudError('ERR_RPC_PROTOCOL', 'a reply without result or error'));
   }
 
   #fail(error: MemcloudError): void {
