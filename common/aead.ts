@@ -167,7 +167,8 @@ export class AeadKey {
 
 /** The address `offset` bytes into a native buffer, with the bounds checked: a wrong one is a crash. */
 export function addressIn(buffer: NativeBuffer, offset: number, length: number): number {
-  if (offset < 0 || length < 0 || offset + length > buffer.bytes.length) {
+  // Written so that NaN is outside.
+  if (!(offset >= 0 && length >= 0 && offset + length <= buffer.bytes.length)) {
     throw new RangeError(
       `native buffer: ${offset}+${length} is outside ${buffer.bytes.length} bytes`,
     );
