@@ -10,6 +10,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { AEAD_KEY_SIZE_BYTES, AeadKey, emptyAeadMessage } from '../common/aead.ts';
+import { MemcloudError } from '../common/errors.ts';
 import { NativeMemory } from '../common/native-memory.ts';
 import { PAGE_SIZE_BYTES } from '../common/units.ts';
 
@@ -24,16 +25,26 @@ export class PageSealer {
   readonly #aad: NativeMemory;
   readonly #aadWords: Uint32Array;
   readonly #message = emptyAeadMessage();
+  #destroyed = false;
 
-  /** Makes a random key that exists nowhere else; the pages die with it. */
-  constructor() {
-    const key = randomBytes(AEAD_KEY_SIZE_BYTES);
+  /**
+   * Makes a random key that exists nowhere else; the pages die with it.
+   *
+   * @param secrets - 32 and 16 bytes instead of random ones, for tests with known answers; the key
+   *   is zeroed
+   */
+  constructor(
+    secrets: { key: Uint8Array; volumeId: Uint8Array } = {
+      key: randomBytes(AEAD_KEY_SIZE_BYTES),
+      volumeId: randomBytes(VOLUME_ID_SIZE_BYTES),
+    },
+  ) {
+    const { key, volumeId } = secrets;
     this.#key = new AeadKey(key);
     key.fill(0);
-    const id = randomBytes(VOLUME_ID_SIZE_BYTES);
-    this.volumeId = id.toString('hex');
+    this.volumeId = Buffer.from(volumeId).toString('hex');
     this.#aad = new NativeMemory(AAD_SIZE_BYTES, { lock: true });
-    this.#aad.bytes.set(id);
+    this.#aad.bytes.set(volumeId);
     const { buffer, byteOffset } = this.#aad.bytes;
     this.#aadWords = new Uint32Array(buffer, byteOffset + VOLUME_ID_SIZE_BYTES, 3);
     this.#message.aad = this.#aad.address;
@@ -77,11 +88,14 @@ export class PageSealer {
 
   /** Destroys the key: every copy of every page, wherever it is, is noise from now on. */
   destroy(): void {
+    if (this.#destroyed) return;
+    this.#destroyed = true;
     this.#key.destroy();
     this.#aad.free();
   }
 
   #name(page: number, versionLow: number, versionHigh: number): void {
+    if (this.#destroyed) throw new MemcloudError('ERR_INTERNAL', 'sealer used after its end');
     const words = this.#aadWords;
     words[0] = page;
     words[1] = versionLow;
