@@ -57,6 +57,8 @@ export interface VolumeOptions {
   readonly leaseTtlMs: number;
   /** The longest that a request may wait for providers. */
   readonly requestDeadlineMs: number;
+  /** Where the version counter starts instead of 0, for tests of versions beyond 2^32. */
+  readonly firstVersion?: number;
 }
 
 /** Counters of a volume, all from its creation on. */

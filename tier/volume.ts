@@ -127,7 +127,7 @@ export class Volume {
       counters: this.counters,
       queues: [],
       endWaiters: [],
-      version: 0,
+      version: options.firstVersion ?? 0,
       closed: false,
     };
     this.#slabs = new SlabTable(this.#state, {

@@ -113,9 +113,21 @@ export interface SimFaults {
   swap: number;
   /** A write is acknowledged and forgotten. */
   forget: number;
+  /** Canary: the call overtakes or is overtaken, which no link may do. */
+  reorder: number;
+  /** Canary: the call never ends, which no link may do. */
+  swallow: number;
 }
 
-export const NO_FAULTS: SimFaults = { noCredit: 0, cut: 0, flip: 0, swap: 0, forget: 0 };
+export const NO_FAULTS: SimFaults = {
+  noCredit: 0,
+  cut: 0,
+  flip: 0,
+  swap: 0,
+  forget: 0,
+  reorder: 0,
+  swallow: 0,
+};
 
 interface SimSlab {
   readonly leaseId: string;
@@ -366,8 +378,11 @@ class SimQueue implements PageQueue {
     const { nowMs } = this.#world;
     const delayMs = latencyMs * (0.5 + this.#world.random());
     // A session keeps its order: no call arrives before the one sent before it.
-    this.#lastArrivalMs = Math.max(this.#lastArrivalMs, nowMs + delayMs);
-    this.#world.after(this.#lastArrivalMs - nowMs, () => {
+    let arrivalMs = Math.max(this.#lastArrivalMs, nowMs + delayMs);
+    if (faults.reorder > 0 && this.#world.random() < faults.reorder) arrivalMs += 4 * latencyMs;
+    else this.#lastArrivalMs = arrivalMs;
+    if (faults.swallow > 0 && this.#world.random() < faults.swallow) return true;
+    this.#world.after(arrivalMs - nowMs, () => {
       const cutBefore = this.#world.random() < faults.cut / 2;
       const status = cutBefore || !this.#source.up ? IoStatus.UNREACHABLE : execute();
       const cutAfter = this.#world.random() < faults.cut / 2;

@@ -25,6 +25,12 @@ interface Scenario {
   restarts: boolean;
   /** Errors of reads that the scenario may cause. */
   mayLose: boolean;
+  /** The faults are those of so many providers; of all by default. */
+  faulty?: number;
+  /** Close the volume with requests in flight instead of looking at what is left. */
+  closeUnderLoad?: boolean;
+  /** Canary: chance of a write that the model hears of and the volume does not. */
+  lostWrite?: number;
 }
 
 const SCENARIOS: Scenario[] = [
@@ -51,10 +57,39 @@ const SCENARIOS: Scenario[] = [
     name: 'two copies and cuts',
     copies: 2,
     providers: 3,
-    faults: { noCredit: 0.05 },
-    churn: 0.01,
+    faults: { noCredit: 0.05, cut: 0.02 },
+    churn: 0.02,
+    restarts: false,
+    mayLose: false,
+  },
+  {
+    name: 'two copies, one liar',
+    copies: 2,
+    providers: 2,
+    faults: { flip: 0.2, swap: 0.1, forget: 0.1 },
+    faulty: 1,
+    churn: 0,
+    restarts: false,
+    mayLose: false,
+  },
+  {
+    name: 'starving',
+    copies: 2,
+    providers: 2,
+    faults: { noCredit: 0.7 },
+    churn: 0,
+    restarts: false,
+    mayLose: false,
+  },
+  {
+    name: 'close under load',
+    copies: 2,
+    providers: 3,
+    faults: { noCredit: 0.2, cut: 0.05 },
+    churn: 0.02,
     restarts: false,
     mayLose: true,
+    closeUnderLoad: true,
   },
   {
     name: 'liars',
@@ -120,7 +155,8 @@ async function run(scenario: Scenario, seed: number): Promise<void> {
   const { random } = world;
   for (let index = 0; index < scenario.providers; index += 1) {
     const source = new SimSource(world, `p${index}`, 2 ** 26);
-    source.faults = { ...NO_FAULTS, ...scenario.faults };
+    const faulty = index < (scenario.faulty ?? scenario.providers);
+    source.faults = faulty ? { ...NO_FAULTS, ...scenario.faults } : NO_FAULTS;
     source.latencyMs = 1 + random() * 20;
   }
   const options: VolumeOptions = {
@@ -141,12 +177,15 @@ async function run(scenario: Scenario, seed: number): Promise<void> {
   let content = 0;
   let reads = 0;
   let readErrors = 0;
+  let busyClient = true;
   const queue = volume.openQueue({
     onVolumeDone: (done, status) => {
       const end = ends.get(done);
       if (end === undefined) return fail(`request ${done} ended twice`);
       ends.delete(done);
       end(status);
+      // Clients make their next request from inside the end of the last one.
+      if (busyClient && random() < 0.3) act();
     },
   });
   const tick = (): void => {
@@ -196,6 +235,10 @@ async function run(scenario: Scenario, seed: number): Promise<void> {
       }
       buffers.push(buffer);
     };
+    if (scenario.lostWrite !== undefined && random() < scenario.lostWrite) {
+      settle(IoStatus.OK);
+      return;
+    }
     if (!forceUnitAccess && volume.tryWrite(first, count, buffer, 0)) {
       settle(IoStatus.OK);
       return;
@@ -205,7 +248,7 @@ async function run(scenario: Scenario, seed: number): Promise<void> {
     volume.write(queue, tag, first, count, buffer, 0, forceUnitAccess);
   };
 
-  for (let step = 0; step < 400; step += 1) {
+  const act = (): void => {
     const first = Math.floor(random() * PAGES);
     const count = Math.min(PAGES - first, 1 + Math.floor(random() * 12));
     let free = true;
@@ -234,6 +277,9 @@ async function run(scenario: Scenario, seed: number): Promise<void> {
       ends.set(tag, () => undefined);
       volume.flush(queue, tag);
     }
+  };
+  for (let step = 0; step < 400; step += 1) {
+    act();
     if (random() < scenario.churn) {
       const source = world.sources[Math.floor(random() * world.sources.length)];
       if (source?.up === true) source.goDown();
@@ -241,6 +287,17 @@ async function run(scenario: Scenario, seed: number): Promise<void> {
     }
     if (random() < 0.5) await world.advance(random() * 10);
     else await world.settle();
+  }
+  busyClient = scenario.closeUnderLoad === true;
+  if (scenario.closeUnderLoad === true) {
+    const closing = volume.close();
+    for (let page = 0; page < PAGES; page += 8) startRead(page, 8);
+    await world.advance(10_000);
+    await closing;
+    busyClient = false;
+    if (ends.size > 0) fail(`${ends.size} requests outlived the volume`);
+    if (world.sources.some((source) => source.openQueueCount > 0)) fail('a page queue stayed open');
+    return;
   }
   for (const source of world.sources) {
     source.faults = NO_FAULTS;
@@ -279,5 +336,37 @@ for (const scenario of SCENARIOS) {
   t.test(`${scenario.name}: ${seedCount} seeds from ${firstSeed}`, async (t) => {
     for (let seed = firstSeed; seed < firstSeed + seedCount; seed += 1) await run(scenario, seed);
     t.pass('every seed held');
+  });
+}
+
+/** Bugs put in on purpose: a simulation that does not find them would find no others. */
+const CANARIES: (Partial<Scenario> & { name: string; found: RegExp })[] = [
+  {
+    name: 'a link that reorders calls',
+    faults: { reorder: 0.3 },
+    found: /no copy was lost|were lost/,
+  },
+  { name: 'a link that swallows a call', faults: { swallow: 0.01 }, found: /never ended|stuck/ },
+  { name: 'a write that was never made', lostWrite: 0.02, found: /read other bytes/ },
+  {
+    name: 'a provider that forgets a page',
+    faults: { forget: 0.01 },
+    found: /no copy was lost|were lost/,
+  },
+];
+
+for (const { found, ...canary } of CANARIES) {
+  t.test(`canary: ${canary.name} is found`, async (t) => {
+    const calm = SCENARIOS[0] as Scenario;
+    const tries = 10;
+    for (let seed = firstSeed; seed < firstSeed + tries; seed += 1) {
+      try {
+        await run({ ...calm, ...canary }, seed);
+      } catch (error) {
+        t.match(error, { message: found }, `after ${seed - firstSeed + 1} seeds`);
+        return;
+      }
+    }
+    t.fail(`not in ${tries} seeds`);
   });
 }

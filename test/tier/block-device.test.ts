@@ -3,6 +3,7 @@ import t from 'tap';
 import { NativeMemory } from '../../common/native-memory.ts';
 import { IoStatus, type BlockQueue, type IoStatusValue } from '../../common/ports.ts';
 import { VolumeBlockDevice } from '../../tier/block-device.ts';
+import { seededRandom } from '../helpers/sim-world.ts';
 import { VolumeRig, type RigOptions } from '../helpers/volume-rig.ts';
 
 /** One client of a block device: requests as outcomes, each of which may end once. */
@@ -152,4 +153,105 @@ t.test('requests on a closed volume end with SHUTDOWN', async (t) => {
   ];
   await ended(rig, ...cases);
   for (const [index, { status }] of cases.entries()) t.equal(status, IoStatus.SHUTDOWN, `${index}`);
+});
+
+t.test('extents equal what was written, in runs that never lie across the range', async (t) => {
+  const { rig, device } = deviceRig({ pages: 40 });
+  const client = new Client(device);
+  const state = new Array<string>(40).fill('hole');
+  const random = seededRandom(21);
+  for (let round = 0; round < 60; round += 1) {
+    const page = Math.floor(random() * 40);
+    const count = Math.min(40 - page, 1 + Math.floor(random() * 8));
+    const kind = ['hole', 'zero', 'data', 'filled'][Math.floor(random() * 4)] as string;
+    const at = page * 4096;
+    const ways: Record<string, () => { status: IoStatusValue | undefined }> = {
+      hole: () => client.start((tag) => client.queue.trim(tag, at, count * 4096)),
+      zero: () => client.start((tag) => client.queue.writeZeroes(tag, at, count * 4096, false)),
+      data: () =>
+        client.write(at, Buffer.concat(Array.from({ length: count }, () => page32(page)))),
+      filled: () => client.write(at, Buffer.alloc(count * 4096, 0x77)),
+    };
+    await ended(rig, ways[kind]?.() ?? { status: undefined });
+    state.fill(kind, page, page + count);
+    const offset = Math.floor(random() * 40 * 4096);
+    const length = Math.floor(random() * (40 * 4096 - offset));
+    const got = new Array<string>(40).fill('');
+    let from = offset;
+    device.extents(offset, length, (lengthBytes, flags) => {
+      if (lengthBytes <= 0 || from + lengthBytes > offset + length) t.fail(`run of ${lengthBytes}`);
+      const name = ['data', undefined, 'zero', 'hole'][flags];
+      const last = Math.floor((from + lengthBytes - 1) / 4096);
+      got.fill(name ?? '?', Math.floor(from / 4096), last + 1);
+      from += lengthBytes;
+      return true;
+    });
+    t.equal(from, offset + length, 'the whole range');
+    if (length === 0) continue;
+    const first = Math.floor(offset / 4096);
+    const last = Math.ceil((offset + length) / 4096);
+    t.same(
+      got.slice(first, last),
+      state.slice(first, last).map((name) => (name === 'filled' ? 'data' : name)),
+    );
+  }
+  let runs = 0;
+  device.extents(0, 40 * 4096, () => {
+    runs += 1;
+    return runs < 3;
+  });
+  t.ok(runs <= 3, 'it stops when it is told to');
+  await rig.close();
+});
+
+t.test(
+  'requests of no bytes, and trims of no whole page, end at once and change nothing',
+  async (t) => {
+    const { rig, device } = deviceRig();
+    const client = new Client(device);
+    await ended(rig, client.write(0, page32(1)));
+    const outcomes = [
+      client.read(100, 0).outcome,
+      client.write(100, Buffer.alloc(0)),
+      client.start((tag) => client.queue.trim(tag, 1, 4094)),
+      client.start((tag) => client.queue.trim(tag, 1, 4096)),
+      client.start((tag) => client.queue.trim(tag, 4095, 0)),
+      client.start((tag) => client.queue.writeZeroes(tag, 50, 0, true)),
+    ];
+    await ended(rig, ...outcomes);
+    for (const { status } of outcomes) t.equal(status, IoStatus.OK);
+    const { outcome, bytes } = client.read(0, 4096);
+    await ended(rig, outcome);
+    t.same(bytes, page32(1));
+    await rig.close();
+  },
+);
+
+t.test('an unaligned read that fails leaves the buffer as it was', async (t) => {
+  const { rig, device } = deviceRig();
+  const client = new Client(device);
+  await ended(rig, client.write(0, Buffer.concat([page32(1), page32(2)])));
+  await rig.advance(200);
+  rig.source(0).slabs.clear();
+  const { outcome, bytes } = client.read(100, 5000);
+  bytes.fill(0x5a);
+  await ended(rig, outcome);
+  t.equal(outcome.status, IoStatus.LOST);
+  t.ok(bytes.every((byte) => byte === 0x5a));
+  // And a change of part of a lost page fails too: the rest of it is not known.
+  const part = client.write(10, Buffer.from('part'));
+  await ended(rig, part);
+  t.equal(part.status, IoStatus.LOST);
+  const whole = client.write(0, page32(3));
+  await ended(rig, whole);
+  t.equal(whole.status, IoStatus.OK);
+  await rig.close();
+});
+
+t.test('the device says what it is', (t) => {
+  const { device } = deviceRig({ pages: 7, copies: 2 });
+  t.equal(device.name, 'rig');
+  t.equal(device.sizeBytes, 7 * 4096);
+  t.match(device.description, /2 sealed copies/);
+  t.end();
 });
