@@ -208,7 +208,8 @@ export interface PageCompletionSink {
  * One consumer's way to the slabs of one provider, anywhere. Each call that returns true ends
  * exactly once, by its deadline, with `UNREACHABLE` if no answer came; a call that returns false
  * was not taken (no credit, or the provider is down) and does not end. Ends never come before the
- * call returns.
+ * call returns. Calls take effect at the provider in the order in which they were made, those of an
+ * earlier connection before those of a later one; they may end in any order.
  */
 export interface PageQueue {
   /** Reads `pageCount` sealed pages. */

@@ -365,6 +365,8 @@ async function runScenario(scenario: Scenario, seed: number): Promise<void> {
 
 const firstSeed = Number(process.env['SEED'] ?? 1);
 const seedCount = process.env['SEED'] === undefined ? Number(process.env['SIM_SEEDS'] ?? 20) : 1;
+// A seed takes a twentieth of a second; a busy machine is slower.
+t.setTimeout(60_000 + seedCount * 10_000);
 
 for (const scenario of SCENARIOS) {
   t.test(`${scenario.name}: ${seedCount} seeds from ${firstSeed}`, async (t) => {
