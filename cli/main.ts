@@ -5,11 +5,11 @@
  */
 import yargs, { type Argv } from 'yargs';
 import { hideBin } from 'yargs/helpers';
-import { ExitCode, asMemcloudError } from '../common/errors.ts';
+import { ExitCode, MemcloudError, asMemcloudError } from '../common/errors.ts';
 import { defaultSocketPath } from '../common/paths.ts';
 import { VERSION } from '../common/version.ts';
 import type { Command } from './command.ts';
-import { note, type GlobalFlags } from './output.ts';
+import { note, noteError, type GlobalFlags } from './output.ts';
 
 /** Modules by first word, loaded only when they are asked for: start-up time is user time. */
 const MODULES: Readonly<Record<string, () => Promise<{ commands: readonly Command[] }>>> = {
@@ -43,13 +43,31 @@ function parserFor(args: readonly string[]): Argv<GlobalFlags> {
     .option('json', { type: 'boolean', default: false, describe: 'print JSON on stdout' })
     .parserConfiguration({ 'populate--': true, 'duplicate-arguments-array': true })
     .strict()
+    .check(refuseRepeated)
+    .locale('en')
+    .updateStrings({
+      'Not enough non-option arguments: got %s, need at least %s': {
+        one: 'an argument is missing: got %s, need %s',
+        other: 'arguments are missing: got %s, need %s',
+      } as never,
+    })
     .recommendCommands()
-    .demandCommand(1, 'expected a command')
     .version(VERSION)
     .alias('help', 'h')
     .epilogue(EPILOGUE)
     .wrap(Math.min(100, process.stdout.columns || 100))
     .exitProcess(false);
+}
+
+/** Options that may be given more than once. */
+const LIST_OPTIONS: readonly string[] = ['_', '--', 'provider'];
+
+function refuseRepeated(flags: Readonly<Record<string, unknown>>): true {
+  for (const [name, value] of Object.entries(flags)) {
+    if (!Array.isArray(value) || LIST_OPTIONS.includes(name)) continue;
+    throw new MemcloudError('ERR_USAGE', `--${name} was given ${value.length} times`);
+  }
+  return true;
 }
 
 async function loadCommands(args: readonly string[]): Promise<Command[]> {
@@ -63,23 +81,27 @@ async function loadCommands(args: readonly string[]): Promise<Command[]> {
 async function main(args: readonly string[]): Promise<number> {
   const parser = parserFor(args);
   for (const command of await loadCommands(args)) parser.command(command);
-  let exitCode: number = ExitCode.OK;
+  // To throw is what keeps yargs from running the command all the same.
   parser.fail((message, error) => {
-    if (error !== undefined && error !== null) throw error;
-    note(`memcloud: ${message}`);
-    note('See: memcloud --help');
-    exitCode = ExitCode.USAGE;
+    const hint = message?.includes('--help') ? '' : '; see memcloud --help';
+    throw error ?? new MemcloudError('ERR_USAGE', `${message}${hint}`);
   });
+  const json = args.includes('--json');
   try {
-    await parser.parseAsync();
+    if (args.length === 0) {
+      note(await parser.getHelp());
+      return ExitCode.USAGE;
+    }
+    const flags = await parser.parseAsync();
+    if (flags._.length === 0 && flags['help'] !== true && flags['version'] !== true) {
+      throw new MemcloudError('ERR_USAGE', 'expected a command; see memcloud --help');
+    }
   } catch (thrown) {
     const error = asMemcloudError(thrown);
-    note(`memcloud: ${error.message}`);
-    if (error.code === 'ERR_INTERNAL')
-      note(String(error.cause instanceof Error ? error.cause.stack : error.stack));
-    exitCode = error.exitCode;
+    noteError(error, json);
+    return error.exitCode;
   }
-  return exitCode !== ExitCode.OK ? exitCode : Number(process.exitCode ?? ExitCode.OK);
+  return Number(process.exitCode ?? ExitCode.OK);
 }
 
 // A reader that closes the pipe early, such as head, is not an error.

@@ -4,6 +4,8 @@
  * {@link printable}, so that nobody's name moves the cursor.
  */
 
+import type { MemcloudError } from '../common/errors.ts';
+
 /** Flags that every command takes. */
 export interface GlobalFlags {
   /** The daemon's RPC socket. */
@@ -20,6 +22,19 @@ export function printData<T>(flags: GlobalFlags, data: T, render: (data: T) => s
 /** Tells a person something, on stderr. */
 export function note(text: string): void {
   process.stderr.write(`${text}\n`);
+}
+
+/**
+ * Tells why a command failed, on stderr: a sentence, or with `--json` one line
+ * `{"error": {"code", "message"}}`. Text in it may come from another machine.
+ */
+export function noteError(error: MemcloudError, json: boolean): void {
+  const { code, message } = error;
+  if (json) return note(JSON.stringify({ error: { code, message } }));
+  note(`memcloud: ${message.split('\n').map(printable).join('\n')}`);
+  if (code !== 'ERR_INTERNAL') return;
+  const { cause } = error;
+  note(String(cause instanceof Error ? cause.stack : error.stack));
 }
 
 /** Replaces control characters, so that text from another machine is safe on a terminal. */

@@ -4,6 +4,10 @@
  */
 import os from 'node:os';
 import path from 'node:path';
+import { MemcloudError } from './errors.ts';
+
+/** Bytes of a Unix socket path at most: sun_path of unix(7) without its closing NUL. */
+const SOCKET_PATH_SIZE_MAX_BYTES = 107;
 
 function isRoot(): boolean {
   return process.geteuid?.() === 0;
@@ -23,4 +27,22 @@ export function defaultSocketPath(): string {
   if (MEMCLOUD_SOCKET !== undefined) return MEMCLOUD_SOCKET;
   if (isRoot()) return '/run/memcloud/memcloud.sock';
   return path.join(XDG_RUNTIME_DIR ?? defaultStateDirectory(), 'memcloud.sock');
+}
+
+/**
+ * Refuses a path that the kernel would not take for a Unix socket; Node would cut it short in
+ * silence and open another one.
+ *
+ * @returns the path
+ * @throws MemcloudError `ERR_USAGE`
+ */
+export function checkSocketPath(socketPath: string): string {
+  const sizeBytes = Buffer.byteLength(socketPath);
+  if (sizeBytes > 0 && sizeBytes <= SOCKET_PATH_SIZE_MAX_BYTES && !socketPath.includes('\0')) {
+    return socketPath;
+  }
+  throw new MemcloudError(
+    'ERR_USAGE',
+    `socket path: expected 1 to ${SOCKET_PATH_SIZE_MAX_BYTES} bytes, got ${sizeBytes}: ${socketPath}`,
+  );
 }

@@ -11,10 +11,34 @@ const name = v.pipe(
   v.string(),
   v.regex(
     /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/,
-    'a name: expected 1 to 63 letters, digits, dots, dashes or underscores',
+    'expected 1 to 63 letters, digits, dots, dashes or underscores',
   ),
 );
-const bytes = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const BYTES_PROBLEM = 'expected a whole number of bytes';
+const bytes = v.pipe(
+  v.number(BYTES_PROBLEM),
+  v.safeInteger(BYTES_PROBLEM),
+  v.minValue(0, BYTES_PROBLEM),
+);
+const wholeNumber = (
+  min: number,
+  max: number,
+): v.SchemaWithPipe<
+  readonly [
+    v.NumberSchema<string>,
+    v.IntegerAction<number, string>,
+    v.MinValueAction<number, number, string>,
+    v.MaxValueAction<number, number, string>,
+  ]
+> => {
+  const problem = `expected a whole number, ${min} to ${max}`;
+  return v.pipe(
+    v.number(problem),
+    v.integer(problem),
+    v.minValue(min, problem),
+    v.maxValue(max, problem),
+  );
+};
 const none = v.strictObject({});
 
 /** The parameters of each method, by name. */
@@ -33,7 +57,7 @@ export const RPC_PARAMS = {
   'volume.create': v.strictObject({
     name,
     sizeBytes: bytes,
-    copies: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(8))),
+    copies: v.optional(wholeNumber(1, 8)),
     providers: v.optional(v.array(v.string())),
     ringBytes: v.optional(bytes),
     overcommit: v.optional(v.boolean()),
@@ -55,9 +79,9 @@ export const RPC_PARAMS = {
   'nbd.attach': v.strictObject({
     name,
     device: v.optional(v.string()),
-    connections: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(16))),
+    connections: v.optional(wholeNumber(1, 16)),
     via: v.optional(v.picklist(['netlink', 'nbd-client'])),
-    timeoutS: v.optional(v.pipe(v.number(), v.integer(), v.minValue(0))),
+    timeoutS: v.optional(wholeNumber(0, 86_400)),
   }),
   'nbd.detach': v.strictObject({ device: v.string() }),
   'nbd.list': none,

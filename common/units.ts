@@ -46,6 +46,11 @@ export function parseSize(text: string): number {
   return bytes;
 }
 
+/** The least whole number of pages, in bytes, that holds `bytes`. */
+export function roundUpToPages(bytes: number): number {
+  return Math.ceil(bytes / PAGE_SIZE_BYTES) * PAGE_SIZE_BYTES;
+}
+
 /** Prints a byte count with an IEC unit and at most one decimal: `1.5 GiB`, `512 MiB`, `17 B`. */
 export function formatSize(bytes: number): string {
   const names = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];

@@ -6,8 +6,8 @@ import path from 'node:path';
 import yargs from 'yargs';
 import { MemcloudError } from '../common/errors.ts';
 import { LOG_LEVELS, type LogLevel } from '../common/log.ts';
-import { defaultSocketPath, defaultStateDirectory } from '../common/paths.ts';
-import { PAGE_SIZE_BYTES, parseAddress, parseSize } from '../common/units.ts';
+import { checkSocketPath, defaultSocketPath, defaultStateDirectory } from '../common/paths.ts';
+import { parseAddress, parseSize, roundUpToPages } from '../common/units.ts';
 import { VERSION } from '../common/version.ts';
 
 /** The options of a daemon. */
@@ -30,6 +30,8 @@ export interface DaemonConfig {
   readonly memoryDirectory: string | undefined;
   /** Serve one new volume on the socket that the service manager passed (LISTEN_FDS). */
   readonly exportVolume: { readonly name: string; readonly sizeBytes: number } | undefined;
+  /** How long providers keep its pages after it fell silent, milliseconds. */
+  readonly leaseTtlMs: number;
   /** What is logged. */
   readonly logLevel: LogLevel;
   /** Print the ready line as JSON. */
@@ -37,6 +39,10 @@ export interface DaemonConfig {
 }
 
 const OFFER_MAX_DEFAULT_BYTES = 8 * 2 ** 30;
+const LEASE_TTL_DEFAULT_S = 120;
+/** Below, one lost renewal would end a lease. */
+const LEASE_TTL_MIN_S = 5;
+const LEASE_TTL_MAX_S = 24 * 3600;
 const NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 
 /** A quarter of the machine's RAM, at most 8 GiB. */
@@ -56,11 +62,19 @@ function defaultName(): string {
 
 function parseExport(text: string): { name: string; sizeBytes: number } {
   const [name = '', size = ''] = text.split('=');
-  const sizeBytes = parseSize(size);
-  if (!NAME_PATTERN.test(name) || sizeBytes === 0 || sizeBytes % PAGE_SIZE_BYTES !== 0) {
+  const sizeBytes = roundUpToPages(parseSize(size));
+  if (!NAME_PATTERN.test(name) || sizeBytes === 0) {
     throw new MemcloudError('ERR_USAGE', `--export: expected NAME=SIZE, got "${text}"`);
   }
   return { name, sizeBytes };
+}
+
+function parseLeaseTtl(seconds: number): number {
+  if (seconds >= LEASE_TTL_MIN_S && seconds <= LEASE_TTL_MAX_S) return Math.round(seconds * 1000);
+  throw new MemcloudError(
+    'ERR_USAGE',
+    `--lease-ttl: expected ${LEASE_TTL_MIN_S} to ${LEASE_TTL_MAX_S} seconds, got ${seconds}`,
+  );
 }
 
 /**
@@ -100,6 +114,7 @@ export async function readConfig(args: readonly string[]): Promise<DaemonConfig 
     .option('connect', {
       type: 'string',
       array: true,
+      nargs: 1,
       default: [],
       describe: 'HOST:PORT of a peer; may be repeated',
     })
@@ -118,9 +133,29 @@ export async function readConfig(args: readonly string[]): Promise<DaemonConfig 
       type: 'string',
       describe: 'NAME=SIZE: serve a new volume on the NBD socket passed by LISTEN_FDS',
     })
-    .option('log-level', { choices: LOG_LEVELS, default: 'info' as const })
+    .option('lease-ttl', {
+      type: 'number',
+      default: LEASE_TTL_DEFAULT_S,
+      hidden: true,
+      describe: 'seconds that providers keep our pages after we fell silent',
+    })
+    .option('log-level', {
+      choices: LOG_LEVELS,
+      default: 'info' as const,
+      describe: 'what is logged on stderr',
+    })
     .option('json', { type: 'boolean', default: false, describe: 'print the ready line as JSON' })
     .strict()
+    .check((flags) => {
+      for (const [name, value] of Object.entries(flags)) {
+        if (!Array.isArray(value) || name === '_' || name === 'connect') continue;
+        throw new MemcloudError('ERR_USAGE', `--${name} was given ${value.length} times`);
+      }
+      return true;
+    })
+    .locale('en')
+    .parserConfiguration({ 'duplicate-arguments-array': true })
+    .showHidden('show-hidden', 'also show options for tests and tuning')
     .version(VERSION)
     .alias('help', 'h')
     .wrap(Math.min(100, process.stdout.columns || 100))
@@ -139,7 +174,7 @@ export async function readConfig(args: readonly string[]): Promise<DaemonConfig 
   for (const address of flags.connect) parseAddress(address);
   return {
     stateDirectory: path.resolve(flags.state),
-    socketPath: path.resolve(flags.socket),
+    socketPath: checkSocketPath(path.resolve(flags.socket)),
     listen: parseAddress(flags.listen),
     offerBytes: flags.offer === undefined ? defaultOfferBytes() : parseSize(flags.offer),
     name: flags.name,
@@ -147,6 +182,7 @@ export async function readConfig(args: readonly string[]): Promise<DaemonConfig 
     autoTrust: flags['auto-trust'],
     memoryDirectory: flags['memory-dir'],
     exportVolume: flags.export === undefined ? undefined : parseExport(flags.export),
+    leaseTtlMs: parseLeaseTtl(flags['lease-ttl']),
     logLevel: flags['log-level'],
     json: flags.json,
   };

@@ -4,16 +4,19 @@
  */
 import { MemcloudError } from '../common/errors.ts';
 import type { NodeId } from '../common/ports.ts';
+import { checkSocketPath } from '../common/paths.ts';
 import type { ConsentInfo, PeerInfo, RpcParams, StatusInfo } from '../common/rpc-schema.ts';
+import { formatSize, roundUpToPages } from '../common/units.ts';
 import { VERSION } from '../common/version.ts';
 import type { ConsentAnswer, ConsentQueue } from '../peer/consent.ts';
 import type { PeerInfo as PeerRow, Peers } from '../peer/peers.ts';
 import type { TrustStore } from '../peer/trust.ts';
 import type { RamProvider } from '../provider/service.ts';
 import type { RpcHandlers } from './rpc-server.ts';
-import type { ServeRequest, Volumes } from './volumes.ts';
+import type { ServeRequest, VolumeRequest, Volumes } from './volumes.ts';
 
 const RING_SIZE_DEFAULT_BYTES = 64 * 2 ** 20;
+const RING_SIZE_MAX_BYTES = 4 * 2 ** 30;
 const COPIES_DEFAULT = 2;
 /** How long `peer.connect` waits for the dial to come to something. */
 const CONNECT_WAIT_MS = 10_000;
@@ -105,7 +108,10 @@ async function connect(context: RpcContext, address: string): Promise<PeerInfo> 
   await Promise.race([dialer.outcome(), timeout]);
   clearTimeout(timer);
   if (dialer.state !== 'up' && dialer.state !== 'pending' && dialer.lastError !== undefined) {
-    throw dialer.lastError;
+    const { code, message } = dialer.lastError;
+    const hint =
+      code === 'ERR_PEER_UNREACHABLE' ? '; memnode keeps trying, see memcloud peer ls' : '';
+    throw new MemcloudError(code, `${message}${hint}`, { cause: dialer.lastError });
   }
   const found = context.peers.peers().find((peer) => peer.address === dialer.address);
   if (found === undefined) {
@@ -121,6 +127,23 @@ function defaultCopies(context: RpcContext, providers: readonly string[] | undef
   return Math.max(1, Math.min(COPIES_DEFAULT, candidates));
 }
 
+function volumeRequest(context: RpcContext, params: RpcParams<'volume.create'>): VolumeRequest {
+  const { name, sizeBytes, copies, providers, ringBytes, overcommit } = params;
+  const ringSizeBytes = ringBytes ?? RING_SIZE_DEFAULT_BYTES;
+  if (ringSizeBytes > RING_SIZE_MAX_BYTES) {
+    const most = formatSize(RING_SIZE_MAX_BYTES);
+    throw new MemcloudError('ERR_USAGE', `volume ${name}: expected a ring of at most ${most}`);
+  }
+  return {
+    name,
+    sizeBytes: roundUpToPages(sizeBytes),
+    copies: copies ?? defaultCopies(context, providers),
+    ringSizeBytes,
+    providers,
+    overcommit: overcommit ?? false,
+  };
+}
+
 function serveRequest(params: RpcParams<'nbd.serve'>): ServeRequest {
   const { unixPath, tcpAddress, tls, tlsCertificates, tlsKeys } = params;
   if ((unixPath === undefined) === (tcpAddress === undefined)) {
@@ -130,7 +153,10 @@ function serveRequest(params: RpcParams<'nbd.serve'>): ServeRequest {
     throw new MemcloudError('ERR_USAGE', 'nbd.serve: TLS needs one of tlsCertificates, tlsKeys');
   }
   return {
-    address: unixPath === undefined ? { tcpAddress: tcpAddress ?? '' } : { unixPath },
+    address:
+      unixPath === undefined
+        ? { tcpAddress: tcpAddress ?? '' }
+        : { unixPath: checkSocketPath(unixPath) },
     readOnly: params.readOnly ?? false,
     tls: tls && {
       policy: tls,
@@ -168,18 +194,7 @@ export function rpcHandlers(context: RpcContext): RpcHandlers {
       context.trust.remove(peer);
       return null;
     },
-    'volume.create': ({ name, sizeBytes, copies, providers, ringBytes, overcommit }) => {
-      const chosen = copies ?? defaultCopies(context, providers);
-      const ringSizeBytes = ringBytes ?? RING_SIZE_DEFAULT_BYTES;
-      return volumes.create({
-        name,
-        sizeBytes,
-        copies: chosen,
-        ringSizeBytes,
-        providers,
-        overcommit: overcommit ?? false,
-      });
-    },
+    'volume.create': (params) => volumes.create(volumeRequest(context, params)),
     'volume.list': () => volumes.list(),
     'volume.inspect': ({ name }) => volumes.inspect(name),
     'volume.remove': async ({ name, force }) => {

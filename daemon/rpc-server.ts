@@ -7,6 +7,7 @@ import net from 'node:net';
 import path from 'node:path';
 import { MemcloudError, asMemcloudError } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
+import { checkSocketPath } from '../common/paths.ts';
 import { RpcDecoder, encodeRpcMessage } from '../common/rpc-codec.ts';
 import {
   RPC_PARAMS,
@@ -15,6 +16,7 @@ import {
   type RpcParams,
   type RpcResults,
 } from '../common/rpc-schema.ts';
+import { makeDirectory } from './directory.ts';
 
 /** A handler for each method. */
 export type RpcHandlers = {
@@ -24,6 +26,8 @@ export type RpcHandlers = {
 const CONNECTION_COUNT_MAX = 64;
 /** Calls that one connection may have under way; more wait unread. */
 const CALLS_IN_FLIGHT_MAX = 64;
+/** Reply bytes that may wait for a client that does not read; its calls wait unread beyond. */
+const UNSENT_SIZE_MAX_BYTES = 4 * 2 ** 20;
 const PROBE_TIMEOUT_MS = 1000;
 
 /** The server. */
@@ -42,26 +46,30 @@ export class RpcServer {
   }
 
   /**
-   * Listens on a path; a socket file that nobody answers on is replaced.
+   * Listens on a path; a socket file that nobody answers on is replaced, any other file is not.
    *
-   * @throws MemcloudError `ERR_DAEMON_BUSY` when another daemon answers there, `ERR_NATIVE`
+   * @throws MemcloudError `ERR_DAEMON_BUSY` when another daemon answers there, `ERR_USAGE` when the
+   *   path is too long or of a file that is no socket, `ERR_NATIVE`
    */
   async listen(socketPath: string): Promise<void> {
+    checkSocketPath(socketPath);
     if (await answers(socketPath)) {
       throw new MemcloudError(
         'ERR_DAEMON_BUSY',
         `another memnode answers on ${socketPath}; stop it or choose another --socket`,
       );
     }
-    fs.mkdirSync(path.dirname(socketPath), { recursive: true, mode: 0o755 });
-    fs.rmSync(socketPath, { force: true });
-    const mask = process.umask(0o177);
+    const mask = process.umask();
     try {
+      makeDirectory(path.dirname(socketPath), 0o755);
+      removeStaleSocket(socketPath);
+      process.umask(0o177);
       await new Promise<void>((resolve, reject) => {
         this.#server.once('error', reject);
         this.#server.listen(socketPath, resolve);
       });
     } catch (error) {
+      if (error instanceof MemcloudError) throw error;
       const { code } = error as NodeJS.ErrnoException;
       throw new MemcloudError('ERR_NATIVE', `cannot listen on ${socketPath}: ${code}`, {
         cause: error,
@@ -69,6 +77,9 @@ export class RpcServer {
     } finally {
       process.umask(mask);
     }
+    this.#server.on('error', (error) => {
+      this.#logger.error({ err: error.message }, 'the RPC socket failed to take a client');
+    });
   }
 
   /** Stops listening and ends every connection after `graceMs`. */
@@ -86,24 +97,40 @@ export class RpcServer {
     this.#connections.add(socket);
     const decoder = new RpcDecoder();
     let inFlight = 0;
+    let paused = false;
+    const regulate = (): void => {
+      const full =
+        inFlight >= CALLS_IN_FLIGHT_MAX || socket.writableLength >= UNSENT_SIZE_MAX_BYTES;
+      if (full === paused) return;
+      paused = full;
+      if (full) socket.pause();
+      else socket.resume();
+    };
     socket.on('error', () => undefined);
     socket.on('close', () => this.#connections.delete(socket));
-    socket.on('data', (chunk) => {
+    socket.on('drain', regulate);
+    const onData = (chunk: Buffer): void => {
       try {
         for (const message of decoder.push(chunk)) {
           inFlight += 1;
-          if (inFlight >= CALLS_IN_FLIGHT_MAX) socket.pause();
           void this.#answer(message).then((reply) => {
             inFlight -= 1;
-            if (inFlight < CALLS_IN_FLIGHT_MAX) socket.resume();
             if (socket.writable) socket.write(encodeRpcMessage(reply));
+            regulate();
           });
         }
+        regulate();
       } catch (error) {
+        // What follows cannot be told apart any more: the client gets one last word and no ear.
+        socket.off('data', onData);
+        socket.resume();
         const { code, message } = asMemcloudError(error);
-        socket.end(encodeRpcMessage({ id: null, error: { code, message } }));
+        socket.end(encodeRpcMessage({ id: null, error: { code, message } }), () =>
+          socket.destroy(),
+        );
       }
-    });
+    };
+    socket.on('data', onData);
   }
 
   async #answer(message: Record<string, unknown>): Promise<unknown> {
@@ -129,6 +156,16 @@ export class RpcServer {
     const handler = this.#handlers[method as RpcMethod] as (params: unknown) => unknown;
     return handler(checked.params);
   }
+}
+
+/** @throws MemcloudError `ERR_USAGE` when a file of another kind is there */
+function removeStaleSocket(socketPath: string): void {
+  const found = fs.lstatSync(socketPath, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  if (!found.isSocket()) {
+    throw new MemcloudError('ERR_USAGE', `${socketPath} exists and is no socket; choose another`);
+  }
+  fs.rmSync(socketPath, { force: true });
 }
 
 function answers(socketPath: string): Promise<boolean> {

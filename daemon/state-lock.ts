@@ -1,21 +1,18 @@
 /**
  * One daemon for each state directory: two would fight over the identity and the trust store. The
- * lock is a file with the process id in it; one left by a daemon that died is taken over.
+ * lock is a flock(2) on a file in it, which the kernel drops with the process, however that ends: a
+ * process id would lie after the number was used again, and in containers that share a directory.
+ * The id in the file only tells people who holds it.
  */
 import fs from 'node:fs';
 import path from 'node:path';
 import { MemcloudError } from '../common/errors.ts';
+import { tryLockFile } from '../common/libc.ts';
+import { makeDirectory } from './directory.ts';
 
 const LOCK_NAME = 'memnode.pid';
-
-function isMemnodeAlive(pid: number): boolean {
-  try {
-    // The number may have gone to another program since: only a node process can be the holder.
-    return fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('main.js');
-  } catch {
-    return false;
-  }
-}
+/** A holder that ends between our open and our lock removes the file; then we try again. */
+const LOCK_ATTEMPT_COUNT_MAX = 8;
 
 /**
  * Makes the state directory if need be, 0700, and takes its lock.
@@ -27,15 +24,8 @@ function isMemnodeAlive(pid: number): boolean {
 export function lockStateDirectory(directory: string): () => void {
   const file = path.join(directory, LOCK_NAME);
   try {
-    fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
-    const holder = fs.existsSync(file) ? Number(fs.readFileSync(file, 'utf8')) : 0;
-    if (holder > 0 && holder !== process.pid && isMemnodeAlive(holder)) {
-      throw new MemcloudError(
-        'ERR_DAEMON_BUSY',
-        `memnode with process id ${holder} uses ${directory}; stop it or choose another --state`,
-      );
-    }
-    fs.writeFileSync(file, `${process.pid}\n`, { mode: 0o600 });
+    makeDirectory(directory, 0o700);
+    return lockFile(file);
   } catch (cause) {
     if (cause instanceof MemcloudError) throw cause;
     const { code } = cause as NodeJS.ErrnoException;
@@ -43,5 +33,32 @@ export function lockStateDirectory(directory: string): () => void {
       cause,
     });
   }
-  return () => fs.rmSync(file, { force: true });
+}
+
+function lockFile(file: string): () => void {
+  const { O_RDWR, O_CREAT, O_NOFOLLOW } = fs.constants;
+  for (let attempt = 1; attempt <= LOCK_ATTEMPT_COUNT_MAX; attempt += 1) {
+    const fd = fs.openSync(file, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600);
+    const locked = tryLockFile(fd);
+    if (locked && fs.statSync(file, { throwIfNoEntry: false })?.ino === fs.fstatSync(fd).ino) {
+      fs.ftruncateSync(fd);
+      fs.writeSync(fd, `${process.pid}\n`);
+      return () => {
+        fs.rmSync(file, { force: true });
+        fs.closeSync(fd);
+      };
+    }
+    const holder = fs.readFileSync(fd, 'utf8').trim();
+    fs.closeSync(fd);
+    if (!locked) throw busy(file, holder);
+  }
+  throw busy(file, '');
+}
+
+function busy(file: string, holder: string): MemcloudError {
+  const who = /^\d+$/.test(holder) ? `memnode with process id ${holder}` : 'another memnode';
+  return new MemcloudError(
+    'ERR_DAEMON_BUSY',
+    `${who} uses ${path.dirname(file)}; stop it or choose another --state`,
+  );
 }

@@ -100,6 +100,8 @@ interface Entry {
   readonly device: BlockDevice;
   readonly services: Set<ExportService>;
   readonly attachments: Set<Attachment>;
+  /** Its removal is under way. */
+  closing: boolean;
 }
 
 /** The volumes. */
@@ -122,7 +124,13 @@ export class Volumes {
     }
     const volume = this.#parts.createVolume(request);
     const device = this.#parts.createDevice(volume);
-    const entry = { volume, device, services: new Set<never>(), attachments: new Set<never>() };
+    const entry: Entry = {
+      volume,
+      device,
+      services: new Set(),
+      attachments: new Set(),
+      closing: false,
+    };
     this.#entries.set(name, entry);
     this.#logger.info({ volume: name, bytes: request.sizeBytes }, 'volume created');
     return describe(entry);
@@ -173,6 +181,10 @@ export class Volumes {
   async serve(name: string, request: ServeRequest): Promise<string> {
     const entry = this.#entry(name);
     const service = await this.#parts.serve(entry.device, request);
+    if (entry.closing) {
+      await service.close();
+      throw removedMeanwhile(name);
+    }
     entry.services.add(service);
     return service.uri;
   }
@@ -188,6 +200,10 @@ export class Volumes {
   async attach(name: string, request: AttachRequest): Promise<AttachmentInfo> {
     const entry = this.#entry(name);
     const attachment = await this.#parts.attach(entry.device, request);
+    if (entry.closing) {
+      await attachment.detach();
+      throw removedMeanwhile(name);
+    }
     entry.attachments.add(attachment);
     return attachment.info;
   }
@@ -224,6 +240,7 @@ export class Volumes {
   }
 
   async #close(entry: Entry): Promise<void> {
+    entry.closing = true;
     for (const attachment of entry.attachments) {
       try {
         await attachment.detach();
@@ -239,10 +256,14 @@ export class Volumes {
 
   #entry(name: string): Entry {
     const entry = this.#entries.get(name);
-    if (entry !== undefined) return entry;
+    if (entry !== undefined && !entry.closing) return entry;
     const known = [...this.#entries.keys()].join(', ') || 'none';
     throw new MemcloudError('ERR_VOLUME_UNKNOWN', `no volume ${name}; there are: ${known}`);
   }
+}
+
+function removedMeanwhile(name: string): MemcloudError {
+  return new MemcloudError('ERR_CANCELLED', `volume ${name} was removed meanwhile`);
 }
 
 function health(volume: Volume, status: VolumeStatus): string {

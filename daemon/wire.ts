@@ -13,6 +13,7 @@ import { MemcloudError } from '../common/errors.ts';
 import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../common/event-loop-spin.ts';
 import type { Logger } from '../common/log.ts';
 import type { BlockDevice, NodeId, SlabSource, SlabSources } from '../common/ports.ts';
+import { checkSocketPath } from '../common/paths.ts';
 import { parseAddress } from '../common/units.ts';
 import {
   attachKernel,
@@ -51,7 +52,6 @@ import {
   type VolumeRequest,
 } from './volumes.ts';
 
-const LEASE_TTL_MS = 120_000;
 const REQUEST_DEADLINE_MS = 15_000;
 const RPC_CLOSE_GRACE_MS = 500;
 const EXPORT_RING_SIZE_BYTES = 4 * 2 ** 20;
@@ -217,7 +217,7 @@ export class Daemon implements VolumeParts {
         sizeBytes,
         copies,
         ringSizeBytes,
-        leaseTtlMs: LEASE_TTL_MS,
+        leaseTtlMs: this.#config.leaseTtlMs,
         requestDeadlineMs: REQUEST_DEADLINE_MS,
       },
       {
@@ -264,7 +264,7 @@ export class Daemon implements VolumeParts {
   async attach(device: BlockDevice, request: AttachRequest): Promise<Attachment> {
     const { via, connections, timeoutS } = request;
     this.#attachCount += 1;
-    const path = `${this.#config.socketPath}.attach-${this.#attachCount}`;
+    const path = checkSocketPath(`${this.#config.socketPath}.attach-${this.#attachCount}`);
     const service = await this.serve(device, { address: { unixPath: path }, readOnly: false });
     const options: AttachOptions = {
       address: { path },

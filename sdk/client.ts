@@ -4,6 +4,7 @@
  */
 import net from 'node:net';
 import { MemcloudError, isErrorCode } from '../common/errors.ts';
+import { checkSocketPath } from '../common/paths.ts';
 import { RpcDecoder, encodeRpcMessage } from '../common/rpc-codec.ts';
 import type { RpcMethod, RpcParams, RpcResults } from '../common/rpc-schema.ts';
 
@@ -53,11 +54,14 @@ export class MemcloudClient {
   /**
    * Connects to the daemon that listens on the Unix socket `socketPath`.
    *
-   * @throws MemcloudError `ERR_DAEMON_UNREACHABLE`
+   * @throws MemcloudError `ERR_DAEMON_UNREACHABLE`; `ERR_USAGE` when the path is too long
    */
   static connect(socketPath: string): Promise<MemcloudClient> {
     return new Promise((resolve, reject) => {
-      const socket = net.connect({ path: socketPath, timeout: CONNECT_TIMEOUT_MS });
+      const socket = net.connect({
+        path: checkSocketPath(socketPath),
+        timeout: CONNECT_TIMEOUT_MS,
+      });
       const fail = (cause: Error): void => {
         socket.destroy();
         const code = (cause as NodeJS.ErrnoException).code ?? cause.message;

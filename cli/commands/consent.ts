@@ -31,7 +31,12 @@ function answer(word: 'allow' | 'trust' | 'deny', describe: string): Command {
   return command<{ request: string }>({
     command: `${word} <request>`,
     describe,
-    builder: (argv) => argv.positional('request', { type: 'string', demandOption: true }),
+    builder: (argv) =>
+      argv.positional('request', {
+        type: 'string',
+        demandOption: true,
+        describe: 'from memcloud consent ls',
+      }),
     handler: (flags) =>
       withDaemon(flags, async (client) => {
         await client.call('consent.answer', { request: flags.request, answer: word });

@@ -46,7 +46,7 @@ const serve = command<ServeFlags>({
   describe: 'serve a volume over NBD; returns once the socket listens',
   builder: (argv) =>
     argv
-      .positional('name', { type: 'string', demandOption: true })
+      .positional('name', { type: 'string', demandOption: true, describe: 'the volume' })
       .option('unix', { type: 'string', describe: 'path of the Unix socket' })
       .option('tcp', { type: 'string', describe: 'HOST:PORT; anybody who reaches it can use it' })
       .option('read-only', { type: 'boolean', default: false, describe: 'refuse writes' })
@@ -87,7 +87,8 @@ const serve = command<ServeFlags>({
 const stop = command<{ name: string }>({
   command: 'stop <name>',
   describe: 'stop serving a volume; requests in flight finish',
-  builder: (argv) => argv.positional('name', { type: 'string', demandOption: true }),
+  builder: (argv) =>
+    argv.positional('name', { type: 'string', demandOption: true, describe: 'the volume' }),
   handler: (flags) =>
     withDaemon(flags, async (client) => {
       await client.call('nbd.stop', { name: flags.name });
@@ -108,7 +109,7 @@ const attach = command<AttachFlags>({
   describe: 'attach a volume to the kernel as /dev/nbdN',
   builder: (argv) =>
     argv
-      .positional('name', { type: 'string', demandOption: true })
+      .positional('name', { type: 'string', demandOption: true, describe: 'the volume' })
       .option('device', { type: 'string', describe: 'such as /dev/nbd0 (default: a free one)' })
       .option('connections', { type: 'number', default: 1, describe: 'sockets to the daemon' })
       .option('via', { choices: ['netlink', 'nbd-client'] as const, default: 'netlink' as const })
@@ -134,7 +135,12 @@ const attach = command<AttachFlags>({
 const detach = command<{ device: string }>({
   command: 'detach <device>',
   describe: 'detach a kernel device; the volume stays',
-  builder: (argv) => argv.positional('device', { type: 'string', demandOption: true }),
+  builder: (argv) =>
+    argv.positional('device', {
+      type: 'string',
+      demandOption: true,
+      describe: 'such as /dev/nbd0',
+    }),
   handler: (flags) =>
     withDaemon(flags, async (client) => {
       const timeoutMs = ATTACH_TIMEOUT_MS;

@@ -34,7 +34,8 @@ const list: Command = {
 const connect = command<{ address: string }>({
   command: 'connect <address>',
   describe: 'connect to a peer at HOST:PORT',
-  builder: (argv) => argv.positional('address', { type: 'string', demandOption: true }),
+  builder: (argv) =>
+    argv.positional('address', { type: 'string', demandOption: true, describe: 'HOST:PORT' }),
   handler: (flags) =>
     withDaemon(flags, async (client) => {
       const timeoutMs = CONNECT_TIMEOUT_MS;

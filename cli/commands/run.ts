@@ -171,6 +171,8 @@ export const commands: readonly Command[] = [
       if ((flags['--'] ?? []).length === 0) {
         throw new MemcloudError('ERR_USAGE', 'run: expected a command after --');
       }
+      parseSize(flags.memory);
+      parseSize(flags.swap);
       requireRoot('run');
       const exitCode = await withDaemon(flags, (client) => run(client, flags));
       process.exitCode = exitCode === 0 ? ExitCode.OK : exitCode;

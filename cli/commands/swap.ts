@@ -24,10 +24,14 @@ interface OnFlags {
   force: boolean;
 }
 
-async function turnOn(client: MemcloudClient, flags: OnFlags): Promise<SwapLine | undefined> {
+async function turnOn(
+  client: MemcloudClient,
+  flags: OnFlags,
+  sizeBytes: number,
+): Promise<SwapLine | undefined> {
   const name = `${VOLUME_PREFIX}${process.pid}`;
   const copies = flags.copies === undefined ? {} : { copies: flags.copies };
-  await client.call('volume.create', { name, sizeBytes: parseSize(flags.size), ...copies });
+  await client.call('volume.create', { name, sizeBytes, ...copies });
   try {
     const { device } = await client.call('nbd.attach', { name }, { timeoutMs: ATTACH_TIMEOUT_MS });
     await swapOn(device, flags.priority);
@@ -60,7 +64,7 @@ const on = command<OnFlags>({
   describe: 'swap onto the pool',
   builder: (argv) =>
     argv
-      .positional('size', { type: 'string', demandOption: true })
+      .positional('size', { type: 'string', demandOption: true, describe: 'such as 8G' })
       .option('priority', {
         type: 'number',
         describe: 'higher is filled first (swapon --priority)',
@@ -70,9 +74,10 @@ const on = command<OnFlags>({
   handler: async (flags) => {
     requireRoot('swap on');
     if (!flags.force) throw new MemcloudError('ERR_SWAP_UNSAFE', UNSAFE);
+    const sizeBytes = parseSize(flags.size);
     note('memcloud: warning: this swap can freeze the machine when memory runs out (--force).');
     await withDaemon(flags, async (client) => {
-      const line = await turnOn(client, flags);
+      const line = await turnOn(client, flags, sizeBytes);
       printData(flags, line ?? null, () => render(line === undefined ? [] : [line]));
     });
   },
@@ -109,7 +114,8 @@ async function turnOff(flags: GlobalFlags, device: string | undefined): Promise<
 const off = command<{ device: string | undefined }>({
   command: 'off [device]',
   describe: 'move the pages back and stop swapping onto the pool',
-  builder: (argv: Argv<GlobalFlags>) => argv.positional('device', { type: 'string' }),
+  builder: (argv: Argv<GlobalFlags>) =>
+    argv.positional('device', { type: 'string', describe: 'only this one' }),
   handler: (flags) => turnOff(flags, flags.device),
 });
 

@@ -27,7 +27,12 @@ const list: Command = {
 const remove = command<{ peer: string }>({
   command: 'rm <peer>',
   describe: 'forget a key, by node id or name; its sessions end at once',
-  builder: (argv) => argv.positional('peer', { type: 'string', demandOption: true }),
+  builder: (argv) =>
+    argv.positional('peer', {
+      type: 'string',
+      demandOption: true,
+      describe: 'node id or name, from memcloud trust ls',
+    }),
   handler: (flags) =>
     withDaemon(flags, async (client) => {
       await client.call('trust.remove', { peer: flags.peer });

@@ -2,7 +2,7 @@
 import type { VolumeDetails, VolumeInfo } from '../../common/rpc-schema.ts';
 import { formatSize, parseSize } from '../../common/units.ts';
 import { command, group, withDaemon, type Command } from '../command.ts';
-import { printData, printable, table } from '../output.ts';
+import { note, printData, printable, table } from '../output.ts';
 
 /** Volumes as a table. */
 export function renderVolumes(volumes: VolumeInfo[]): string {
@@ -52,8 +52,12 @@ const create = command<CreateFlags>({
   describe: 'make a volume; RAM is leased when pages are written',
   builder: (argv) =>
     argv
-      .positional('name', { type: 'string', demandOption: true })
-      .option('size', { type: 'string', demandOption: true, describe: 'such as 512M or 8GiB' })
+      .positional('name', { type: 'string', demandOption: true, describe: 'the volume' })
+      .option('size', {
+        type: 'string',
+        demandOption: true,
+        describe: 'such as 512M or 8GiB; rounded up to 4 KiB',
+      })
       .option('copies', {
         type: 'number',
         describe: 'providers that keep each page (default 2 where two are up, else 1)',
@@ -61,6 +65,7 @@ const create = command<CreateFlags>({
       .option('provider', {
         type: 'string',
         array: true,
+        nargs: 1,
         describe: 'use only these providers, by name or id; "local" is this machine',
       })
       .option('ring', { type: 'string', describe: 'RAM for page-outs on their way (default 64M)' })
@@ -69,18 +74,23 @@ const create = command<CreateFlags>({
         default: false,
         describe: 'although the pool is smaller; writes fail with ENOSPC once it is full',
       }),
-  handler: (flags) =>
-    withDaemon(flags, async (client) => {
-      const volume = await client.call('volume.create', {
-        name: flags.name,
-        sizeBytes: parseSize(flags.size),
-        overcommit: flags.overcommit,
-        ...(flags.copies === undefined ? {} : { copies: flags.copies }),
-        ...(flags.provider === undefined ? {} : { providers: flags.provider }),
-        ...(flags.ring === undefined ? {} : { ringBytes: parseSize(flags.ring) }),
-      });
+  handler: (flags) => {
+    const request = {
+      name: flags.name,
+      sizeBytes: parseSize(flags.size),
+      overcommit: flags.overcommit,
+      ...(flags.copies === undefined ? {} : { copies: flags.copies }),
+      ...(flags.provider === undefined ? {} : { providers: flags.provider }),
+      ...(flags.ring === undefined ? {} : { ringBytes: parseSize(flags.ring) }),
+    };
+    return withDaemon(flags, async (client) => {
+      const volume = await client.call('volume.create', request);
+      if (volume.sizeBytes !== request.sizeBytes) {
+        note(`memcloud: rounded up to ${volume.sizeBytes} bytes, a whole number of 4 KiB pages`);
+      }
       printData(flags, volume, (data) => renderVolumes([data]));
-    }),
+    });
+  },
 });
 
 const list: Command = {
@@ -96,7 +106,8 @@ const list: Command = {
 const inspect = command<{ name: string }>({
   command: 'inspect <name>',
   describe: 'show slabs, providers, ring and counters of a volume',
-  builder: (argv) => argv.positional('name', { type: 'string', demandOption: true }),
+  builder: (argv) =>
+    argv.positional('name', { type: 'string', demandOption: true, describe: 'the volume' }),
   handler: (flags) =>
     withDaemon(flags, async (client) => {
       printData(flags, await client.call('volume.inspect', { name: flags.name }), renderDetails);
@@ -108,7 +119,7 @@ const remove = command<{ name: string; force: boolean }>({
   describe: 'remove a volume and destroy its key: the pages are gone',
   builder: (argv) =>
     argv
-      .positional('name', { type: 'string', demandOption: true })
+      .positional('name', { type: 'string', demandOption: true, describe: 'the volume' })
       .option('force', { type: 'boolean', default: false, describe: 'also while it is in use' }),
   handler: (flags) =>
     withDaemon(flags, async (client) => {
