@@ -77,15 +77,9 @@ function parseLeaseTtl(seconds: number): number {
   );
 }
 
-/**
- * Reads the command line.
- *
- * @returns the configuration; undefined when the arguments asked for help or the version, which has
- *   been printed then
- * @throws MemcloudError `ERR_USAGE`, `ERR_USAGE_SIZE`, `ERR_USAGE_ADDRESS`
- */
-export async function readConfig(args: readonly string[]): Promise<DaemonConfig | undefined> {
-  const parser = yargs([...args])
+/** The options; the types of the flags follow from them. */
+function parserFor(args: readonly string[]) {
+  return yargs([...args])
     .scriptName('memnode')
     .usage(
       '$0 [OPTION]...\n\nLends this machine’s idle RAM to trusted peers and borrows theirs. Runs in the' +
@@ -163,7 +157,17 @@ export async function readConfig(args: readonly string[]): Promise<DaemonConfig 
     .fail((message, error) => {
       throw error ?? new MemcloudError('ERR_USAGE', `${message}; see memnode --help`);
     });
-  const flags = await parser.parseAsync();
+}
+
+/**
+ * Reads the command line.
+ *
+ * @returns the configuration; undefined when the arguments asked for help or the version, which has
+ *   been printed then
+ * @throws MemcloudError `ERR_USAGE`, `ERR_USAGE_SIZE`, `ERR_USAGE_ADDRESS`
+ */
+export async function readConfig(args: readonly string[]): Promise<DaemonConfig | undefined> {
+  const flags = await parserFor(args).parseAsync();
   if (flags['help'] === true || flags['version'] === true) return undefined;
   if (!NAME_PATTERN.test(flags.name)) {
     throw new MemcloudError(

@@ -7,7 +7,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import readline from 'node:readline/promises';
-import { ExitCode, MemcloudError } from '../../common/errors.ts';
+import { ExitCode, MemcloudError, asMemcloudError } from '../../common/errors.ts';
 import type { ProviderUsage } from '../../common/ports.ts';
 import { formatDuration, formatSize } from '../../common/units.ts';
 import { command, type Command } from '../command.ts';
@@ -35,16 +35,20 @@ interface DemoFlags {
 interface Lab {
   readonly folder: string;
   readonly providers: NodeProcess[];
+  /** Aborted when the user has had enough. */
+  readonly signal: AbortSignal;
   consumer: NodeProcess | undefined;
 }
 
 async function until(
+  lab: Lab,
   what: string,
   timeoutMs: number,
   check: () => Promise<boolean>,
 ): Promise<void> {
   const endMs = performance.now() + timeoutMs;
   while (!(await check())) {
+    if (lab.signal.aborted) throw new MemcloudError('ERR_CANCELLED', 'interrupted');
     if (performance.now() > endMs) {
       throw new MemcloudError('ERR_TIMEOUT', `${what}: not within ${formatDuration(timeoutMs)}`);
     }
@@ -69,7 +73,7 @@ async function startNodes(lab: Lab): Promise<string> {
   const connect = lab.providers.map(({ peerAddress }) => peerAddress);
   const consumer = await NodeProcess.start({ name: 'consumer', folder, offer: '0', connect });
   lab.consumer = consumer;
-  await until('both providers up', PEERS_TIMEOUT_MS, async () => {
+  await until(lab, 'both providers up', PEERS_TIMEOUT_MS, async () => {
     const peers = await consumer.use((client) => client.call('peer.list', {}));
     return peers.filter(({ state }) => state === 'up').length === connect.length;
   });
@@ -90,10 +94,22 @@ async function giveBack(lab: Lab, disk: DiskCheck): Promise<string> {
   if (survivor === undefined) throw new MemcloudError('ERR_INTERNAL', 'there is no provider');
   const before = await usageOf(survivor);
   await disk.trim(DISK_SIZE_BYTES);
-  await until('RAM given back', GIVE_BACK_TIMEOUT_MS, async () => {
+  await until(lab, 'RAM given back', GIVE_BACK_TIMEOUT_MS, async () => {
     return (await usageOf(survivor)).usedBytes === 0;
   });
   return `${formatSize(before.usedBytes)} before, 0 B after`;
+}
+
+/** Removes the volume, if it was made and the consumer still lives. */
+async function removeVolume(lab: Lab): Promise<void> {
+  try {
+    await consumerOf(lab).use((client) =>
+      client.call('volume.remove', { name: VOLUME, force: true }),
+    );
+  } catch (error) {
+    if (!lab.signal.aborted)
+      note(`  the volume was not removed: ${asMemcloudError(error).message}`);
+  }
 }
 
 async function showDisk(lab: Lab, steps: StepList): Promise<void> {
@@ -120,9 +136,7 @@ async function showDisk(lab: Lab, steps: StepList): Promise<void> {
     await steps.run('trim: the other provider gets its RAM back', () => giveBack(lab, open()));
   } finally {
     await disk?.close();
-    await consumerOf(lab).use((client) =>
-      client.call('volume.remove', { name: VOLUME, force: true }),
-    );
+    await removeVolume(lab);
   }
 }
 
@@ -177,17 +191,28 @@ function render(results: StepResult[]): string {
   return table(['RESULT', 'TIME', 'STEP', 'SEEN'], rows);
 }
 
+function nodesOf(lab: Lab): NodeProcess[] {
+  return lab.consumer === undefined ? lab.providers : [lab.consumer, ...lab.providers];
+}
+
 async function demo(flags: DemoFlags & GlobalFlags): Promise<void> {
-  const steps = new StepList();
   const abort = new AbortController();
+  const steps = new StepList(abort.signal);
   const lab: Lab = {
     folder: fs.mkdtempSync(path.join(os.tmpdir(), 'memcloud-demo-')),
     providers: [],
+    signal: abort.signal,
     consumer: undefined,
   };
-  const interrupt = (): void => abort.abort();
-  process.once('SIGINT', interrupt);
-  process.once('SIGTERM', interrupt);
+  const interrupt = (): void => {
+    const again = abort.signal.aborted;
+    abort.abort();
+    // What a step waits for fails once its node is gone, so that the step ends now.
+    for (const node of nodesOf(lab)) void (again ? node.kill() : node.stop());
+    if (!again) note('  interrupted: ending the nodes');
+  };
+  process.on('SIGINT', interrupt);
+  process.on('SIGTERM', interrupt);
   note('memcloud demo: remote RAM as a disk and as swap, on this one machine');
   try {
     const started = await steps.run('start three nodes, each with its own key', () =>
@@ -199,8 +224,7 @@ async function demo(flags: DemoFlags & GlobalFlags): Promise<void> {
     }
     if (started && !abort.signal.aborted) await showSwap(lab, steps, flags, abort.signal);
   } finally {
-    const nodes = lab.consumer === undefined ? lab.providers : [lab.consumer, ...lab.providers];
-    await Promise.all(nodes.map((node) => node.stop()));
+    await Promise.all(nodesOf(lab).map((node) => node.stop()));
     fs.rmSync(lab.folder, { recursive: true, force: true });
     process.off('SIGINT', interrupt);
     process.off('SIGTERM', interrupt);

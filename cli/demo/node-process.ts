@@ -62,7 +62,8 @@ export class NodeProcess {
         ...['--listen', '127.0.0.1:0', '--offer', offer, '--log-level', 'warn'],
         ...connect.flatMap((address) => ['--connect', address]),
       ],
-      { stdio: ['ignore', 'pipe', 'pipe'] },
+      // A group of its own: Ctrl-C is for the demo, which then ends its nodes in order.
+      { stdio: ['ignore', 'pipe', 'pipe'], detached: true },
     );
     let complaint = '';
     child.stderr.on(

@@ -18,6 +18,12 @@ export interface StepResult {
 export class StepList {
   /** The steps so far. */
   readonly results: StepResult[] = [];
+  readonly #signal: AbortSignal;
+
+  /** @param signal - once it is aborted no step runs any more */
+  constructor(signal: AbortSignal) {
+    this.#signal = signal;
+  }
 
   /** True when no step failed. */
   get allRight(): boolean {
@@ -30,6 +36,10 @@ export class StepList {
    * @returns false when it failed: what depends on it should be left
    */
   async run(step: string, work: () => Promise<string>): Promise<boolean> {
+    if (this.#signal.aborted) {
+      this.skip(step, 'interrupted');
+      return false;
+    }
     note(`  ${step} ...`);
     const startMs = performance.now();
     try {
@@ -37,7 +47,8 @@ export class StepList {
       this.#end({ step, outcome: 'ok', detail, ms: performance.now() - startMs });
       return true;
     } catch (error) {
-      const detail = error instanceof Error ? error.message : String(error);
+      const why = error instanceof Error ? error.message : String(error);
+      const detail = this.#signal.aborted ? 'interrupted' : why;
       this.#end({ step, outcome: 'failed', detail, ms: performance.now() - startMs });
       return false;
     }
