@@ -42,7 +42,7 @@ export interface VolumeStatus {
   readonly sealedPages: number;
   /** Slabs with a replica set. */
   readonly leasedSlabs: number;
-  /** Leased slabs with fewer replicas than promised. */
+  /** Leased slabs with fewer replicas on providers that are up than promised. */
   readonly degradedSlabs: number;
   /** Ring slots in use and in all. */
   readonly ringUsedPages: number;
@@ -285,7 +285,9 @@ export class Volume {
     for (const slab of this.#slabs.touched()) {
       sealedPages += slab.livePages;
       if (slab.phase !== SlabPhase.LEASED) continue;
-      if (slab.replicas.length < this.options.copies) degradedSlabs += 1;
+      // A provider that is down may come back with its pages; until then it keeps no promise.
+      const upCount = slab.replicas.filter(({ link }) => link.source.up).length;
+      if (upCount < this.options.copies) degradedSlabs += 1;
       for (const { link } of slab.replicas) {
         const { nodeId, nodeName } = link.source;
         const row = providers.get(nodeId) ?? { nodeId, nodeName, leasedBytes: 0 };

@@ -1,0 +1,72 @@
+import os from 'node:os';
+import path from 'node:path';
+import t from 'tap';
+import { readConfig } from '../../daemon/config.ts';
+
+t.test('without arguments everything has a safe default', async (t) => {
+  const config = await readConfig([]);
+  t.match(config, {
+    listen: { host: '0.0.0.0', port: 7070 },
+    connect: [],
+    autoTrust: false,
+    memoryDirectory: undefined,
+    exportVolume: undefined,
+    leaseTtlMs: 120_000,
+    logLevel: 'info',
+    json: false,
+  });
+  const offer = config?.offerBytes ?? 0;
+  t.equal(offer, Math.min(Math.floor(os.totalmem() / 4), 8589934592));
+  t.match(config?.name, /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/);
+});
+
+t.test('each option ends where it belongs', async (t) => {
+  const words =
+    '--state s --socket x.sock --listen [::1]:0 --offer 1.5G --name n.1-_ --connect a:1 ' +
+    '--connect b:2 --no-mdns --auto-trust --memory-dir /m --export e=4097 --lease-ttl 5 ' +
+    '--log-level silent --json';
+  t.same(await readConfig(words.split(' ')), {
+    stateDirectory: path.resolve('s'),
+    socketPath: path.resolve('x.sock'),
+    listen: { host: '::1', port: 0 },
+    offerBytes: 1610612736,
+    name: 'n.1-_',
+    connect: ['a:1', 'b:2'],
+    autoTrust: true,
+    memoryDirectory: '/m',
+    exportVolume: { name: 'e', sizeBytes: 8192 },
+    leaseTtlMs: 5000,
+    logLevel: 'silent',
+    json: true,
+  });
+});
+
+t.test('what is wrong is refused in a sentence', async (t) => {
+  const cases: [string, string, RegExp][] = [
+    ['--bogus', 'ERR_USAGE', /Unknown argument: bogus; see memnode --help/],
+    ['word', 'ERR_USAGE', /Unknown argument: word/],
+    ['--offer lots', 'ERR_USAGE_SIZE', /got "lots"/],
+    ['--listen 7070', 'ERR_USAGE_ADDRESS', /expected HOST:PORT/],
+    ['--listen h:65536', 'ERR_USAGE_ADDRESS', /HOST:PORT/],
+    ['--connect nowhere', 'ERR_USAGE_ADDRESS', /got "nowhere"/],
+    ['--name a/b', 'ERR_USAGE', /--name: expected 1 to 63 letters/],
+    ['--name -a', 'ERR_USAGE', /./],
+    [`--name ${'x'.repeat(64)}`, 'ERR_USAGE', /--name/],
+    [`--socket /${'x'.repeat(107)}`, 'ERR_USAGE', /socket path: expected 1 to 107 bytes, got 108/],
+    ['--export x', 'ERR_USAGE_SIZE', /size/],
+    ['--export x=0', 'ERR_USAGE', /expected NAME=SIZE/],
+    ['--export =1M', 'ERR_USAGE', /expected NAME=SIZE/],
+    ['--lease-ttl 4.9', 'ERR_USAGE', /--lease-ttl: expected 5 to 86400 seconds, got 4\.9/],
+    ['--lease-ttl x', 'ERR_USAGE', /got NaN/],
+    ['--log-level loud', 'ERR_USAGE', /Invalid values/],
+    ['--state a --state b', 'ERR_USAGE', /--state was given 2 times/],
+  ];
+  for (const [words, code, message] of cases) {
+    await t.rejects(readConfig(words.split(' ')), { code, message }, words);
+  }
+  t.equal(
+    (await readConfig(['--socket', `/${'x'.repeat(106)}`]))?.socketPath.length,
+    107,
+    'the longest path',
+  );
+});

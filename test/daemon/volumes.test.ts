@@ -1,0 +1,161 @@
+import t from 'tap';
+import { createLogger } from '../../common/log.ts';
+import type { BlockDevice } from '../../common/ports.ts';
+import {
+  Volumes,
+  type AttachRequest,
+  type Attachment,
+  type ExportService,
+  type VolumeParts,
+  type VolumeRequest,
+} from '../../daemon/volumes.ts';
+import type { Volume } from '../../tier/volume.ts';
+
+const REQUEST: VolumeRequest = {
+  name: 'v',
+  sizeBytes: 8192,
+  copies: 1,
+  ringSizeBytes: 4096,
+  providers: undefined,
+  overcommit: false,
+};
+const SERVE = { address: { unixPath: '/nowhere' }, readOnly: false };
+const ATTACH: AttachRequest = { connections: 1, via: 'netlink', timeoutS: 0 };
+
+interface World {
+  volumes: Volumes;
+  log: string[];
+  lostPages: { value: number };
+  /** Called while a server or device is being made. */
+  meanwhile: { run: () => Promise<unknown> };
+}
+
+/** Volumes over parts that only note what is done with them. */
+function world(): World {
+  const log: string[] = [];
+  const lostPages = { value: 0 };
+  const meanwhile = { run: (): Promise<unknown> => Promise.resolve() };
+  const parts: VolumeParts = {
+    createVolume: (options) => {
+      const status = {
+        sealedPages: 2,
+        leasedSlabs: 1,
+        degradedSlabs: 0,
+        ringUsedPages: 0,
+        ringPages: 64,
+        ringLocked: true,
+        providers: [{ nodeId: 'id', nodeName: 'alpha', leasedBytes: 10 }],
+      };
+      const volume = {
+        options,
+        counters: {
+          get lostPages() {
+            return lostPages.value;
+          },
+        },
+        status: () => status,
+        tick: () => log.push('tick'),
+        close: async () => log.push('volume closed'),
+      };
+      return volume as unknown as Volume;
+    },
+    createDevice: (volume) => ({ name: volume.options.name }) as unknown as BlockDevice,
+    serve: async (): Promise<ExportService> => {
+      await meanwhile.run();
+      return { uri: 'nbd://x/v', close: async () => void log.push('server closed') };
+    },
+    attach: async (): Promise<Attachment> => {
+      await meanwhile.run();
+      const info = { device: '/dev/nbd0', volume: 'v', connections: 1, via: 'netlink' };
+      return { info, detach: async () => void log.push('detached') };
+    },
+  };
+  return { volumes: new Volumes(parts, createLogger('silent')), log, lostPages, meanwhile };
+}
+
+t.test('a volume is described by what it is and where it is used', async (t) => {
+  const { volumes, lostPages } = world();
+  t.match(volumes.create(REQUEST), {
+    name: 'v',
+    sizeBytes: 8192,
+    copies: 1,
+    storedBytes: 8192,
+    leasedBytes: 10,
+    health: 'ok',
+    servedAt: [],
+    devices: [],
+  });
+  t.throws(() => volumes.create(REQUEST), { code: 'ERR_VOLUME_EXISTS' });
+  t.equal(await volumes.serve('v', SERVE), 'nbd://x/v');
+  await volumes.attach('v', ATTACH);
+  lostPages.value = 1;
+  t.match(volumes.list(), [{ servedAt: ['nbd://x/v'], devices: ['/dev/nbd0'], health: 'lost' }]);
+  t.match(volumes.inspect('v'), { providers: [{ name: 'alpha' }], ring: { size: 64 } });
+  t.match(volumes.attachments(), [{ device: '/dev/nbd0' }]);
+});
+
+t.test('names that are not there', async (t) => {
+  const { volumes } = world();
+  const unknown = { code: 'ERR_VOLUME_UNKNOWN', message: /no volume w; there are: none/ };
+  t.throws(() => volumes.inspect('w'), unknown);
+  await t.rejects(volumes.remove('w', true), unknown);
+  await t.rejects(volumes.serve('w', SERVE), unknown);
+  await t.rejects(volumes.stopServing('w'), unknown);
+  await t.rejects(volumes.attach('w', ATTACH), unknown);
+  await t.rejects(volumes.detach('/dev/nbd0'), { code: 'ERR_NBD_ATTACH' });
+});
+
+t.test('a busy volume is removed by force only, device first, pages last', async (t) => {
+  const { volumes, log } = world();
+  volumes.create(REQUEST);
+  await volumes.serve('v', SERVE);
+  await volumes.attach('v', ATTACH);
+  await t.rejects(volumes.remove('v', false), { code: 'ERR_VOLUME_BUSY' });
+  t.same(log, []);
+  await volumes.remove('v', true);
+  t.same(log, ['detached', 'server closed', 'volume closed']);
+  t.same(volumes.list(), []);
+});
+
+t.test('a volume is free again when its server stopped and its device was detached', async (t) => {
+  const { volumes, log } = world();
+  volumes.create(REQUEST);
+  await volumes.serve('v', SERVE);
+  await volumes.attach('v', ATTACH);
+  await volumes.stopServing('v');
+  await volumes.stopServing('v');
+  await volumes.detach('/dev/nbd0');
+  await volumes.remove('v', false);
+  t.same(log, ['server closed', 'detached', 'volume closed']);
+});
+
+t.test('what was being made while the volume was removed is undone', async (t) => {
+  for (const what of ['serve', 'attach'] as const) {
+    const { volumes, log, meanwhile } = world();
+    volumes.create(REQUEST);
+    meanwhile.run = () => volumes.remove('v', true);
+    const making = what === 'serve' ? volumes.serve('v', SERVE) : volumes.attach('v', ATTACH);
+    await t.rejects(making, { code: 'ERR_CANCELLED', message: /was removed meanwhile/ });
+    t.same(log, ['volume closed', what === 'serve' ? 'server closed' : 'detached']);
+  }
+});
+
+t.test('two removals at once close once', async (t) => {
+  const { volumes, log } = world();
+  volumes.create(REQUEST);
+  const [first, second] = await Promise.allSettled([
+    volumes.remove('v', true),
+    volumes.remove('v', true),
+  ]);
+  t.match([first.status, second.status], ['fulfilled', 'rejected']);
+  t.same(log, ['volume closed']);
+});
+
+t.test('close ends everything and tick reaches each volume', async (t) => {
+  const { volumes, log } = world();
+  volumes.create(REQUEST);
+  volumes.create({ ...REQUEST, name: 'w' });
+  volumes.tick();
+  await volumes.close();
+  t.same(log, ['tick', 'tick', 'volume closed', 'volume closed']);
+});

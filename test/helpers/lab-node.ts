@@ -1,0 +1,210 @@
+/** Real memnode and memcloud processes for tests: started from the build, ended by pid with the test. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import fs from 'node:fs';
+import path from 'node:path';
+import readline from 'node:readline';
+import type { Test } from 'tap';
+import { DEFAULT_TMPFS_BASE, TmpfsDirectory } from '../../provider/tmpfs-directory.ts';
+import { MemcloudClient } from '../../sdk/client.ts';
+
+const ROOT = path.join(import.meta.dirname, '../..');
+/** The built daemon. */
+export const MEMNODE = path.join(ROOT, 'daemon/main.js');
+const MEMCLOUD = path.join(ROOT, 'cli/main.js');
+
+/** How a program ended and what it said. */
+export interface Ended {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Environment without the settings of whoever runs the tests. */
+export const CLEAN_ENV: NodeJS.ProcessEnv = {
+  PATH: process.env['PATH'],
+  HOME: process.env['HOME'],
+  LANG: 'de_DE.UTF-8',
+};
+
+/** Runs a program to its end; a program that does not end within 20 s is killed. */
+export async function runProgram(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+): Promise<Ended> {
+  const child = spawn(process.execPath, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...CLEAN_ENV, ...env },
+    timeout: 20_000,
+    killSignal: 'SIGKILL',
+  });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  const [code, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
+  return { code, signal, stdout, stderr };
+}
+
+/** Runs `memcloud` with the socket of a daemon. */
+export function memcloud(socketPath: string, ...args: string[]): Promise<Ended> {
+  return runProgram([MEMCLOUD, '--socket', socketPath, ...args]);
+}
+
+/** Runs `memcloud --json`, which must succeed, and returns its one JSON value. */
+export async function memcloudJson<T>(t: Test, socketPath: string, ...args: string[]): Promise<T> {
+  const { code, stdout, stderr } = await memcloud(socketPath, '--json', ...args);
+  t.equal(code, 0, `memcloud ${args.join(' ')} ${stderr}`);
+  t.equal(stdout.trimEnd().split('\n').length, 1, 'one line of JSON');
+  return JSON.parse(stdout) as T;
+}
+
+/** How to start a node. */
+export interface LabNodeOptions {
+  name: string;
+  folder: string;
+  offer?: string;
+  connect?: readonly string[];
+  autoTrust?: boolean;
+  listen?: string;
+  leaseTtlS?: number;
+  /** Words before the program, such as `ip netns exec NAME`. */
+  launcher?: readonly string[];
+}
+
+/** A memnode process. */
+export class LabNode {
+  readonly name: string;
+  readonly socketPath: string;
+  readonly nodeId: string;
+  readonly peerAddress: string;
+  readonly child: ChildProcess;
+  readonly #stderr: () => string;
+
+  private constructor(
+    options: LabNodeOptions,
+    ready: Record<string, string>,
+    child: ChildProcess,
+    stderr: () => string,
+  ) {
+    this.name = options.name;
+    this.socketPath = String(ready['socketPath']);
+    this.nodeId = String(ready['nodeId']);
+    this.peerAddress = String(ready['peerAddress']);
+    this.child = child;
+    this.#stderr = stderr;
+  }
+
+  /** Starts a node; the test kills it at its end if it still lives. */
+  static async start(t: Test, options: LabNodeOptions): Promise<LabNode> {
+    const {
+      name,
+      folder,
+      offer = '0',
+      connect = [],
+      autoTrust = true,
+      listen = '127.0.0.1:0',
+    } = options;
+    const [program = '', ...args] = [
+      ...(options.launcher ?? []),
+      process.execPath,
+      ...[MEMNODE, '--json', '--name', name, '--offer', offer, '--listen', listen],
+      ...['--state', path.join(folder, name), '--socket', path.join(folder, `${name}.sock`)],
+      ...(autoTrust ? ['--auto-trust'] : []),
+      ...(options.leaseTtlS === undefined ? [] : ['--lease-ttl', String(options.leaseTtlS)]),
+      ...connect.flatMap((address) => ['--connect', address]),
+    ];
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env: CLEAN_ENV });
+    let stderr = '';
+    child.stderr.on(
+      'data',
+      (chunk: Buffer) => (stderr = (stderr + chunk.toString()).slice(-65536)),
+    );
+    t.teardown(async () => {
+      const timer = setTimeout(() => child.kill('SIGKILL'), 10_000);
+      await endChild(child, 'SIGTERM');
+      clearTimeout(timer);
+    });
+    const lines = readline.createInterface({ input: child.stdout });
+    const line = await Promise.race([
+      once(lines, 'line').then(([text]) => String(text)),
+      once(child, 'close').then(() => undefined),
+      new Promise<undefined>((resolve) => setTimeout(resolve, 20_000, undefined).unref()),
+    ]);
+    if (line === undefined) throw new Error(`memnode ${name} did not start: ${stderr}`);
+    return new LabNode(options, JSON.parse(line) as Record<string, string>, child, () => stderr);
+  }
+
+  /** Its log so far. */
+  get log(): string {
+    return this.#stderr();
+  }
+
+  /** Sends a signal and waits for the end. */
+  async end(
+    signal: NodeJS.Signals,
+  ): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
+    await endChild(this.child, signal);
+    return { code: this.child.exitCode, signal: this.child.signalCode };
+  }
+
+  /** Runs `work` with a connection to the node. */
+  async use<T>(work: (client: MemcloudClient) => Promise<T>): Promise<T> {
+    const client = await MemcloudClient.connect(this.socketPath);
+    try {
+      return await work(client);
+    } finally {
+      client.close();
+    }
+  }
+
+  /** Directories that the node keeps lent pages in, by its own word. */
+  memoryDirectory(): Promise<string> {
+    return this.use(async (client) => (await client.call('status', {})).provider.directory);
+  }
+
+  /** Bytes that the node has lent. */
+  usedBytes(): Promise<number> {
+    return this.use(async (client) => (await client.call('status', {})).provider.usage.usedBytes);
+  }
+
+  /** Waits until `count` peers are up. */
+  async waitForPeers(count: number): Promise<void> {
+    await eventually(`${count} peers of ${this.name} up`, async () => {
+      const peers = await this.use((client) => client.call('peer.list', {}));
+      return peers.filter(({ state }) => state === 'up').length === count;
+    });
+  }
+}
+
+async function endChild(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = once(child, 'exit');
+  child.kill(signal);
+  await ended;
+}
+
+/** Waits until `check` holds; fails after `timeoutMs`. */
+export async function eventually(
+  what: string,
+  check: () => boolean | Promise<boolean>,
+  timeoutMs = 15_000,
+): Promise<void> {
+  const endMs = performance.now() + timeoutMs;
+  while (!(await check())) {
+    if (performance.now() > endMs) throw new Error(`${what}: not within ${timeoutMs} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** A folder that goes with the test; short, since socket paths are bounded. */
+export function labFolder(t: Test): string {
+  const folder = fs.mkdtempSync('/tmp/mc-lab-');
+  t.teardown(() => {
+    fs.rmSync(folder, { recursive: true, force: true });
+    // Nodes that were killed leave their memory to the next provider: remove it as one would.
+    TmpfsDirectory.open({ base: DEFAULT_TMPFS_BASE, noswap: 'off', sizeBytes: 0 }).close();
+  });
+  return folder;
+}
