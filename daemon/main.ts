@@ -38,7 +38,8 @@ async function main(): Promise<void> {
   daemon.onShutdownRequested = () => end('RPC');
   // Whoever started us may close our output early; that is no reason to end.
   process.stdout.on('error', () => undefined);
-  printReady(config, daemon);
+  // Whoever passed a socket knows that it can be used, and may print on the same stdout.
+  if (config.exportVolume === undefined) printReady(config, daemon);
 }
 
 try {

@@ -96,30 +96,32 @@ export class RpcServer {
   #accept(socket: net.Socket): void {
     this.#connections.add(socket);
     const decoder = new RpcDecoder();
+    const waiting: Record<string, unknown>[] = [];
     let inFlight = 0;
-    let paused = false;
-    const regulate = (): void => {
-      const full =
-        inFlight >= CALLS_IN_FLIGHT_MAX || socket.writableLength >= UNSENT_SIZE_MAX_BYTES;
-      if (full === paused) return;
-      paused = full;
-      if (full) socket.pause();
+    const isFull = (): boolean =>
+      inFlight >= CALLS_IN_FLIGHT_MAX || socket.writableLength >= UNSENT_SIZE_MAX_BYTES;
+    // One chunk holds many calls: they wait here, and no more is read, until there is room.
+    const pump = (): void => {
+      while (!isFull()) {
+        const message = waiting.shift();
+        if (message === undefined) break;
+        inFlight += 1;
+        void this.#answer(message).then((reply) => {
+          inFlight -= 1;
+          if (socket.writable) socket.write(encodeRpcMessage(reply));
+          pump();
+        });
+      }
+      if (waiting.length > 0) socket.pause();
       else socket.resume();
     };
     socket.on('error', () => undefined);
     socket.on('close', () => this.#connections.delete(socket));
-    socket.on('drain', regulate);
+    socket.on('drain', pump);
     const onData = (chunk: Buffer): void => {
       try {
-        for (const message of decoder.push(chunk)) {
-          inFlight += 1;
-          void this.#answer(message).then((reply) => {
-            inFlight -= 1;
-            if (socket.writable) socket.write(encodeRpcMessage(reply));
-            regulate();
-          });
-        }
-        regulate();
+        waiting.push(...decoder.push(chunk));
+        pump();
       } catch (error) {
         // What follows cannot be told apart any more: the client gets one last word and no ear.
         socket.off('data', onData);

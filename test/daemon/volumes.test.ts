@@ -134,7 +134,8 @@ t.test('what was being made while the volume was removed is undone', async (t) =
     const { volumes, log, meanwhile } = world();
     volumes.create(REQUEST);
     meanwhile.run = () => volumes.remove('v', true);
-    const making = what === 'serve' ? volumes.serve('v', SERVE) : volumes.attach('v', ATTACH);
+    const making: Promise<unknown> =
+      what === 'serve' ? volumes.serve('v', SERVE) : volumes.attach('v', ATTACH);
     await t.rejects(making, { code: 'ERR_CANCELLED', message: /was removed meanwhile/ });
     t.same(log, ['volume closed', what === 'serve' ? 'server closed' : 'detached']);
   }
