@@ -2,7 +2,7 @@
  * Keeps the event loop awake for a moment after page traffic. A process that sleeps in epoll_wait
  * takes 20 to 50 us to wake on an idle core, on each side of each hop; a request of queue depth 1
  * spends most of its time so. Polling for the next bytes instead took the round trip between two
- * processes on one machine from 115 us to 21 us (docs/adr/0007-spin-before-sleep.md).
+ * processes on one machine from 115 us to 21 us (docs/adr/0005-spin-before-sleep.md).
  *
  * It costs processor time, so it is short and has to earn its keep: a moment in which bytes came
  * raises a score, one that passed in vain lowers it, and at zero only a few moments are tried again.

@@ -72,7 +72,7 @@ t.test('answers, refusals and defects each come back under their id', async (t) 
     code: 'ERR_USAGE',
     message: /volume\.inspect: name: expected 1 to 63 letters/,
   });
-  await t.rejects(client.call('peer.list', { more: 1 } as never), { code: 'ERR_USAGE' });
+  await t.rejects(client.call('peer.list', { more: 1 }), { code: 'ERR_USAGE' });
   await t.rejects(client.call('volume.inspect', 'text' as never), { code: 'ERR_USAGE' });
 });
 
