@@ -15,10 +15,10 @@ import { GUEST_PACKAGE_ROOT } from '../guest/root-image.ts';
 import { note } from '../output.ts';
 
 /** RAM of the control group, MiB. */
-const GROUP_MIB = 96;
+const GROUP_MIB = 80;
 /** Heap of the program: twice that. */
-const HEAP_MIB = 192;
-const SWAP_MIB = 384;
+const HEAP_MIB = 160;
+const SWAP_MIB = 320;
 const PASSES = 2;
 const GUEST_MEMORY_MIB = 640;
 const GUEST_LIFE_MS = 12 * 60_000;
