@@ -68,7 +68,7 @@ t.test('a hostile or broken daemon costs an error, at once', async (t) => {
     [
       'an error of no shape',
       (socket, id) => socket.write(encodeRpcMessage({ id, error: null })),
-      'ERR_INTERNAL',
+      'ERR_RPC_PROTOCOL',
     ],
   ];
   for (const [what, answer, code] of cases) {

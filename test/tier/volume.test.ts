@@ -62,7 +62,10 @@ t.test('the status counts slabs, pages, ring and providers', async (t) => {
   rig.source(1).goDown();
   rig.write(20, 4, 1);
   const status = rig.volume.status();
-  t.match(status, { sealedPages: 19, leasedSlabs: 2, degradedSlabs: 0, ringUsedPages: 4 });
+  t.match(status, { sealedPages: 19, leasedSlabs: 2, degradedSlabs: 2, ringUsedPages: 4 });
+  rig.source(0).comeBack(false);
+  rig.source(1).comeBack(false);
+  t.equal(rig.volume.status().degradedSlabs, 0, 'providers that are back keep their promise');
   t.same(status.providers.map(({ nodeName, leasedBytes }) => [nodeName, leasedBytes]).sort(), [
     ['p0', 2 * 4096 * 4112],
     ['p1', 2 * 4096 * 4112],
