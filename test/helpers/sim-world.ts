@@ -113,6 +113,8 @@ export interface SimFaults {
   swap: number;
   /** A write is acknowledged and forgotten. */
   forget: number;
+  /** The call is not done and ends with an error drawn at random. */
+  oddStatus: number;
   /** Canary: the call overtakes or is overtaken, which no link may do. */
   reorder: number;
   /** Canary: the call never ends, which no link may do. */
@@ -125,6 +127,7 @@ export const NO_FAULTS: SimFaults = {
   flip: 0,
   swap: 0,
   forget: 0,
+  oddStatus: 0,
   reorder: 0,
   swallow: 0,
 };
@@ -384,7 +387,10 @@ class SimQueue implements PageQueue {
     if (faults.swallow > 0 && this.#world.random() < faults.swallow) return true;
     this.#world.after(arrivalMs - nowMs, () => {
       const cutBefore = this.#world.random() < faults.cut / 2;
-      const status = cutBefore || !this.#source.up ? IoStatus.UNREACHABLE : execute();
+      const odd = faults.oddStatus > 0 && this.#world.random() < faults.oddStatus;
+      let status: IoStatusValue = IoStatus.UNREACHABLE;
+      if (odd) status = (1 + Math.floor(this.#world.random() * 6)) as IoStatusValue;
+      else if (!cutBefore && this.#source.up) status = execute();
       const cutAfter = this.#world.random() < faults.cut / 2;
       const replyMs = latencyMs * (0.5 + this.#world.random());
       this.#world.after(replyMs, () => finish(cutAfter ? IoStatus.UNREACHABLE : status));
