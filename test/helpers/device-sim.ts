@@ -5,7 +5,7 @@
  */
 import { NativeMemory } from '../../common/native-memory.ts';
 import { IoStatus, type BlockQueue, type IoStatusValue } from '../../common/ports.ts';
-import { PAGE_SIZE_BYTES } from '../../common/units.ts';
+import { PAGE_SIZE_BYTES, SLAB_PAGE_COUNT } from '../../common/units.ts';
 import { VolumeBlockDevice } from '../../tier/block-device.ts';
 import { VOLUME_TICK_MS, Volume } from '../../tier/volume.ts';
 import { NO_FAULTS, SimSource, SimWorld, type SimFaults } from './sim-world.ts';
@@ -133,6 +133,8 @@ class Run {
   readonly left: Client[] = [];
   readonly #scenario: DeviceScenario;
   readonly #seed: number;
+  /** Where the bytes of the twin begin: every other seed has a slab border amid them. */
+  readonly #base: number;
   readonly #buffers: NativeMemory[] = [];
   #tag = 0;
   closed = false;
@@ -140,6 +142,7 @@ class Run {
   constructor(scenario: DeviceScenario, seed: number) {
     this.#scenario = scenario;
     this.#seed = seed;
+    this.#base = seed % 2 === 0 ? SLAB_PAGE_COUNT * PAGE_SIZE_BYTES - SIZE_BYTES / 2 : 0;
     this.world = new SimWorld(seed);
     for (let index = 0; index < scenario.providers; index += 1) {
       const source = new SimSource(this.world, `p${index}`, 2 ** 26);
@@ -148,7 +151,7 @@ class Run {
     }
     const options = {
       name: 'sim',
-      sizeBytes: SIZE_BYTES,
+      sizeBytes: this.#base + SIZE_BYTES,
       copies: scenario.copies,
       ringSizeBytes: 64 * PAGE_SIZE_BYTES,
       leaseTtlMs: 60_000,
@@ -197,7 +200,7 @@ class Run {
       if (wrong !== undefined) this.fail(wrong);
       this.#buffers.push(buffer);
     });
-    client.queue.read(tag, start, end - start, buffer, 0);
+    client.queue.read(tag, this.#base + start, end - start, buffer, 0);
   }
 
   #newClient(): Client {
@@ -247,8 +250,8 @@ class Run {
       this.#buffers.push(buffer);
     });
     const { queue } = client;
-    if (queue.tryWrite(tag, start, end - start, buffer, 0, forceUnitAccess)) return;
-    queue.write(tag, start, end - start, buffer, 0, forceUnitAccess);
+    if (queue.tryWrite(tag, this.#base + start, end - start, buffer, 0, forceUnitAccess)) return;
+    queue.write(tag, this.#base + start, end - start, buffer, 0, forceUnitAccess);
   }
 
   #trim(client: Client, start: number, end: number): void {
@@ -258,7 +261,7 @@ class Run {
     const tag = this.#open(client, (status) => {
       this.twin.endChange(change, status === IoStatus.OK);
     });
-    client.queue.trim(tag, start, end - start);
+    client.queue.trim(tag, this.#base + start, end - start);
   }
 
   #writeZeroes(client: Client, start: number, end: number, forceUnitAccess: boolean): void {
@@ -266,7 +269,7 @@ class Run {
     const tag = this.#open(client, (status) => {
       this.twin.endChange(change, status === IoStatus.OK);
     });
-    client.queue.writeZeroes(tag, start, end - start, forceUnitAccess);
+    client.queue.writeZeroes(tag, this.#base + start, end - start, forceUnitAccess);
   }
 
   /** At most one provider is away at a time. */

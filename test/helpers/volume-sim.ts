@@ -5,7 +5,7 @@
  */
 import { NativeMemory } from '../../common/native-memory.ts';
 import { IoStatus, type IoStatusValue } from '../../common/ports.ts';
-import { PAGE_SIZE_BYTES } from '../../common/units.ts';
+import { PAGE_SIZE_BYTES, SLAB_PAGE_COUNT } from '../../common/units.ts';
 import type { VolumeOptions } from '../../tier/volume-state.ts';
 import { Volume } from '../../tier/volume.ts';
 import { NO_FAULTS, SimSource, SimWorld, type SimFaults } from './sim-world.ts';
@@ -73,9 +73,11 @@ export async function simulateVolume(scenario: VolumeScenario, seed: number): Pr
     source.faults = faulty ? { ...NO_FAULTS, ...scenario.faults } : NO_FAULTS;
     source.latencyMs = 1 + random() * 20;
   }
+  // Every other seed has its pages on both sides of a slab border.
+  const base = seed % 2 === 0 ? SLAB_PAGE_COUNT - PAGES / 2 : 0;
   const options: VolumeOptions = {
     name: 'sim',
-    sizeBytes: PAGES * PAGE_SIZE_BYTES,
+    sizeBytes: (base + PAGES) * PAGE_SIZE_BYTES,
     copies: scenario.copies,
     ringSizeBytes: SLOTS * PAGE_SIZE_BYTES,
     leaseTtlMs: 20_000,
@@ -127,7 +129,7 @@ export async function simulateVolume(scenario: VolumeScenario, seed: number): Pr
       }
       buffers.push(buffer);
     });
-    volume.read(queue, tag, first, count, buffer, 0);
+    volume.read(queue, tag, base + first, count, buffer, 0);
   };
 
   const startWrite = (first: number, count: number, forceUnitAccess: boolean): void => {
@@ -153,13 +155,13 @@ export async function simulateVolume(scenario: VolumeScenario, seed: number): Pr
       settle(IoStatus.OK);
       return;
     }
-    if (!forceUnitAccess && volume.tryWrite(first, count, buffer, 0)) {
+    if (!forceUnitAccess && volume.tryWrite(base + first, count, buffer, 0)) {
       settle(IoStatus.OK);
       return;
     }
     tag += 1;
     ends.set(tag, settle);
-    volume.write(queue, tag, first, count, buffer, 0, forceUnitAccess);
+    volume.write(queue, tag, base + first, count, buffer, 0, forceUnitAccess);
   };
 
   const act = (): void => {
@@ -180,10 +182,10 @@ export async function simulateVolume(scenario: VolumeScenario, seed: number): Pr
         mark();
         startWrite(first, count, action > 0.72);
       } else if (action < 0.83) {
-        volume.trim(first, count);
+        volume.trim(base + first, count);
         for (let page = first; page < first + count; page += 1) model.allowed[page] = new Set([0]);
       } else {
-        volume.zero(first, count);
+        volume.zero(base + first, count);
         for (let page = first; page < first + count; page += 1) model.allowed[page] = new Set([0]);
       }
     } else if (action < 0.93) {
@@ -230,7 +232,7 @@ export async function simulateVolume(scenario: VolumeScenario, seed: number): Pr
   if (!scenario.mayLose && readErrors > errorsBefore) fail('pages were lost');
   const { ringUsedPages } = volume.status();
   if (ringUsedPages !== 0) fail(`${ringUsedPages} pages are stuck in the ring`);
-  volume.trim(0, PAGES);
+  volume.trim(base, PAGES);
   await world.advance(2_000);
   if (volume.status().leasedSlabs !== 0) fail('an empty slab was not given back');
   const closing = volume.close();
