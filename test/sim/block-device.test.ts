@@ -52,7 +52,7 @@ const SCENARIOS: DeviceScenario[] = [
 ];
 
 const firstSeed = Number(process.env['SEED'] ?? 1);
-const seedCount = process.env['SEED'] === undefined ? Number(process.env['SIM_SEEDS'] ?? 20) : 1;
+const seedCount = process.env['SEED'] === undefined ? Number(process.env['SIM_SEEDS'] ?? 10) : 1;
 // A seed takes a twentieth of a second; a busy machine is slower.
 t.setTimeout(60_000 + seedCount * 10_000);
 

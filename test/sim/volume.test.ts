@@ -103,7 +103,7 @@ const SCENARIOS: VolumeScenario[] = [
 ];
 
 const firstSeed = Number(process.env['SEED'] ?? 1);
-const seedCount = process.env['SEED'] === undefined ? Number(process.env['SIM_SEEDS'] ?? 40) : 1;
+const seedCount = process.env['SEED'] === undefined ? Number(process.env['SIM_SEEDS'] ?? 12) : 1;
 // A seed takes a twentieth of a second; a busy machine is slower.
 t.setTimeout(60_000 + seedCount * 10_000);
 
