@@ -1,0 +1,76 @@
+/** docs/cli-json.md against the commands themselves: each field that it shows must come, of its type. */
+import fs from 'node:fs';
+import path from 'node:path';
+import t from 'tap';
+import { NbdClient } from '../../nbd-server/client/connection.ts';
+import { LabNode, eventually, labFolder, memcloud } from '../helpers/lab-node.ts';
+
+const DOCUMENT = path.join(import.meta.dirname, '../../../docs/cli-json.md');
+
+/** The commands of the document and what it says that they print. */
+function examples(): Map<string, unknown> {
+  const text = fs.readFileSync(DOCUMENT, 'utf8');
+  const found = new Map<string, unknown>();
+  for (const [, words = '', json = ''] of text.matchAll(/^### `(.+)`\n\n```json\n([^`]+)```/gm)) {
+    found.set(words, JSON.parse(json));
+  }
+  return found;
+}
+
+/** The paths and types in a value, `[]` for any index of an array. */
+function shape(value: unknown, at = '$'): string[] {
+  if (Array.isArray(value)) return [`${at}: array`, ...value.flatMap((v) => shape(v, `${at}[]`))];
+  if (typeof value === 'object' && value !== null) {
+    return Object.entries(value).flatMap(([name, v]) => shape(v, `${at}.${name}`));
+  }
+  return [`${at}: ${typeof value}`];
+}
+
+t.test('each documented field comes, and of its type', async (t) => {
+  const folder = labFolder(t);
+  const alpha = await LabNode.start(t, { name: 'alpha', folder, offer: '256M' });
+  const connect = [alpha.peerAddress];
+  const consumer = await LabNode.start(t, { name: 'consumer', folder, connect });
+  await consumer.waitForPeers(1);
+  const wary = await LabNode.start(t, { name: 'wary', folder, autoTrust: false });
+  await LabNode.start(t, { name: 'stranger', folder, connect: [wary.peerAddress] });
+  await eventually('somebody is asked', async () => {
+    return (await wary.use((client) => client.call('consent.list', {}))).length === 1;
+  });
+  const { socketPath } = consumer;
+  const create = await memcloud(socketPath, 'volume', 'create', 'disk', '--size', '16M');
+  t.equal(create.code, 0, create.stderr);
+  const documented = examples();
+  t.ok(documented.size >= 9, 'the document has examples');
+  // The server first: what others print depends on it.
+  const commands = [...documented.keys()].sort(
+    (a, b) => Number(b.startsWith('nbd serve')) - Number(a.startsWith('nbd serve')),
+  );
+  for (const words of commands) {
+    if (words.startsWith('demo')) continue;
+    const at = words === 'consent ls' ? wary.socketPath : socketPath;
+    const ended = await memcloud(at, '--json', ...words.split(' '));
+    t.equal(ended.stdout.split('\n').length, 2, `${words}: one line`);
+    const value = JSON.parse(ended.stdout) as unknown;
+    const seen = new Set(shape(value));
+    const missing = shape(documented.get(words)).filter((field) => !seen.has(field));
+    // Nothing is wrong with this daemon, so that no sentence about its health comes.
+    t.same(
+      missing.filter((field) => field !== '$.health[]: string'),
+      [],
+      words,
+    );
+    if (words.startsWith('nbd serve')) await writeOnePage(value as { uri: string });
+  }
+});
+
+async function writeOnePage({ uri }: { uri: string }): Promise<void> {
+  const { hostname, port } = new URL(uri);
+  const nbd = await NbdClient.connect(
+    { host: hostname, port: Number(port) },
+    { exportName: 'disk' },
+  );
+  await nbd.write(0, Buffer.from('memcloud'.padEnd(4096, '0123456789')));
+  await nbd.flush();
+  await nbd.close();
+}
