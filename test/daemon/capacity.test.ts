@@ -10,7 +10,7 @@ const two = [
 t.test('what fits and what does not', async (t) => {
   const cases: [number, number, boolean, typeof two, RegExp | undefined][] = [
     [3 * GIB, 1, false, two, undefined],
-    [3 * GIB + 4096, 1, false, two, /1 copies of 3\.0 GiB need 3\.0 GiB, .* have 3 GiB free/],
+    [3.5 * GIB, 1, false, two, /1 copies of 3\.5 GiB need 3\.5 GiB, .* have 3 GiB free/],
     [1.5 * GIB, 2, false, two, undefined],
     [2 * GIB, 2, false, two, /2 copies of 2 GiB need 4 GiB, .*3 GiB free; .*--overcommit/],
     [2 * GIB, 2, true, two, undefined],
