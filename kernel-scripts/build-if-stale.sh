@@ -18,11 +18,10 @@ build_if_stale() {
   fi
   (
     flock 9
-    lock_stamp="$root/node_modules/.memcloud-installed"
+    lock_stamp="$root/node_modules/.package-lock.json"
     if [ ! -f "$lock_stamp" ] || [ -n "$(find "$root/package-lock.json" -newer "$lock_stamp")" ]; then
       echo "memcloud: installing packages (once)" >&2
       (cd "$root" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) >&2
-      touch "$lock_stamp"
     fi
     echo "memcloud: building" >&2
     (cd "$root" && npm run --silent build) >&2
