@@ -4,7 +4,6 @@
  * machine is pushed out, which is what keeps the daemon able to serve (DESIGN D13, pool path).
  */
 import { spawn } from 'node:child_process';
-import fs from 'node:fs';
 import os from 'node:os';
 import { ExitCode, MemcloudError } from '../../common/errors.ts';
 import { formatSize, parseSize } from '../../common/units.ts';
@@ -13,6 +12,7 @@ import { command, withDaemon, type Command } from '../command.ts';
 import { note, type GlobalFlags } from '../output.ts';
 import { requireRoot } from '../system/exec.ts';
 import { MemoryGroup } from '../system/memory-group.ts';
+import { swapCounters } from '../system/swap-counters.ts';
 import { swapOff, swapOn } from '../system/swap-device.ts';
 
 const ATTACH_TIMEOUT_MS = 120_000;
@@ -90,13 +90,6 @@ async function afterTrim(
     last = trimmedPages;
     await new Promise((resolve) => setTimeout(resolve, TRIM_POLL_MS));
   }
-}
-
-function swapCounters(): { pagesOut: number; pagesIn: number } {
-  const text = fs.readFileSync('/proc/vmstat', 'utf8');
-  const value = (name: string): number =>
-    Number(new RegExp(`^${name} (\\d+)`, 'm').exec(text)?.[1]);
-  return { pagesOut: value('pswpout'), pagesIn: value('pswpin') };
 }
 
 /** Runs the command; resolves to its exit code, 128 + n for signal n. */

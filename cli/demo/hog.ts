@@ -4,7 +4,7 @@
  * `memcloud demo` runs it with less RAM than its heap, so that most of the heap has been out and
  * back before it is compared. Prints JSON lines; the last is the result.
  */
-import fs from 'node:fs';
+import { swapCounters } from '../system/swap-counters.ts';
 
 const CHUNK_SIZE_BYTES = 1024 * 1024;
 const CHUNK_WORDS = CHUNK_SIZE_BYTES / 4;
@@ -40,13 +40,6 @@ function countWrong(words: Uint32Array, chunk: number): number {
   return wrong;
 }
 
-function swapPages(): { pagesOut: number; pagesIn: number } {
-  const text = fs.readFileSync('/proc/vmstat', 'utf8');
-  const count = (name: string): number =>
-    Number(new RegExp(`^${name} (\\d+)`, 'm').exec(text)?.[1] ?? 0);
-  return { pagesOut: count('pswpout'), pagesIn: count('pswpin') };
-}
-
 function print(value: Record<string, unknown>): void {
   process.stdout.write(`${JSON.stringify(value)}\n`);
 }
@@ -54,7 +47,7 @@ function print(value: Record<string, unknown>): void {
 function main(): void {
   const mebibytes = Number(process.argv[2]);
   const passes = Number(process.argv[3]);
-  const before = swapPages();
+  const before = swapCounters();
   const startMs = performance.now();
   const chunks = Array.from({ length: mebibytes }, () => new Uint32Array(CHUNK_WORDS));
   chunks.forEach(fill);
@@ -65,7 +58,7 @@ function main(): void {
     wrong += chunks.reduce((sum, words, chunk) => sum + countWrong(words, chunk), 0);
     print({ type: 'verified', pass, wrong, ms: Math.round(performance.now() - passStartMs) });
   }
-  const after = swapPages();
+  const after = swapCounters();
   print({
     type: 'result',
     wordsChecked: chunks.length * CHUNK_WORDS * passes,
