@@ -92,3 +92,8 @@ export function parseAddress(text: string): { host: string; port: number } {
   }
   return { host: match[1] ?? match[2] ?? '', port };
 }
+
+/** Joins a host and a port as {@link parseAddress} takes them: `HOST:PORT`, `[v6]:PORT`. */
+export function formatAddress(host: string, port: number): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}

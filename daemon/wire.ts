@@ -14,7 +14,7 @@ import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../common/event-loop-spin
 import type { Logger } from '../common/log.ts';
 import type { BlockDevice, NodeId, SlabSource, SlabSources } from '../common/ports.ts';
 import { checkSocketPath } from '../common/paths.ts';
-import { parseAddress } from '../common/units.ts';
+import { formatAddress, parseAddress } from '../common/units.ts';
 import {
   attachKernel,
   type AttachOptions,
@@ -151,7 +151,7 @@ export class Daemon implements VolumeParts {
       const peers = new Peers({ identity, name, trust, consent, provider, logger, spin });
       undo.push(() => peers.close());
       const { host, port } = await peers.listen(config.listen);
-      const peerAddress = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+      const peerAddress = formatAddress(host, port);
       const parts = { identity, trust, consent, peers, provider, spin, peerAddress, unlock };
       const daemon = new Daemon(config, logger, parts);
       undo.push(() => clearInterval(daemon.#timer));
@@ -256,8 +256,7 @@ export class Daemon implements VolumeParts {
     }
     const bound = await server.listen(parseAddress(address.tcpAddress));
     const { host, port } = 'port' in bound ? bound : { host: '', port: 0 };
-    const shown = host.includes(':') ? `[${host}]` : host;
-    return { uri: `${scheme}://${shown}:${port}/${device.name}`, close };
+    return { uri: `${scheme}://${formatAddress(host, port)}/${device.name}`, close };
   }
 
   /** @inheritDoc */

@@ -18,7 +18,7 @@ import type {
   SlabSource,
   SlabSources,
 } from '../common/ports.ts';
-import { parseAddress } from '../common/units.ts';
+import { formatAddress, parseAddress } from '../common/units.ts';
 import { Connection, type ConnectionContext, type Established } from './connection.ts';
 import type { ConsentQueue } from './consent.ts';
 import {
@@ -166,7 +166,7 @@ export class Peers implements SlabSources {
   connect(address: string): Dialer {
     const { host, port } = parseAddress(address);
     const target = { host: host === '' ? '127.0.0.1' : host, port };
-    const key = target.host.includes(':') ? `[${target.host}]:${port}` : `${target.host}:${port}`;
+    const key = formatAddress(target.host, port);
     let dialer = this.#dialers.get(key);
     if (dialer === undefined) {
       if (this.#dialers.size >= DIAL_COUNT_MAX) {

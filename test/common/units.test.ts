@@ -9,6 +9,7 @@ import {
   formatSize,
   parseAddress,
   parseSize,
+  formatAddress,
 } from '../../common/units.ts';
 
 t.test('page and slab sizes are what the wire says', (t) => {
@@ -204,4 +205,10 @@ t.test('what is no address is refused in one sentence', (t) => {
     );
   }
   t.end();
+});
+
+t.test('an address is printed as it is read', async (t) => {
+  t.equal(formatAddress('192.0.2.1', 7070), '192.0.2.1:7070');
+  t.equal(formatAddress('::1', 7070), '[::1]:7070');
+  t.same(parseAddress(formatAddress('fe80::1', 0)), { host: 'fe80::1', port: 0 });
 });
