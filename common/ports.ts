@@ -7,6 +7,7 @@
  * names a request by a number of its own, the `tag`, and gets it back exactly once, through a sink
  * that it registered. Page data passes as native buffers with offsets.
  */
+import type { ByteStream, ByteStreamHandler } from './byte-stream.ts';
 import type { NativeBuffer } from './native-memory.ts';
 
 /** How a page call ended. Shells map it to an NBD or FUSE errno; see docs/errors.md. */
@@ -256,4 +257,94 @@ export interface SlabSource {
 export interface SlabSources {
   /** Every source known now, up or not. */
   list(): readonly SlabSource[];
+}
+
+// --- Direct exports: direct -> peer -------------------------------------------------------------
+// A device on one provider that the kernel of the consumer reaches by itself, over a connection of
+// its own that speaks TLS 1.3 records and NBD (docs/peer-protocol.md section 11). Sessions only set it up.
+
+/** A direct export as its provider describes it to its holder. */
+export interface DirectExport {
+  /** Its name on this provider: 16 hex digits, random. */
+  readonly exportId: string;
+  /** Bytes, a whole number of pages; all of them are leased, RAM is taken by what is written. */
+  readonly sizeBytes: number;
+  /** Bytes that hold data now. */
+  readonly residentBytes: number;
+  /** True while a data connection lives: so long the export does not expire. */
+  readonly connected: boolean;
+  /** Life after the last connection ended or the last renewal, whichever is later: milliseconds. */
+  readonly ttlMs: number;
+}
+
+/** The right to open one data connection, once, within {@link DIRECT_TICKET_TTL_MS}. */
+export interface DirectTicket {
+  /** 16 bytes as 32 hex digits: what the connection begins with. */
+  readonly ticketId: string;
+  /** 32 random bytes as 64 hex digits: the provider's share of the connection's keys. */
+  readonly secret: string;
+  /** TCP port of the provider, on the host that the session leads to. */
+  readonly port: number;
+}
+
+/** The direct exports of one holder on one provider. */
+export interface DirectAccess {
+  /** @throws MemcloudError `ERR_LEASE_CAPACITY`, `ERR_LEASE_INVALID` */
+  open(request: { readonly sizeBytes: number; readonly ttlMs: number }): DirectExport;
+  /**
+   * @param consumerNonce - 32 random bytes as 64 hex digits: the holder's share of the keys
+   * @throws MemcloudError `ERR_LEASE_UNKNOWN`, `ERR_LEASE_CAPACITY` beyond the tickets of a holder
+   */
+  ticket(exportId: string, consumerNonce: string): DirectTicket;
+  /** Renews; returns the ids that are unknown or expired. */
+  renew(exportIds: readonly string[]): string[];
+  /** Cuts the connection, wipes and gives back. @throws MemcloudError `ERR_LEASE_UNKNOWN` */
+  close(exportId: string): void;
+  /** Every export of the holder, also of its earlier processes. */
+  list(): DirectExport[];
+}
+
+/** The direct exports of this machine, as the peer server sees them. */
+export interface DirectProvider {
+  /** The exports of one holder. */
+  openDirect(holder: NodeId): DirectAccess;
+  /**
+   * Takes over a data connection whose preface named the ticket.
+   *
+   * @returns the handler of what follows the preface; undefined when the ticket is unknown, used
+   *   or too old: the connection is to be closed without a word
+   */
+  takeConnection(stream: ByteStream, ticketId: string): ByteStreamHandler | undefined;
+  /** The holder lost its trust: its connections are cut, its exports wiped. */
+  revoke(holder: NodeId): void;
+}
+
+/** How long a {@link DirectTicket} can be used: milliseconds. */
+export const DIRECT_TICKET_TTL_MS = 15_000;
+
+/** The direct exports of a provider as a consumer far away uses them; see {@link DirectAccess}. */
+export interface DirectSource {
+  /** Who the provider is. */
+  readonly nodeId: NodeId;
+  /** What people call it. */
+  readonly nodeName: string;
+  /** True when calls have a chance. */
+  readonly up: boolean;
+  /** The provider's last word on its room. */
+  readonly usage: ProviderUsage;
+  /** Host that the session leads to, empty while there is none. */
+  readonly host: string;
+  /** Errors as {@link DirectAccess.open}, and `ERR_PEER_UNREACHABLE`, `ERR_TIMEOUT`, `ERR_UNSUPPORTED` (an older provider). */
+  openDirect(request: {
+    readonly sizeBytes: number;
+    readonly ttlMs: number;
+  }): Promise<DirectExport>;
+  /** As {@link DirectAccess.ticket}. */
+  directTicket(exportId: string, consumerNonce: string): Promise<DirectTicket>;
+  /** As {@link DirectAccess.renew}. */
+  renewDirect(exportIds: readonly string[]): Promise<string[]>;
+  /** As {@link DirectAccess.close}. */
+  closeDirect(exportId: string): Promise<void>;
+  /** As {@link DirectAccess.list}. */
+  listDirect(): Promise<DirectExport[]>;
 }
