@@ -172,6 +172,11 @@ export class ByteStream {
     return remoteAddress === undefined ? '' : `${remoteAddress}:${remotePort ?? 0}`;
   }
 
+  /** The other side's IP address, an IPv4 one always as such; empty for a Unix socket. */
+  get remoteHost(): string {
+    return (this.#socket.remoteAddress ?? '').replace(/^::ffff:(?=\d+\.)/i, '');
+  }
+
   /** Bytes handed to the socket that the kernel has not taken yet, plus bytes reserved. */
   get backlogBytes(): number {
     return this.#backlogBytes + (this.#reserved - this.#flushed);

@@ -62,7 +62,7 @@ export const ERROR_CODES = {
   ERR_UNSUPPORTED: {
     fault: 'local',
     exitCode: 1,
-    meaning: 'this machine lacks what the command needs',
+    meaning: 'this machine, or a provider, lacks what the command needs',
   },
   ERR_INTERNAL: {
     fault: 'internal',

@@ -9,7 +9,8 @@ import type { ConsentInfo, PeerInfo, RpcParams, StatusInfo } from '../common/rpc
 import { formatSize, roundUpToPages } from '../common/units.ts';
 import { VERSION } from '../common/version.ts';
 import type { ConsentAnswer, ConsentQueue } from '../peer/consent.ts';
-import type { PeerInfo as PeerRow, Peers } from '../peer/peers.ts';
+import type { PeerInfo as PeerRow } from '../peer/peer-info.ts';
+import type { Peers } from '../peer/peers.ts';
 import type { TrustStore } from '../peer/trust.ts';
 import type { RamProvider } from '../provider/service.ts';
 import type { RpcHandlers } from './rpc-server.ts';

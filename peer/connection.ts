@@ -4,89 +4,47 @@
  * message a cap that is checked before its bytes are waited for; whatever is wrong ends the connection
  * and costs nobody else anything. What survives is handed over as {@link Established}, and a session
  * takes the stream on at the next byte.
+ *
+ * A connection to us may also be a data connection (section 11): then its first bytes are a preface
+ * instead of a handshake message, and whoever serves direct exports takes the stream on behind it.
  */
 import { randomBytes } from 'node:crypto';
 import type net from 'node:net';
 import { ByteStream, type ByteStreamHandler } from '../common/byte-stream.ts';
-import type { Clock } from '../common/clock.ts';
 import { asMemcloudError, MemcloudError } from '../common/errors.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
-import type { ProviderUsage } from '../common/ports.ts';
+import { STREAM_OPTIONS, type ConnectionContext, type Established } from './connection-context.ts';
 import {
   ByeReason,
   CONNECT_TIMEOUT_MS,
   CONSENT_TTL_MS,
+  Feature,
   HANDSHAKE_LENGTH_SIZE_BYTES,
   HANDSHAKE_STEP_TIMEOUT_MS,
-  INPUT_SIZE_BYTES,
   MessageType,
-  OUTPUT_CHUNK_SIZE_BYTES,
 } from './constants.ts';
-import { encodeHello, type AcceptedHello, type CreditLimits, type Hello } from './control.ts';
+import { encodeHello, type AcceptedHello, type Hello } from './control.ts';
 import type { PeerIdentity, Role } from './credentials.ts';
+import { DIRECT_PREFACE_SIZE_BYTES, directTicketId, opensDirect } from './direct-preface.ts';
 import { encodeHandshakeFrame, handshakeFrameSize } from './frame.ts';
-import type { Gatekeeper } from './gatekeeper.ts';
 import { HandshakeMachine, type TransportKeys } from './handshake-machine.ts';
 import { takeHelloRecord } from './hello-record.ts';
-import type { Identity } from './identity.ts';
 import { RecordOpener, RecordSealer } from './record-cipher.ts';
 import { breach } from './record-pages.ts';
 import { RecordWriter } from './record-writer.ts';
 import { OWN_LIMITS } from './session-service.ts';
 
-/** Sizes of a connection's buffers. */
-export const STREAM_OPTIONS = {
-  inputSizeBytes: INPUT_SIZE_BYTES,
-  outputChunkSizeBytes: OUTPUT_CHUNK_SIZE_BYTES,
-};
-
 /** A pending peer's human may take as long as ours, and its clock need not be ours. */
 const REMOTE_CONSENT_TIMEOUT_MS = 2 * CONSENT_TTL_MS;
 
-/** What every connection of a node shares. */
-export interface ConnectionContext {
-  /** Who we are. */
-  readonly identity: Identity;
-  /** What people call us. */
-  readonly name: string;
-  /** Who may come in. */
-  readonly gatekeeper: Gatekeeper;
-  /** The clock of rekeying. */
-  readonly clock: Clock;
-  /** Takes a permit for one more handshake: they cost processor time that sessions need. */
-  readonly mayHandshake: () => boolean;
-  /** What we tell a trusted peer about our room. */
-  readonly usage: () => ProviderUsage;
-  /** Longest time of one handshake step, milliseconds. */
-  readonly stepTimeoutMs?: number;
-}
-
-/** A connection that both sides accepted. Everything in it is the taker's. */
-export interface Established {
-  /** The socket. */
-  readonly stream: ByteStream;
-  /** Our records. */
-  readonly writer: RecordWriter;
-  /** The peer's records. */
-  readonly opener: RecordOpener;
-  /** Who it is. */
-  readonly peer: PeerIdentity;
-  /** True when we dialled. */
-  readonly dialled: boolean;
-  /** `HOST:PORT` of the other side. */
-  readonly address: string;
-  /** What it grants us. */
-  readonly limits: CreditLimits;
-  /** Its room. */
-  readonly usage: ProviderUsage;
-}
-
-/** Takes the end of a connection: exactly one of `onEstablished` and `onFailed` is called, once. */
+/** Takes the end of a connection: one of `onEstablished`, `onHandedOver`, `onFailed` is called, once. */
 export interface ConnectionEvents {
   /** The peer is known and somebody has to be asked: here (`local`) or there (`remote`). */
   onPending(connection: Connection, side: 'local' | 'remote'): void;
   /** Returns the handler that goes on, or undefined to end the connection as a duplicate. */
   onEstablished(connection: Connection, established: Established): ByteStreamHandler | undefined;
+  /** It was a data connection, and is the direct exports' from now on. */
+  onHandedOver(connection: Connection): void;
   /** It is over. */
   onFailed(connection: Connection, error: MemcloudError): void;
 }
@@ -199,7 +157,7 @@ export class Connection implements ByteStreamHandler {
     } catch (error) {
       this.close(asMemcloudError(error));
     }
-    if (this.#successor === undefined) return end;
+    if (this.#successor === undefined || at === end) return end;
     return this.#successor.onBytes(input, at, end);
   }
 
@@ -221,6 +179,32 @@ export class Connection implements ByteStreamHandler {
     );
   }
 
+  // --- Data connection -----------------------------------------------------------------------------
+
+  /** True while the bytes so far can be a preface: nothing but they may have come. */
+  #mayBePreface(input: NativeBuffer, start: number, end: number): boolean {
+    if (this.#role === 'initiator' || this.#handshake !== undefined) return false;
+    return this.#context.direct !== undefined && opensDirect(input.bytes, start, end);
+  }
+
+  /** Costs neither cryptography nor a permit; a half preface has the time of a handshake step. */
+  #takePreface(input: NativeBuffer, start: number, end: number): number {
+    const ticketId = directTicketId(input.bytes, start, end);
+    const stream = this.#stream;
+    if (ticketId === undefined || stream === undefined) return 0;
+    const successor = this.#context.direct?.takeConnection(stream, ticketId);
+    if (successor === undefined) {
+      throw new MemcloudError(
+        'ERR_PEER_HANDSHAKE',
+        'a data connection came with a ticket that is unknown, used or too old',
+      );
+    }
+    this.#leave();
+    this.#succeed(stream, successor);
+    this.#events.onHandedOver(this);
+    return DIRECT_PREFACE_SIZE_BYTES;
+  }
+
   // --- Handshake -----------------------------------------------------------------------------------
 
   #begin(stream: ByteStream): void {
@@ -231,6 +215,7 @@ export class Connection implements ByteStreamHandler {
   }
 
   #takeHandshakeMessage(input: NativeBuffer, start: number, end: number): number {
+    if (this.#mayBePreface(input, start, end)) return this.#takePreface(input, start, end);
     const size = handshakeFrameSize(input.bytes, start, end);
     if (size === 0) return 0;
     this.#enter('handshake');
@@ -295,7 +280,8 @@ export class Connection implements ByteStreamHandler {
     }
     this.#weAccepted = true;
     const usage = this.#context.usage();
-    this.#sendHello({ verdict: 'accepted', limits: OWN_LIMITS, usage });
+    const features = this.#context.direct === undefined ? [] : [Feature.DIRECT];
+    this.#sendHello({ verdict: 'accepted', limits: OWN_LIMITS, usage, features });
     this.#enter('verdict');
     this.#establish();
   }
@@ -339,12 +325,18 @@ export class Connection implements ByteStreamHandler {
     if (!this.#weAccepted || hello === undefined || peer === undefined) return;
     if (stream === undefined || writer === undefined || opener === undefined) return;
     const { dialled } = this;
-    const { limits, usage } = hello;
-    const parts = { stream, writer, opener, peer, dialled, address: this.#address, limits, usage };
+    const { limits, usage, features } = hello;
+    const address = this.#address;
+    const parts = { stream, writer, opener, peer, dialled, address, limits, usage, features };
     // May throw, for example when the provider fails: then this connection ends like any other.
     const successor = this.#events.onEstablished(this, parts);
     this.#leave();
     if (successor === undefined) return this.#endDuplicate(parts);
+    this.#succeed(stream, successor);
+  }
+
+  /** What follows is the successor's, the rest of the bytes in hand included. */
+  #succeed(stream: ByteStream, successor: ByteStreamHandler): void {
     this.#phase = 'established';
     this.#successor = successor;
     stream.setHandler(successor);

@@ -1,24 +1,34 @@
 /**
- * Executes the control requests of a peer against its own leases. The provider's refusals become
- * replies; a request that is no request ends the session (its decoder throws).
+ * Executes the control requests of a peer against its own leases and direct exports. The provider's
+ * refusals become replies; a request that is no request ends the session (its decoder throws).
  */
 import { asMemcloudError, MemcloudError } from '../common/errors.ts';
-import type { SlabAccess } from '../common/ports.ts';
+import type { DirectAccess, SlabAccess } from '../common/ports.ts';
+import { DIRECT_EXPORT_COUNT_MAX } from './constants.ts';
 import {
   decodeControlRequest,
   encodeControlError,
   encodeControlOk,
   type ControlRequest,
 } from './control.ts';
+import { directExportFields, type DirectRequest } from './direct-control.ts';
+
+/** What this node lends to one peer. */
+export interface HolderAccess {
+  /** Its leases; undefined when this node lends nothing. */
+  readonly slabs: SlabAccess | undefined;
+  /** Its direct exports; undefined when this node serves none. */
+  readonly direct: DirectAccess | undefined;
+}
 
 /**
  * Answers one control request.
  *
- * @param access - the peer's leases; undefined when this node lends nothing
- * @returns the body of the reply
+ * @param access - the peer's
+ * @returns the body of the reply, the caller's
  * @throws MemcloudError `ERR_PEER_PROTOCOL` when `body` is no control request
  */
-export function serveControl(access: SlabAccess | undefined, body: Buffer): Buffer {
+export function serveControl(access: HolderAccess, body: Buffer): Buffer {
   const request = decodeControlRequest(body);
   try {
     return encodeControlOk(execute(access, request));
@@ -27,21 +37,50 @@ export function serveControl(access: SlabAccess | undefined, body: Buffer): Buff
   }
 }
 
-function execute(access: SlabAccess | undefined, request: ControlRequest): object {
-  if (access === undefined) {
-    throw new MemcloudError('ERR_LEASE_CAPACITY', 'this node lends no memory');
-  }
+function execute({ slabs, direct }: HolderAccess, request: ControlRequest): object {
   switch (request.method) {
     case 'lease': {
       const { pageCount, ttlMs } = request;
-      return { ...access.lease({ pageCount, ttlMs }) };
+      return { ...lent(slabs).lease({ pageCount, ttlMs }) };
     }
     case 'renew':
-      return { unknown: access.renew(request.leaseIds, request.ttlMs) };
+      return { unknown: lent(slabs).renew(request.leaseIds, request.ttlMs) };
     case 'release':
-      access.release(request.leaseId);
+      lent(slabs).release(request.leaseId);
       return {};
     case 'usage':
-      return { usage: access.usage() };
+      return { usage: lent(slabs).usage() };
+    default:
+      return executeDirect(direct, request);
+  }
+}
+
+function lent(slabs: SlabAccess | undefined): SlabAccess {
+  if (slabs === undefined) {
+    throw new MemcloudError('ERR_LEASE_CAPACITY', 'this node lends no memory');
+  }
+  return slabs;
+}
+
+function executeDirect(direct: DirectAccess | undefined, request: DirectRequest): object {
+  if (direct === undefined) {
+    throw new MemcloudError('ERR_UNSUPPORTED', 'this node serves no direct exports');
+  }
+  switch (request.method) {
+    case 'direct-open': {
+      const { sizeBytes, ttlMs } = request;
+      return { export: directExportFields(direct.open({ sizeBytes, ttlMs })) };
+    }
+    case 'direct-ticket': {
+      const { ticketId, secret, port } = direct.ticket(request.exportId, request.consumerNonce);
+      return { ticketId, secret, port };
+    }
+    case 'direct-renew':
+      return { unknown: direct.renew(request.exportIds) };
+    case 'direct-close':
+      direct.close(request.exportId);
+      return {};
+    case 'direct-list':
+      return { exports: direct.list().slice(0, DIRECT_EXPORT_COUNT_MAX).map(directExportFields) };
   }
 }

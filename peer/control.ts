@@ -5,9 +5,11 @@
  * can add some.
  */
 import { Packr } from 'msgpackr';
-import { isErrorCode, MemcloudError, type ErrorCode } from '../common/errors.ts';
+import { isErrorCode, type ErrorCode, type MemcloudError } from '../common/errors.ts';
 import type { ProviderUsage, SlabGrant, SlabRequest } from '../common/ports.ts';
-import { LEASE_ID_COUNT_MAX } from './constants.ts';
+import { FEATURE_COUNT_MAX, FEATURE_LENGTH_MAX, LEASE_ID_COUNT_MAX } from './constants.ts';
+import { asHex, asList, asMap, integerField, NUMBER_MAX, refuseBody } from './control-fields.ts';
+import { decodeDirectRequest, type DirectRequest } from './direct-control.ts';
 import { unpackMap, type PackedMap } from './message-pack.ts';
 
 /** The credits that a side grants the other. */
@@ -26,6 +28,8 @@ export interface AcceptedHello {
   readonly limits: CreditLimits;
   /** The sender's room. */
   readonly usage: ProviderUsage;
+  /** What the sender can do beyond version 1, see `Feature`; names that are unknown here included. */
+  readonly features: readonly string[];
 }
 
 /** A HELLO; limits and usage come only with `accepted`. */
@@ -37,7 +41,8 @@ export type ControlRequest =
   | ({ readonly method: 'lease' } & SlabRequest)
   | { readonly method: 'renew'; readonly leaseIds: readonly string[]; readonly ttlMs: number }
   | { readonly method: 'release'; readonly leaseId: string }
-  | { readonly method: 'usage' };
+  | { readonly method: 'usage' }
+  | DirectRequest;
 
 /** A control reply: what the method returns, or an error. */
 export type ControlReply =
@@ -57,51 +62,38 @@ const REPLY_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'ERR_LEASE_CAPACITY',
   'ERR_LEASE_INVALID',
   'ERR_LEASE_UNKNOWN',
+  'ERR_UNSUPPORTED',
   'ERR_INTERNAL',
 ]);
 
 const REPLY_MESSAGE_LENGTH_MAX = 256;
-const LEASE_ID_PATTERN = /^[0-9a-f]{16}$/;
+const LEASE_ID_DIGITS = 16;
 const PAGE_BYTES_MIN = 64 * 4112;
 
 const packr = new Packr({ useRecords: false });
 
-function fail(message: string): never {
-  throw new MemcloudError('ERR_PEER_PROTOCOL', `control body: ${message}`);
-}
-
-function integer(map: PackedMap, key: string, min: number, max: number): number {
-  const value = map[key];
-  if (!Number.isInteger(value) || (value as number) < min || (value as number) > max) {
-    fail(`${key}: expected an integer from ${min} to ${max}`);
-  }
-  return value as number;
-}
-
-function map(value: unknown, key: string): PackedMap {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    fail(`${key}: expected a map`);
-  }
-  return value as PackedMap;
-}
-
 function leaseId(value: unknown): string {
-  if (typeof value !== 'string' || !LEASE_ID_PATTERN.test(value)) {
-    fail('a lease id: expected 16 hex digits');
-  }
-  return value;
+  return asHex(value, LEASE_ID_DIGITS, 'a lease id');
 }
 
 function leaseIds(value: unknown): string[] {
-  if (!Array.isArray(value) || value.length > LEASE_ID_COUNT_MAX) {
-    fail(`lease ids: expected a list of at most ${LEASE_ID_COUNT_MAX}`);
-  }
-  return value.map(leaseId);
+  return asList(value, LEASE_ID_COUNT_MAX, 'lease ids').map(leaseId);
+}
+
+/** Names are checked for being names; those that mean nothing here are somebody else's future. */
+function features(value: unknown): string[] {
+  if (value === undefined) return [];
+  return asList(value, FEATURE_COUNT_MAX, 'features').map((name) => {
+    if (typeof name !== 'string' || name.length > FEATURE_LENGTH_MAX) {
+      refuseBody(`a feature: expected a name of at most ${FEATURE_LENGTH_MAX} characters`);
+    }
+    return name;
+  });
 }
 
 function usage(value: unknown): ProviderUsage {
-  const fields = map(value, 'usage');
-  const count = (key: string): number => integer(fields, key, 0, Number.MAX_SAFE_INTEGER);
+  const fields = asMap(value, 'usage');
+  const count = (key: string): number => integerField(fields, key, 0, NUMBER_MAX);
   return {
     offeredBytes: count('offeredBytes'),
     usedBytes: count('usedBytes'),
@@ -123,7 +115,12 @@ function usageFields({
 export function encodeHello(hello: Hello): Buffer {
   if (hello.verdict !== 'accepted') return packr.pack({ verdict: hello.verdict });
   const { verdict, limits } = hello;
-  return packr.pack({ verdict, ...limits, usage: usageFields(hello.usage) });
+  return packr.pack({
+    verdict,
+    ...limits,
+    usage: usageFields(hello.usage),
+    features: hello.features,
+  });
 }
 
 /** Decodes a HELLO. @throws MemcloudError `ERR_PEER_PROTOCOL` */
@@ -131,15 +128,20 @@ export function decodeHello(bytes: Buffer): Hello {
   const fields = unpackMap(bytes);
   const verdict = fields['verdict'];
   if (verdict === 'pending' || verdict === 'refused') return { verdict };
-  if (verdict !== 'accepted') fail('verdict: expected accepted, pending or refused');
+  if (verdict !== 'accepted') refuseBody('verdict: expected accepted, pending or refused');
   const limits = {
-    requestCountMax: integer(fields, 'requestCountMax', 1, 65536),
-    pageBytesMax: integer(fields, 'pageBytesMax', PAGE_BYTES_MIN, 2 ** 32 - 1),
+    requestCountMax: integerField(fields, 'requestCountMax', 1, 65536),
+    pageBytesMax: integerField(fields, 'pageBytesMax', PAGE_BYTES_MIN, 2 ** 32 - 1),
   };
-  return { verdict, limits, usage: usage(fields['usage']) };
+  return {
+    verdict,
+    limits,
+    usage: usage(fields['usage']),
+    features: features(fields['features']),
+  };
 }
 
-/** Encodes a control request. Lease ids: at most {@link LEASE_ID_COUNT_MAX}. */
+/** Encodes a control request. Ids: at most as many as its method may carry. */
 export function encodeControlRequest(request: ControlRequest): Buffer {
   return packr.pack(request);
 }
@@ -152,12 +154,12 @@ export function encodeControlRequest(request: ControlRequest): Buffer {
  */
 export function decodeControlRequest(bytes: Buffer): ControlRequest {
   const fields = unpackMap(bytes);
-  const ttlMs = (): number => integer(fields, 'ttlMs', 0, 2 ** 32 - 1);
+  const ttlMs = (): number => integerField(fields, 'ttlMs', 0, 2 ** 32 - 1);
   switch (fields['method']) {
     case 'lease':
       return {
         method: 'lease',
-        pageCount: integer(fields, 'pageCount', 0, 2 ** 32 - 1),
+        pageCount: integerField(fields, 'pageCount', 0, 2 ** 32 - 1),
         ttlMs: ttlMs(),
       };
     case 'renew':
@@ -167,7 +169,7 @@ export function decodeControlRequest(bytes: Buffer): ControlRequest {
     case 'usage':
       return { method: 'usage' };
     default:
-      return fail('method: expected lease, renew, release or usage');
+      return decodeDirectRequest(fields) ?? refuseBody('method: expected a known one');
   }
 }
 
@@ -189,7 +191,7 @@ export function decodeControlReply(bytes: Buffer): ControlReply {
   if (fields['ok'] === true) return { ok: true, fields };
   const { code, message } = fields;
   if (fields['ok'] !== false || !isErrorCode(code) || !REPLY_CODES.has(code)) {
-    fail('a reply: expected ok, or an error code that a reply may carry');
+    refuseBody('a reply: expected ok, or an error code that a reply may carry');
   }
   // It ends up on a terminal: nothing but printable ASCII survives.
   const text = typeof message === 'string' ? message.replace(/[^\x20-\x7e]/g, '?') : '';
@@ -200,8 +202,8 @@ export function decodeControlReply(bytes: Buffer): ControlReply {
 export function decodeGrant(fields: PackedMap): SlabGrant {
   return {
     leaseId: leaseId(fields['leaseId']),
-    slabHandle: integer(fields, 'slabHandle', 0, 2 ** 32 - 1),
-    ttlMs: integer(fields, 'ttlMs', 0, 2 ** 32 - 1),
+    slabHandle: integerField(fields, 'slabHandle', 0, 2 ** 32 - 1),
+    ttlMs: integerField(fields, 'ttlMs', 0, 2 ** 32 - 1),
   };
 }
 

@@ -3,7 +3,7 @@
  * and a RemoteStore for each node that was ever let in. Two rules live here. Two nodes keep one
  * session: of two connections made at once both sides keep the one whose dialler has the smaller node
  * id, and a newer one of the same dialler replaces the older. And trust is live: when a key loses it, its
- * connections end at once.
+ * connections end at once, and its direct exports with them.
  */
 import type net from 'node:net';
 import type { ByteStreamHandler } from '../common/byte-stream.ts';
@@ -12,14 +12,15 @@ import { MemcloudError } from '../common/errors.ts';
 import type { EventLoopSpin } from '../common/event-loop-spin.ts';
 import { silentLogger, type Logger } from '../common/log.ts';
 import type {
+  DirectProvider,
   NodeId,
   ProviderUsage,
   SlabProvider,
-  SlabSource,
   SlabSources,
 } from '../common/ports.ts';
 import { formatAddress, parseAddress } from '../common/units.ts';
-import { Connection, type ConnectionContext, type Established } from './connection.ts';
+import type { ConnectionContext, Established } from './connection-context.ts';
+import { Connection } from './connection.ts';
 import type { ConsentQueue } from './consent.ts';
 import {
   ByeReason,
@@ -29,10 +30,11 @@ import {
   type ByeReasonValue,
 } from './constants.ts';
 import { isNodeName } from './credentials.ts';
-import { Dialer, type DialState } from './dialer.ts';
+import { Dialer } from './dialer.ts';
 import { Gatekeeper } from './gatekeeper.ts';
 import type { Identity } from './identity.ts';
 import { KEEPALIVE_DEFAULTS, type KeepaliveLimits } from './keepalive-machine.ts';
+import { describePeers, type PeerInfo, type PeerRecord } from './peer-info.ts';
 import { RemoteStore } from './remote-store.ts';
 import { HandshakeRate, Listener } from './server.ts';
 import { Session } from './session.ts';
@@ -50,6 +52,8 @@ export interface PeersOptions {
   readonly consent: ConsentQueue;
   /** What we lend; undefined for nothing. */
   readonly provider?: SlabProvider | undefined;
+  /** Our direct exports; undefined for none. Its owner closes it, after the peers. */
+  readonly direct?: DirectProvider | undefined;
   /** Where events are noted. */
   readonly logger?: Logger;
   /** The clock of deadlines. */
@@ -64,33 +68,6 @@ export interface PeersOptions {
   readonly requestTimeoutMs?: number;
   /** Longest time of one handshake step, milliseconds. */
   readonly handshakeStepTimeoutMs?: number;
-}
-
-/** A peer as people see it. */
-export interface PeerInfo {
-  /** Its id; undefined while nobody answered at the address yet. */
-  readonly nodeId: NodeId | undefined;
-  /** Its name; empty while unknown. */
-  readonly name: string;
-  /** Where it is, `HOST:PORT`. */
-  readonly address: string;
-  /** `down` when only it dials us; else as {@link DialState}. */
-  readonly state: DialState | 'down';
-  /** True when we dial it. */
-  readonly dialled: boolean;
-  /** Its room, as it said last. */
-  readonly usage: ProviderUsage | undefined;
-  /** Smoothed round trip, milliseconds; 0 while unknown. */
-  readonly roundTripMs: number;
-  /** Why it is not up, if we know. */
-  readonly error: MemcloudError | undefined;
-}
-
-interface PeerRecord {
-  readonly store: RemoteStore;
-  session: Session | undefined;
-  address: string;
-  lastError: MemcloudError | undefined;
 }
 
 const NO_USAGE: ProviderUsage = { offeredBytes: 0, usedBytes: 0, residentBytes: 0, leaseCount: 0 };
@@ -130,6 +107,7 @@ export class Peers implements SlabSources {
       clock: this.#clock,
       mayHandshake: () => rate.take(),
       usage: () => options.provider?.usage() ?? NO_USAGE,
+      direct: options.direct,
       ...(options.handshakeStepTimeoutMs === undefined
         ? {}
         : { stepTimeoutMs: options.handshakeStepTimeoutMs }),
@@ -188,7 +166,9 @@ export class Peers implements SlabSources {
   }
 
   /**
-   * Ends the session with a node and keeps it out until {@link Peers.connect}, or a restart.
+   * Ends the session with a node and keeps it out until {@link Peers.connect}, or a restart. Its
+   * direct exports here are wiped: they live by their data connections, which need no session, so
+   * nothing milder would keep it out.
    *
    * @param nodeIdOrName - which
    * @throws MemcloudError `ERR_PEER_UNKNOWN`
@@ -205,40 +185,19 @@ export class Peers implements SlabSources {
     this.#cut(nodeId, ByeReason.DISCONNECT, 'it was disconnected by an operator');
   }
 
-  /** Every node that was ever let in, for placement. */
-  list(): readonly SlabSource[] {
+  /** Every node that was ever let in, for placement; each is a `DirectSource` as well. */
+  list(): readonly RemoteStore[] {
     return [...this.#records.values()].map(({ store }) => store);
   }
 
-  /** The store of a node, by id or name. @throws MemcloudError `ERR_PEER_UNKNOWN` */
+  /** The memory of a node, leased or direct, by id or name. @throws MemcloudError `ERR_PEER_UNKNOWN` */
   store(nodeIdOrName: string): RemoteStore {
     return this.#find(nodeIdOrName).store;
   }
 
   /** Every peer: nodes that were let in, and addresses where none has answered. */
   peers(): PeerInfo[] {
-    const dialers = [...this.#dialers.values()];
-    const known = [...this.#records.values()].map((record): PeerInfo => {
-      const { store, session, address, lastError } = record;
-      const dialer = dialers.find(({ nodeId }) => nodeId === store.nodeId);
-      return {
-        nodeId: store.nodeId,
-        name: store.nodeName,
-        address: dialer?.address ?? address,
-        state: session === undefined ? (dialer?.state ?? 'down') : 'up',
-        dialled: dialer !== undefined,
-        usage: store.usage,
-        roundTripMs: session?.roundTripMs ?? 0,
-        error: session === undefined ? (dialer?.lastError ?? lastError) : undefined,
-      };
-    });
-    const unknown = dialers
-      .filter(({ nodeId }) => nodeId === undefined || !this.#records.has(nodeId))
-      .map(({ nodeId, address, state, lastError }): PeerInfo => {
-        const rest = { usage: undefined, roundTripMs: 0, error: lastError };
-        return { nodeId, name: '', address, state, dialled: true, ...rest };
-      });
-    return [...known, ...unknown];
+    return describePeers(this.#records, [...this.#dialers.values()]);
   }
 
   /** Connections and sessions now, for tests and metrics. */
@@ -273,6 +232,12 @@ export class Peers implements SlabSources {
     const fields = { address: connection.address, name: connection.peer?.name };
     if (side === 'remote') this.#logger.info(fields, 'the node asks its human about us');
     this.#connections.get(connection)?.onPending();
+  }
+
+  /** A data connection: it counts among the direct exports, at most one for each, not here. */
+  onHandedOver(connection: Connection): void {
+    this.#connections.delete(connection);
+    this.#logger.debug({ address: connection.address }, 'a data connection was handed over');
   }
 
   /** A connection is over. */
@@ -312,6 +277,7 @@ export class Peers implements SlabSources {
     old?.close(ByeReason.DUPLICATE);
     const session = new Session(established, {
       provider: this.#options.provider,
+      direct: this.#options.direct,
       clock: this.#clock,
       keepalive: this.#options.keepalive ?? KEEPALIVE_DEFAULTS,
       requestTimeoutMs: this.#options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS,
@@ -358,6 +324,8 @@ export class Peers implements SlabSources {
       if (connection.peer?.nodeId !== nodeId) continue;
       connection.close(new MemcloudError('ERR_PEER_UNTRUSTED', `node ${nodeId}: ${why}`));
     }
+    // After the session, which could ask for new ones.
+    this.#options.direct?.revoke(nodeId);
   }
 
   #recordOf(nodeId: NodeId, name: string): PeerRecord | undefined {

@@ -1,12 +1,15 @@
 /**
- * A remote provider as the tier sees it (SlabSource): the same object whatever sessions come and go
- * beneath it. Page queues are numbers on the session; a session that dies ends its calls with
+ * A remote provider as the tier sees it (SlabSource), and as the consumer of direct exports does
+ * (DirectSource): the same object whatever sessions come and go beneath it. Page queues are numbers on the session; a session that dies ends its calls with
  * UNREACHABLE, calls while there is none are refused, and the next session tells the refused that
  * they may try again.
  */
 import { MemcloudError } from '../common/errors.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
 import type {
+  DirectExport,
+  DirectSource,
+  DirectTicket,
   IoStatusValue,
   NodeId,
   PageCompletionSink,
@@ -16,14 +19,26 @@ import type {
   SlabRequest,
   SlabSource,
 } from '../common/ports.ts';
-import { LEASE_ID_COUNT_MAX, PAGE_QUEUE_COUNT_MAX } from './constants.ts';
+import {
+  DIRECT_EXPORT_COUNT_MAX,
+  Feature,
+  LEASE_ID_COUNT_MAX,
+  PAGE_QUEUE_COUNT_MAX,
+} from './constants.ts';
 import { decodeGrant, decodeUnknownLeases } from './control.ts';
+import {
+  decodeDirectExports,
+  decodeDirectTicket,
+  decodeOpenedExport,
+  decodeUnknownExports,
+} from './direct-control.ts';
+import type { PackedMap } from './message-pack.ts';
 import type { Session, SessionClient } from './session.ts';
 
 const NO_USAGE: ProviderUsage = { offeredBytes: 0, usedBytes: 0, residentBytes: 0, leaseCount: 0 };
 
 /** A remote node that lends memory, or did. */
-export class RemoteStore implements SlabSource, SessionClient {
+export class RemoteStore implements SlabSource, DirectSource, SessionClient {
   readonly nodeId: NodeId;
   /** Called when leases ended without the consumer's doing. */
   onLeasesLost: ((leaseIds: readonly string[]) => void) | undefined;
@@ -50,6 +65,11 @@ export class RemoteStore implements SlabSource, SessionClient {
   /** The provider's last word on its room. */
   get usage(): ProviderUsage {
     return this.#usage;
+  }
+
+  /** IP address that the session leads to; empty while there is none. */
+  get host(): string {
+    return this.#session?.host ?? '';
   }
 
   /** The live session, for page queues. */
@@ -93,6 +113,45 @@ export class RemoteStore implements SlabSource, SessionClient {
     this.#queues[index] = queue;
     return queue;
   }
+
+  // --- DirectSource --------------------------------------------------------------------------------
+
+  /** Opens a direct export. */
+  async openDirect(request: { sizeBytes: number; ttlMs: number }): Promise<DirectExport> {
+    const { sizeBytes, ttlMs } = request;
+    const body = { method: 'direct-open', sizeBytes, ttlMs } as const;
+    return this.#liveDirect().control(body, (fields) => decodeOpenedExport(fields, sizeBytes));
+  }
+
+  /** Gets a ticket for one data connection. */
+  async directTicket(exportId: string, consumerNonce: string): Promise<DirectTicket> {
+    const body = { method: 'direct-ticket', exportId, consumerNonce } as const;
+    return this.#liveDirect().control(body, decodeDirectTicket);
+  }
+
+  /** Renews direct exports, however many. */
+  async renewDirect(exportIds: readonly string[]): Promise<string[]> {
+    const unknown: string[] = [];
+    for (let at = 0; at < exportIds.length; at += DIRECT_EXPORT_COUNT_MAX) {
+      const part = exportIds.slice(at, at + DIRECT_EXPORT_COUNT_MAX);
+      const body = { method: 'direct-renew', exportIds: part } as const;
+      const decode = (fields: PackedMap): string[] => decodeUnknownExports(fields, part);
+      unknown.push(...(await this.#liveDirect().control(body, decode)));
+    }
+    return unknown;
+  }
+
+  /** Gives a direct export back. */
+  async closeDirect(exportId: string): Promise<void> {
+    await this.#liveDirect().control({ method: 'direct-close', exportId }, () => undefined);
+  }
+
+  /** Every direct export that this node holds there. */
+  async listDirect(): Promise<DirectExport[]> {
+    return this.#liveDirect().control({ method: 'direct-list' }, decodeDirectExports);
+  }
+
+  // --- Sessions ------------------------------------------------------------------------------------
 
   /** A session with the node lives: it carries the calls from now on. */
   attach(session: Session, usage: ProviderUsage): void {
@@ -145,6 +204,18 @@ export class RemoteStore implements SlabSource, SessionClient {
       throw new MemcloudError('ERR_PEER_UNREACHABLE', `node "${this.#nodeName}" is not connected`);
     }
     return this.#session;
+  }
+
+  /** To a node that does not serve direct exports the methods are no requests: nothing may be sent. */
+  #liveDirect(): Session {
+    const session = this.#live();
+    if (!session.features.includes(Feature.DIRECT)) {
+      throw new MemcloudError(
+        'ERR_UNSUPPORTED',
+        `node "${this.#nodeName}" serves no direct exports; it may need a newer memnode`,
+      );
+    }
+    return session;
   }
 }
 

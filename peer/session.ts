@@ -9,8 +9,13 @@ import type { Clock } from '../common/clock.ts';
 import { asMemcloudError, MemcloudError } from '../common/errors.ts';
 import type { EventLoopSpin } from '../common/event-loop-spin.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
-import type { IoStatusValue, ProviderUsage, SlabAccess, SlabProvider } from '../common/ports.ts';
-import type { Established } from './connection.ts';
+import type {
+  DirectProvider,
+  IoStatusValue,
+  ProviderUsage,
+  SlabProvider,
+} from '../common/ports.ts';
+import type { Established } from './connection-context.ts';
 import { ByeReason, LEASE_ID_COUNT_MAX, type ByeReasonValue } from './constants.ts';
 import {
   decodeControlReply,
@@ -19,7 +24,7 @@ import {
   encodeNotice,
   type ControlRequest,
 } from './control.ts';
-import { serveControl } from './control-service.ts';
+import { serveControl, type HolderAccess } from './control-service.ts';
 import type { PeerIdentity } from './credentials.ts';
 import type { KeepaliveLimits } from './keepalive-machine.ts';
 import type { PackedMap } from './message-pack.ts';
@@ -57,6 +62,8 @@ export interface SessionClient {
 export interface SessionOptions {
   /** What we lend; undefined for nothing. */
   readonly provider: SlabProvider | undefined;
+  /** Our direct exports; undefined for none. */
+  readonly direct: DirectProvider | undefined;
   /** The clock of deadlines. */
   readonly clock: Clock;
   /** When to ping and to give up. */
@@ -84,10 +91,14 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
   readonly dialled: boolean;
   /** The other side's address. */
   readonly address: string;
+  /** The other side's IP address, as the socket has it. */
+  readonly host: string;
+  /** What the other node can do beyond version 1, by name. */
+  readonly features: readonly string[];
   readonly #stream: ByteStream;
   readonly #machine: SessionMachine;
   readonly #options: SessionOptions;
-  readonly #access: SlabAccess | undefined;
+  readonly #access: HolderAccess;
   readonly #timer: NodeJS.Timeout;
   readonly #controls = new Map<number, WaitingControl>();
   #nextControlTag = 1;
@@ -102,17 +113,21 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
     this.peer = established.peer;
     this.dialled = established.dialled;
     this.address = established.address;
+    this.host = established.stream.remoteHost;
+    this.features = established.features;
     this.#stream = established.stream;
     this.#options = options;
-    this.#access = options.provider?.openAccess(this.peer.nodeId, {
+    const { nodeId } = this.peer;
+    const slabs = options.provider?.openAccess(nodeId, {
       // May come from within a page call: it is sent with the next tick, not in the middle of a record.
       onLeasesEnded: (leaseIds) => this.#endedLeases.push(...leaseIds),
     });
+    this.#access = { slabs, direct: options.direct?.openDirect(nodeId) };
     this.#machine = new SessionMachine({
       writer: established.writer,
       opener: established.opener,
       peerLimits: established.limits,
-      access: this.#access,
+      access: slabs,
       events: this,
       keepalive: options.keepalive,
       requestTimeoutMs: options.requestTimeoutMs,
@@ -280,14 +295,15 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
   }
 
   #sendNotices(nowMs: number): void {
-    if (this.#access === undefined || this.#finished) return;
+    const { slabs } = this.#access;
+    if (slabs === undefined || this.#finished) return;
     while (this.#endedLeases.length > 0) {
       const leasesEnded = this.#endedLeases.splice(0, LEASE_ID_COUNT_MAX);
       this.#machine.notice(encodeNotice({ leasesEnded }));
     }
     if (nowMs - this.#noticedAtMs < USAGE_NOTICE_INTERVAL_MS) return;
     this.#noticedAtMs = nowMs;
-    const usage = this.#access.usage();
+    const usage = slabs.usage();
     const key = `${usage.offeredBytes} ${usage.usedBytes} ${usage.residentBytes} ${usage.leaseCount}`;
     if (key === this.#noticedUsage) return;
     this.#noticedUsage = key;

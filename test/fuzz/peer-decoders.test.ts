@@ -28,6 +28,7 @@ const BODIES = [
     verdict: 'accepted',
     limits: { requestCountMax: 1024, pageBytesMax: 2 ** 24 },
     usage: USAGE,
+    features: ['direct', 'later'],
   }),
   encodeHello({ verdict: 'pending' }),
   encodeControlRequest({ method: 'lease', pageCount: 4096, ttlMs: 60000 }),

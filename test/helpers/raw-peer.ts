@@ -7,7 +7,7 @@
 import { randomBytes } from 'node:crypto';
 import net from 'node:net';
 import { NativeMemory } from '../../common/native-memory.ts';
-import { decodeHello, encodeHello, type Hello } from '../../peer/control.ts';
+import { decodeHello, encodeHello, type AcceptedHello, type Hello } from '../../peer/control.ts';
 import {
   emptyRecordLayout,
   encodeHandshakeFrame,
@@ -104,14 +104,16 @@ export class RawPeer {
   }
 
   /** Says `accepted` and waits for the same. */
-  async accept(): Promise<void> {
+  async accept(features: string[] = []): Promise<AcceptedHello> {
     this.hello({
       verdict: 'accepted',
       limits: { requestCountMax: 1024, pageBytesMax: 4096 * 4112 },
       usage: { offeredBytes: 0, usedBytes: 0, residentBytes: 0, leaseCount: 0 },
+      features,
     });
     const hello = await this.readHello();
     if (hello.verdict !== 'accepted') throw new Error(`verdict ${hello.verdict}`);
+    return hello;
   }
 
   /** Sends a HELLO. */

@@ -3,7 +3,7 @@
  * withheld and split, time stands still unless told, and nothing is asynchronous.
  */
 import { NativeMemory, type NativeBuffer } from '../../common/native-memory.ts';
-import type { IoStatusValue, SlabAccess } from '../../common/ports.ts';
+import type { DirectAccess, IoStatusValue, SlabAccess } from '../../common/ports.ts';
 import type { ByeReasonValue } from '../../peer/constants.ts';
 import type { CreditLimits } from '../../peer/control.ts';
 import { serveControl } from '../../peer/control-service.ts';
@@ -58,6 +58,7 @@ export interface Seen {
 /** Options of one side. */
 export interface SideOptions {
   access?: SlabAccess | undefined;
+  direct?: DirectAccess | undefined;
   peerLimits?: CreditLimits;
   keepalive?: KeepaliveLimits;
   rekey?: RekeyLimits;
@@ -91,7 +92,7 @@ export class Side {
         seen.controls.push({ tag, body: body === undefined ? undefined : Buffer.from(body) });
       },
       onCredit: () => (seen.credits += 1),
-      serveControl: (body) => serveControl(options.access, body),
+      serveControl: (body) => serveControl({ slabs: options.access, direct: options.direct }, body),
       onNotice: (body) => seen.notices.push(Buffer.from(body)),
       onBye: (reason) => seen.byes.push(reason),
     };

@@ -14,7 +14,9 @@ t.test('lease, renew, release and usage act on the leases of the holder alone', 
   const slabs = new MemorySlabs(2 ** 20);
   const [mine, other] = [slabs.openAccess('mine'), slabs.openAccess('other')];
   const ask = (access: typeof mine, request: ControlRequest): Record<string, unknown> => {
-    const reply = decodeControlReply(serveControl(access, encodeControlRequest(request)));
+    const reply = decodeControlReply(
+      serveControl({ slabs: access, direct: undefined }, encodeControlRequest(request)),
+    );
     return reply.ok ? { ok: true, ...reply.fields } : { ...reply };
   };
   const granted = ask(mine, LEASE);
@@ -40,17 +42,29 @@ t.test('refusals travel as their code, defects as ERR_INTERNAL', async (t) => {
     access.lease = () => {
       throw error;
     };
-    t.match(decodeControlReply(serveControl(access, encodeControlRequest(LEASE))), {
-      ok: false,
-      code,
-    });
+    t.match(
+      decodeControlReply(
+        serveControl({ slabs: access, direct: undefined }, encodeControlRequest(LEASE)),
+      ),
+      {
+        ok: false,
+        code,
+      },
+    );
   }
-  t.match(decodeControlReply(serveControl(undefined, encodeControlRequest(LEASE))), {
-    ok: false,
-    code: 'ERR_LEASE_CAPACITY',
-  });
+  t.match(
+    decodeControlReply(
+      serveControl({ slabs: undefined, direct: undefined }, encodeControlRequest(LEASE)),
+    ),
+    {
+      ok: false,
+      code: 'ERR_LEASE_CAPACITY',
+    },
+  );
 });
 
 t.test('what is no request is thrown, not answered', async (t) => {
-  t.throws(() => serveControl(undefined, Buffer.from([0x80])), { code: 'ERR_PEER_PROTOCOL' });
+  t.throws(() => serveControl({ slabs: undefined, direct: undefined }, Buffer.from([0x80])), {
+    code: 'ERR_PEER_PROTOCOL',
+  });
 });

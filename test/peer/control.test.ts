@@ -26,7 +26,7 @@ t.test('each HELLO comes back as it was', async (t) => {
   const hellos: Hello[] = [
     { verdict: 'pending' },
     { verdict: 'refused' },
-    { verdict: 'accepted', limits: LIMITS, usage: USAGE },
+    { verdict: 'accepted', limits: LIMITS, usage: USAGE, features: [] },
   ];
   for (const hello of hellos) t.same(decodeHello(encodeHello(hello)), hello);
 });

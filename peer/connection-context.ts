@@ -1,0 +1,62 @@
+/**
+ * What surrounds a connection (connection.ts): what every connection of a node shares, and what one
+ * leaves behind that both sides accepted.
+ */
+import type { ByteStream } from '../common/byte-stream.ts';
+import type { Clock } from '../common/clock.ts';
+import type { DirectProvider, ProviderUsage } from '../common/ports.ts';
+import { INPUT_SIZE_BYTES, OUTPUT_CHUNK_SIZE_BYTES } from './constants.ts';
+import type { CreditLimits } from './control.ts';
+import type { PeerIdentity } from './credentials.ts';
+import type { Gatekeeper } from './gatekeeper.ts';
+import type { Identity } from './identity.ts';
+import type { RecordOpener } from './record-cipher.ts';
+import type { RecordWriter } from './record-writer.ts';
+
+/** Sizes of a connection's buffers. */
+export const STREAM_OPTIONS = {
+  inputSizeBytes: INPUT_SIZE_BYTES,
+  outputChunkSizeBytes: OUTPUT_CHUNK_SIZE_BYTES,
+};
+
+/** What every connection of a node shares. */
+export interface ConnectionContext {
+  /** Who we are. */
+  readonly identity: Identity;
+  /** What people call us. */
+  readonly name: string;
+  /** Who may come in. */
+  readonly gatekeeper: Gatekeeper;
+  /** The clock of rekeying. */
+  readonly clock: Clock;
+  /** Takes a permit for one more handshake: they cost processor time that sessions need. */
+  readonly mayHandshake: () => boolean;
+  /** What we tell a trusted peer about our room. */
+  readonly usage: () => ProviderUsage;
+  /** What data connections are handed to; undefined when this node serves no direct exports. */
+  readonly direct: DirectProvider | undefined;
+  /** Longest time of one handshake step, milliseconds. */
+  readonly stepTimeoutMs?: number;
+}
+
+/** A connection that both sides accepted. Everything in it is the taker's. */
+export interface Established {
+  /** The socket. */
+  readonly stream: ByteStream;
+  /** Our records. */
+  readonly writer: RecordWriter;
+  /** The peer's records. */
+  readonly opener: RecordOpener;
+  /** Who it is. */
+  readonly peer: PeerIdentity;
+  /** True when we dialled. */
+  readonly dialled: boolean;
+  /** `HOST:PORT` of the other side. */
+  readonly address: string;
+  /** What it grants us. */
+  readonly limits: CreditLimits;
+  /** Its room. */
+  readonly usage: ProviderUsage;
+  /** What it can do beyond version 1, by name. */
+  readonly features: readonly string[];
+}
