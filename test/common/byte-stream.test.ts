@@ -448,3 +448,34 @@ t.test('connections that end with writes pending leave no memory behind', async 
   // Three chunks of 1 MiB for each connection would be 300 MiB.
   t.ok(grown < 60 * 2 ** 20, `address space grew by ${grown} bytes`);
 });
+
+t.test('the address of the other side is told as an address, an IPv4 one as such', async (t) => {
+  for (const [listen, dial, expected] of [
+    ['127.0.0.1', '127.0.0.1', '127.0.0.1'],
+    ['::', '127.0.0.1', '127.0.0.1'],
+    ['::1', '::1', '::1'],
+  ] as const) {
+    const taken = new Collector();
+    const server = net.createServer({ pauseOnConnect: true }, (socket) => {
+      taken.stream = ByteStream.adopt(socket, OPTIONS, taken);
+      t.equal(taken.stream.remoteHost, expected);
+      taken.stream.destroy();
+    });
+    try {
+      await new Promise<void>((resolve, reject) => {
+        server.once('error', reject).listen(0, listen, resolve);
+      });
+    } catch {
+      t.comment(`no IPv6 here: ${listen} skipped`);
+      continue;
+    }
+    const { port } = server.address() as net.AddressInfo;
+    const dialling = new Collector();
+    const target = { host: dial, port };
+    const stream = await ByteStream.connect(target, { ...OPTIONS, timeoutMs: 5000 }, dialling);
+    t.equal(stream.remoteHost, expected);
+    await dialling.closed;
+    await taken.closed;
+    server.close();
+  }
+});

@@ -7,22 +7,38 @@ import { MemcloudError } from '../../common/errors.ts';
 import {
   decodeControlReply,
   decodeControlRequest,
+  decodeGrant,
   decodeHello,
   decodeNotice,
+  decodeUnknownLeases,
   encodeControlOk,
   encodeControlRequest,
   encodeHello,
   encodeNotice,
 } from '../../peer/control.ts';
 import { decodeCredentials, encodeCredentials } from '../../peer/credentials.ts';
+import {
+  decodeDirectExports,
+  decodeDirectTicket,
+  decodeOpenedExport,
+  decodeUnknownExports,
+} from '../../peer/direct-control.ts';
+import { directTicketId, opensDirect } from '../../peer/direct-preface.ts';
 import { emptyRecordLayout, handshakeFrameSize, readRecordLayout } from '../../peer/frame.ts';
 import { Identity } from '../../peer/identity.ts';
-import { unpackMap } from '../../peer/message-pack.ts';
+import { unpackMap, type PackedMap } from '../../peer/message-pack.ts';
 import { MessageCursor } from '../../peer/messages.ts';
 import { fuzz, type Random } from '../helpers/fuzz.ts';
 
 const USAGE = { offeredBytes: 2 ** 40, usedBytes: 70000, residentBytes: 4, leaseCount: 1 };
 const ID = '0123456789abcdef';
+const EXPORT = {
+  exportId: ID,
+  sizeBytes: 2 ** 40,
+  residentBytes: 70000,
+  connected: true,
+  ttlMs: 1000,
+};
 const BODIES = [
   encodeHello({
     verdict: 'accepted',
@@ -34,6 +50,14 @@ const BODIES = [
   encodeControlRequest({ method: 'lease', pageCount: 4096, ttlMs: 60000 }),
   encodeControlRequest({ method: 'renew', leaseIds: [ID, ID], ttlMs: 60000 }),
   encodeControlRequest({ method: 'release', leaseId: ID }),
+  encodeControlRequest({ method: 'direct-open', sizeBytes: 2 ** 40, ttlMs: 60000 }),
+  encodeControlRequest({ method: 'direct-ticket', exportId: ID, consumerNonce: ID.repeat(4) }),
+  encodeControlRequest({ method: 'direct-renew', exportIds: [ID, ID] }),
+  encodeControlRequest({ method: 'direct-close', exportId: ID }),
+  encodeControlRequest({ method: 'direct-list' }),
+  encodeControlOk({ export: EXPORT }),
+  encodeControlOk({ exports: [EXPORT, EXPORT] }),
+  encodeControlOk({ ticketId: ID.repeat(2), secret: ID.repeat(4), port: 7070 }),
   encodeControlOk({ leaseId: ID, slabHandle: 7, ttlMs: 1000 }),
   encodeControlOk({ unknown: [ID] }),
   encodeNotice({ usage: USAGE, leasesEnded: [ID] }),
@@ -64,6 +88,43 @@ t.test('control bodies', async (t) => {
     ];
     for (const decode of decoders) total(() => decode(bytes), 'ERR_PEER_PROTOCOL');
   });
+});
+
+t.test('fields of replies', async (t) => {
+  await fuzz(t, (random) => {
+    const bytes = noiseOr(random, random.pick(BODIES));
+    const decoders: ((fields: PackedMap) => unknown)[] = [
+      decodeGrant,
+      decodeUnknownLeases,
+      (fields) => decodeOpenedExport(fields, 2 ** 40),
+      decodeDirectExports,
+      decodeDirectTicket,
+      (fields) => decodeUnknownExports(fields, [ID]),
+    ];
+    for (const decode of decoders) total(() => decode(unpackMap(bytes)), 'ERR_PEER_PROTOCOL');
+  });
+});
+
+t.test('openings of connections', async (t) => {
+  const good = Buffer.from('MCDIRECT0123456789abcdef and what follows');
+  await fuzz(
+    t,
+    (random) => {
+      const bytes = noiseOr(random, good);
+      const end = random.below(bytes.length + 1);
+      const start = random.below(end + 1);
+      const text = bytes.toString('latin1', start, Math.min(end, start + 8));
+      const opens = text !== '' && 'MCDIRECT'.startsWith(text);
+      if (opensDirect(bytes, start, end) !== opens) throw new Error('another opening');
+      if (!opens) return;
+      const ticketId = directTicketId(bytes, start, end);
+      if ((ticketId !== undefined) !== end - start >= 24)
+        throw new Error('a ticket of half a preface');
+      if (ticketId !== undefined && !/^[0-9a-f]{32}$/.test(ticketId))
+        throw new Error('no ticket id');
+    },
+    0.5,
+  );
 });
 
 t.test('message heads', async (t) => {

@@ -6,6 +6,7 @@ import {
   type ControlRequest,
 } from '../../peer/control.ts';
 import { serveControl } from '../../peer/control-service.ts';
+import { MemoryDirect } from '../helpers/memory-direct.ts';
 import { MemorySlabs } from '../helpers/memory-slabs.ts';
 
 const LEASE: ControlRequest = { method: 'lease', pageCount: 2, ttlMs: 1000 };
@@ -67,4 +68,64 @@ t.test('what is no request is thrown, not answered', async (t) => {
   t.throws(() => serveControl({ slabs: undefined, direct: undefined }, Buffer.from([0x80])), {
     code: 'ERR_PEER_PROTOCOL',
   });
+});
+
+t.test(
+  'direct exports are opened, shown, ticketed, renewed and closed for their holder',
+  async (t) => {
+    const provider = new MemoryDirect();
+    const ask = (holder: string, request: ControlRequest): Record<string, unknown> => {
+      const access = { slabs: undefined, direct: provider.openDirect(holder) };
+      const reply = decodeControlReply(serveControl(access, encodeControlRequest(request)));
+      return reply.ok ? { ok: true, ...reply.fields } : { ...reply };
+    };
+    const opened = ask('mine', { method: 'direct-open', sizeBytes: 8192, ttlMs: 5000 });
+    const described = { sizeBytes: 8192, residentBytes: 0, connected: false, ttlMs: 5000 };
+    t.match(opened, { ok: true, export: { exportId: /^[0-9a-f]{16}$/, ...described } });
+    const { exportId } = opened['export'] as { exportId: string };
+    t.match(ask('mine', { method: 'direct-list' }), { exports: [{ exportId, ...described }] });
+    t.same(ask('other', { method: 'direct-list' })['exports'], []);
+    const consumerNonce = '11'.repeat(32);
+    t.match(ask('mine', { method: 'direct-ticket', exportId, consumerNonce }), {
+      ok: true,
+      ticketId: /^[0-9a-f]{32}$/,
+      secret: /^[0-9a-f]{64}$/,
+      port: 7070,
+    });
+    const unknown = { ok: false, code: 'ERR_LEASE_UNKNOWN' };
+    t.match(ask('other', { method: 'direct-ticket', exportId, consumerNonce }), unknown);
+    t.same(ask('mine', { method: 'direct-renew', exportIds: [exportId] })['unknown'], []);
+    t.same(ask('other', { method: 'direct-renew', exportIds: [exportId] })['unknown'], [exportId]);
+    t.match(ask('other', { method: 'direct-close', exportId }), unknown);
+    t.match(ask('mine', { method: 'direct-close', exportId }), { ok: true });
+    t.match(ask('mine', { method: 'direct-close', exportId }), unknown);
+    t.match(ask('mine', { method: 'direct-open', sizeBytes: 4095, ttlMs: 5000 }), {
+      ok: false,
+      code: 'ERR_LEASE_INVALID',
+    });
+  },
+);
+
+t.test('a holder with more exports than a reply may carry is shown 64', async (t) => {
+  const direct = new MemoryDirect().openDirect('mine');
+  for (let count = 0; count < 65; count += 1) direct.open({ sizeBytes: 4096, ttlMs: 5000 });
+  const body = encodeControlRequest({ method: 'direct-list' });
+  const reply = decodeControlReply(serveControl({ slabs: undefined, direct }, body));
+  t.equal(reply.ok && (reply.fields['exports'] as unknown[]).length, 64);
+});
+
+t.test('a node that serves no direct exports says so, whatever it lends', async (t) => {
+  const slabs = new MemorySlabs(0).openAccess('x');
+  const requests: ControlRequest[] = [
+    { method: 'direct-open', sizeBytes: 8192, ttlMs: 5000 },
+    { method: 'direct-ticket', exportId: '0'.repeat(16), consumerNonce: '0'.repeat(64) },
+    { method: 'direct-renew', exportIds: [] },
+    { method: 'direct-close', exportId: '0'.repeat(16) },
+    { method: 'direct-list' },
+  ];
+  for (const request of requests) {
+    const body = encodeControlRequest(request);
+    const reply = decodeControlReply(serveControl({ slabs, direct: undefined }, body));
+    t.match(reply, { ok: false, code: 'ERR_UNSUPPORTED' }, request.method);
+  }
 });

@@ -27,6 +27,7 @@ t.test('each HELLO comes back as it was', async (t) => {
     { verdict: 'pending' },
     { verdict: 'refused' },
     { verdict: 'accepted', limits: LIMITS, usage: USAGE, features: [] },
+    { verdict: 'accepted', limits: LIMITS, usage: USAGE, features: ['direct', 'later'] },
   ];
   for (const hello of hellos) t.same(decodeHello(encodeHello(hello)), hello);
 });
@@ -46,12 +47,29 @@ const BAD_HELLOS: Record<string, object> = {
   'usage nil': { ...GOOD_HELLO, usage: null },
   'a negative usage': { ...GOOD_HELLO, usage: { ...USAGE, usedBytes: -1 } },
   'usage with a hole': { ...GOOD_HELLO, usage: { offeredBytes: 1 } },
+  '17 features': { ...GOOD_HELLO, features: new Array(17).fill('a') },
+  'a feature of 33 characters': { ...GOOD_HELLO, features: ['a'.repeat(33)] },
+  'a feature that is a number': { ...GOOD_HELLO, features: [1] },
+  'features that are a string': { ...GOOD_HELLO, features: 'direct' },
+  'features nil': { ...GOOD_HELLO, features: null },
 };
 for (const [name, hello] of Object.entries(BAD_HELLOS)) {
   t.test(`a HELLO with ${name} is refused`, async (t) => {
     t.throws(() => decodeHello(pack(hello)), refused);
   });
 }
+
+t.test('a HELLO without features, as the first version sent it, has none', async (t) => {
+  t.match(decodeHello(pack(GOOD_HELLO)), { verdict: 'accepted', features: [] });
+});
+
+t.test('16 features of 32 characters fit the cap of a HELLO record', async (t) => {
+  const features = Array.from({ length: 16 }, (_, index) => `${index}`.padStart(32, 'x'));
+  const hello: Hello = { verdict: 'accepted', limits: LIMITS, usage: USAGE, features };
+  const bytes = encodeHello(hello);
+  t.same(decodeHello(bytes), hello);
+  t.ok(bytes.length <= 1024 - 40);
+});
 
 t.test('keys of later versions are ignored', async (t) => {
   t.match(decodeHello(pack({ ...GOOD_HELLO, later: 1 })), { verdict: 'accepted' });
@@ -115,6 +133,10 @@ t.test('an error of a lease travels, a defect does not tell about itself', async
     code: 'ERR_LEASE_CAPACITY',
     message: 'full: /home/x',
   });
+  const unsupported = decodeControlReply(
+    encodeControlError(new MemcloudError('ERR_UNSUPPORTED', 'no direct exports')),
+  );
+  t.match(unsupported, { ok: false, code: 'ERR_UNSUPPORTED', message: 'no direct exports' });
   t.same(error('ERR_NATIVE'), { ok: false, code: 'ERR_INTERNAL', message: 'the provider failed' });
 });
 

@@ -1,6 +1,7 @@
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { NativeMemory } from '../../common/native-memory.ts';
 import { Identity } from '../../peer/identity.ts';
+import { MemoryDirect } from '../helpers/memory-direct.ts';
 import { KeepingSink, portOf, testNode, until } from '../helpers/peer-node.ts';
 import { RawPeer } from '../helpers/raw-peer.ts';
 
@@ -176,6 +177,77 @@ t.test('disconnect cuts and keeps out, connect lets in again', async (t) => {
   t.throws(() => b.peers.disconnect('nobody'), { code: 'ERR_PEER_UNKNOWN' });
   t.equal(await b.peers.connect(aAddress).outcome(), 'up');
   t.ok(b.peers.store('a').up);
+});
+
+t.test('direct exports are announced by those that serve them, and by no others', async (t) => {
+  const direct = new MemoryDirect();
+  for (const [node, features] of [
+    [testNode(t, 'serves', { direct }), ['direct']],
+    [testNode(t, 'lends'), []],
+  ] as const) {
+    const raw = await RawPeer.connect(portOf(await node.listen()), `raw-${features.length}`);
+    await raw.handshake('initiator');
+    t.same((await raw.accept()).features, features);
+    await raw.destroy();
+  }
+});
+
+/** A provider and a holder of one export with its data connection. */
+async function withDataConnection(t: Test) {
+  const direct = new MemoryDirect();
+  const [provider, consumer] = [testNode(t, 'provider', { direct }), testNode(t, 'consumer')];
+  const address = await provider.listen();
+  await consumer.peers.connect(address).outcome();
+  const store = consumer.peers.store('provider');
+  const { exportId } = await store.openDirect({ sizeBytes: 4096, ttlMs: 60_000 });
+  const unused = await store.directTicket(exportId, '0'.repeat(64));
+  const { ticketId } = await store.directTicket(exportId, '0'.repeat(64));
+  const data = await RawPeer.connect(portOf(address));
+  t.teardown(() => data.destroy());
+  data.socket.write(Buffer.from(`4d43444952454354${ticketId}`, 'hex'));
+  await until(() => direct.connections.length === 1);
+  return { direct, provider, consumer, store, data, unused, address };
+}
+
+for (const [how, end] of Object.entries({
+  'denied trust': ({ provider, consumer }: Awaited<ReturnType<typeof withDataConnection>>) => {
+    const { publicKey, nodeId } = consumer.identity;
+    provider.trust.deny({ publicKey, nodeId, name: 'consumer' });
+  },
+  'trust taken back': ({ provider }) => void provider.trust.remove('consumer'),
+  'disconnection by an operator': ({ provider }) => provider.peers.disconnect('consumer'),
+} satisfies Record<string, (at: Awaited<ReturnType<typeof withDataConnection>>) => void>)) {
+  t.test(`${how} ends the data connections of the node, its exports and tickets`, async (t) => {
+    const at = await withDataConnection(t);
+    end(at);
+    await at.data.ended();
+    t.same(at.direct.revoked, [at.consumer.identity.nodeId]);
+    t.equal(at.direct.exports.size, 0);
+    const late = await RawPeer.connect(portOf(at.address));
+    late.socket.write(Buffer.from(`4d43444952454354${at.unused.ticketId}`, 'hex'));
+    await late.ended();
+    await late.destroy();
+    await until(() => !at.store.up);
+  });
+}
+
+t.test(
+  'a data connection outlives its session; the end of a session revokes nothing',
+  async (t) => {
+    const { direct, consumer, provider, data } = await withDataConnection(t);
+    await consumer.peers.close();
+    await until(() => !provider.peers.store('consumer').up);
+    t.same(direct.revoked, []);
+    t.equal(direct.exports.size, 1);
+    t.notOk(data.closed);
+  },
+);
+
+t.test('every node in the list is a source of direct exports too', async (t) => {
+  const { consumer, provider } = await withDataConnection(t);
+  const [source] = consumer.peers.list();
+  t.match(source, { nodeId: provider.identity.nodeId, host: '127.0.0.1', up: true });
+  t.match(await source!.listDirect(), [{ connected: true }]);
 });
 
 t.test('two nodes that dial each other at once keep one session, the same', async (t) => {

@@ -1,7 +1,10 @@
 import t from 'tap';
 import { NativeMemory } from '../../common/native-memory.ts';
+import { encodeControlOk } from '../../peer/control.ts';
 import { RemoteStore } from '../../peer/remote-store.ts';
-import { KeepingSink, testNode, until } from '../helpers/peer-node.ts';
+import { MemoryDirect } from '../helpers/memory-direct.ts';
+import { KeepingSink, portOf, testNode, until } from '../helpers/peer-node.ts';
+import { rawServer } from '../helpers/raw-peer.ts';
 import type { Test } from 'tap';
 
 async function connected(t: Test) {
@@ -23,6 +26,8 @@ t.test('a store without a session refuses everything, and throws nothing', async
   t.notOk(queue.trimPages(1, 1, 0, 1));
   await t.rejects(store.renew(['0123456789abcdef'], 1), { code: 'ERR_PEER_UNREACHABLE' });
   await t.rejects(store.release('0123456789abcdef'), { code: 'ERR_PEER_UNREACHABLE' });
+  await t.rejects(store.listDirect(), { code: 'ERR_PEER_UNREACHABLE' });
+  t.equal(store.host, '');
   queue.close();
   t.same([sink.reads, sink.done, sink.credits], [[], [], 0]);
   memory.free();
@@ -98,4 +103,117 @@ t.test('more lease ids than one message holds are renewed', async (t) => {
   const ids = Array.from({ length: 2500 }, (_, index) => index.toString(16).padStart(16, '0'));
   t.same(await store.renew(ids, 1000), ids);
   t.same(await store.renew([], 1000), []);
+});
+
+const NONCE = '5a'.repeat(32);
+
+t.test('direct exports are opened, listed, ticketed, renewed and closed far away', async (t) => {
+  const direct = new MemoryDirect();
+  const [provider, consumer] = [testNode(t, 'provider', { direct }), testNode(t, 'consumer')];
+  const address = await provider.listen();
+  await consumer.peers.connect(address).outcome();
+  direct.port = portOf(address);
+  const store = consumer.peers.store('provider');
+  t.equal(store.host, '127.0.0.1');
+  const opened = await store.openDirect({ sizeBytes: 2 ** 35, ttlMs: 60_000 });
+  t.match(opened, { exportId: /^[0-9a-f]{16}$/, sizeBytes: 34359738368, connected: false });
+  t.same(await store.listDirect(), [opened]);
+  const ticket = await store.directTicket(opened.exportId, NONCE);
+  t.match(ticket, { ticketId: /^[0-9a-f]{32}$/, secret: /^[0-9a-f]{64}$/, port: portOf(address) });
+  t.equal(direct.exports.get(opened.exportId)?.holder, consumer.identity.nodeId);
+  // More than one message holds.
+  const ids = Array.from({ length: 150 }, (_, index) => index.toString(16).padStart(16, '0'));
+  t.same(await store.renewDirect([opened.exportId, ...ids]), ids);
+  t.same(await store.renewDirect([]), []);
+  await store.closeDirect(opened.exportId);
+  t.same(await store.listDirect(), []);
+  const unknown = { code: 'ERR_LEASE_UNKNOWN' };
+  await t.rejects(store.closeDirect(opened.exportId), unknown);
+  await t.rejects(store.directTicket(opened.exportId, NONCE), unknown);
+  await t.rejects(store.openDirect({ sizeBytes: 4095, ttlMs: 60_000 }), {
+    code: 'ERR_LEASE_INVALID',
+  });
+  await t.rejects(store.openDirect({ sizeBytes: 2 ** 41, ttlMs: 60_000 }), {
+    code: 'ERR_LEASE_CAPACITY',
+  });
+  t.ok(store.up, 'a refusal is no breach');
+  await consumer.peers.close();
+  t.equal(store.host, '');
+});
+
+t.test(
+  'a node that serves none gets no such request: the caller hears ERR_UNSUPPORTED',
+  async (t) => {
+    const { store } = await connected(t);
+    const { session } = store;
+    const unsupported = { code: 'ERR_UNSUPPORTED' };
+    await t.rejects(store.openDirect({ sizeBytes: 4096, ttlMs: 60_000 }), unsupported);
+    await t.rejects(store.directTicket('0123456789abcdef', NONCE), unsupported);
+    await t.rejects(store.renewDirect(['0123456789abcdef']), unsupported);
+    await t.rejects(store.closeDirect('0123456789abcdef'), unsupported);
+    await t.rejects(store.listDirect(), unsupported);
+    t.equal(store.session, session);
+    t.match(await store.lease({ pageCount: 1, ttlMs: 1000 }), { ttlMs: 1000 }, 'the session lives');
+  },
+);
+
+/** A consumer whose provider answers the first control request with `body`. */
+async function answeredWith(t: Test, body: Buffer) {
+  const server = await rawServer((raw) => {
+    t.teardown(() => raw.destroy());
+    const answer = async (): Promise<void> => {
+      await raw.handshake('responder');
+      await raw.accept(['something', 'direct']);
+      const { idLow, idHigh } = await raw.readType(0x20);
+      raw.send((writer) => writer.body(0xa0, idLow, idHigh, body));
+    };
+    answer().catch(() => undefined);
+  });
+  t.teardown(() => server.close());
+  const node = testNode(t, 'node');
+  await node.peers.connect(`127.0.0.1:${server.port}`).outcome();
+  return node.peers.store('raw');
+}
+
+const ID = '0123456789abcdef';
+const EXPORT = {
+  exportId: ID,
+  sizeBytes: 8192,
+  residentBytes: 0,
+  connected: false,
+  ttlMs: 60_000,
+};
+const BAD_REPLIES: Record<string, [object, (store: RemoteStore) => Promise<unknown>]> = {
+  'an export of another size': [
+    { export: EXPORT },
+    (store) => store.openDirect({ sizeBytes: 4096, ttlMs: 60_000 }),
+  ],
+  'no ticket': [{}, (store) => store.directTicket(ID, NONCE)],
+  'a short secret': [
+    { ticketId: '0'.repeat(32), secret: '0'.repeat(62), port: 1 },
+    (store) => store.directTicket(ID, NONCE),
+  ],
+  'an id nobody asked about': [{ unknown: [ID] }, (store) => store.renewDirect(['f'.repeat(16)])],
+  'a list of one that is none': [{ exports: [{}] }, (store) => store.listDirect()],
+};
+for (const [name, [fields, ask]] of Object.entries(BAD_REPLIES)) {
+  t.test(`a reply with ${name} rejects its request and ends the session`, async (t) => {
+    const store = await answeredWith(t, encodeControlOk(fields));
+    await t.rejects(ask(store), { code: 'ERR_PEER_PROTOCOL' });
+    await until(() => !store.up);
+  });
+}
+
+t.test('a good reply from another implementation is taken', async (t) => {
+  const body = Buffer.from(
+    '82a26f6bc3a66578706f727485a86578706f72744964b030313233343536373839616263646566' +
+      'a973697a654279746573cd2000ad7265736964656e744279746573cd1000a9636f6e6e6563746564c2' +
+      'a574746c4d73cdea60',
+    'hex',
+  );
+  const store = await answeredWith(t, body);
+  t.same(await store.openDirect({ sizeBytes: 8192, ttlMs: 60_000 }), {
+    ...EXPORT,
+    residentBytes: 4096,
+  });
 });

@@ -1,0 +1,31 @@
+import t from 'tap';
+import { Dialer } from '../../peer/dialer.ts';
+import { describePeers, type PeerRecord } from '../../peer/peer-info.ts';
+import { RemoteStore } from '../../peer/remote-store.ts';
+
+function dialer(address: string, nodeId?: string): Dialer {
+  const parts = { dial: () => undefined, isUp: () => false, random: () => 0, nowMs: () => 0 };
+  const made = new Dialer({ address, ...parts });
+  made.nodeId = nodeId;
+  return made;
+}
+
+t.test('nodes come with their dialler, addresses without a node by themselves', async (t) => {
+  const record = (nodeId: string, name: string): PeerRecord => ({
+    store: new RemoteStore(nodeId, name),
+    session: undefined,
+    address: `${name}:1`,
+    lastError: undefined,
+  });
+  const records = new Map([
+    ['a', record('a', 'alice')],
+    ['b', record('b', 'bob')],
+  ]);
+  const dialers = [dialer('10.0.0.1:7', 'b'), dialer('10.0.0.2:7'), dialer('10.0.0.3:7', 'c')];
+  t.match(describePeers(records, dialers), [
+    { nodeId: 'a', name: 'alice', address: 'alice:1', state: 'down', dialled: false },
+    { nodeId: 'b', name: 'bob', address: '10.0.0.1:7', state: 'waiting', dialled: true },
+    { nodeId: undefined, name: '', address: '10.0.0.2:7', state: 'waiting', dialled: true },
+    { nodeId: 'c', name: '', address: '10.0.0.3:7', state: 'waiting', dialled: true },
+  ]);
+});
