@@ -157,6 +157,35 @@ t.test(
   },
 );
 
+t.test(
+  'a provider of the first version is never sent a method that would end its session',
+  async (t) => {
+    const seen: number[] = [];
+    const server = await rawServer((raw) => {
+      t.teardown(() => raw.destroy());
+      const listen = async (): Promise<void> => {
+        await raw.handshake('responder');
+        await raw.accept(['directory']);
+        for (;;) seen.push((await raw.read()).type);
+      };
+      listen().catch(() => undefined);
+    });
+    const keepalive = { busyPingMs: 50, idlePingMs: 50, deadMs: 5000 };
+    const node = testNode(t, 'node', { keepalive });
+    await node.peers.connect(`127.0.0.1:${server.port}`).outcome();
+    const store = node.peers.store('raw');
+    await t.rejects(store.listDirect(), { code: 'ERR_UNSUPPORTED' });
+    await t.rejects(store.openDirect({ sizeBytes: 4096, ttlMs: 1000 }), {
+      code: 'ERR_UNSUPPORTED',
+    });
+    // A PING comes behind whatever was sent before it.
+    await until(() => seen.includes(0x10));
+    t.notOk(seen.includes(0x20), 'no CONTROL');
+    t.ok(store.up);
+    server.close();
+  },
+);
+
 /** A consumer whose provider answers the first control request with `body`. */
 async function answeredWith(t: Test, body: Buffer) {
   const server = await rawServer((raw) => {
