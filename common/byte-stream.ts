@@ -166,15 +166,15 @@ export class ByteStream {
       process.nextTick(() => this.#offer());
   }
 
+  /** The other side's IP address, an IPv4 one always as such; empty for a Unix socket. */
+  get remoteHost(): string {
+    return (this.#socket.remoteAddress ?? '').replace(/^::ffff:(?=\d+\.)/i, '');
+  }
+
   /** `ADDRESS:PORT` of the other side; empty for a Unix socket. */
   get remoteAddress(): string {
     const { remoteAddress, remotePort } = this.#socket;
     return remoteAddress === undefined ? '' : `${remoteAddress}:${remotePort ?? 0}`;
-  }
-
-  /** The other side's IP address, an IPv4 one always as such; empty for a Unix socket. */
-  get remoteHost(): string {
-    return (this.#socket.remoteAddress ?? '').replace(/^::ffff:(?=\d+\.)/i, '');
   }
 
   /** Bytes handed to the socket that the kernel has not taken yet, plus bytes reserved. */
