@@ -1,5 +1,5 @@
 /** Architecture rules: imports go one way (docs/architecture.md, "Folders"). */
-const middle = 'nbd-server|fuse-fs|tier|objects|peer|provider|control-plane';
+const middle = 'nbd-server|fuse-fs|tier|objects|peer|direct|provider|control-plane';
 
 /** @type {import('dependency-cruiser').IConfiguration} */
 module.exports = {

@@ -53,7 +53,7 @@ const NO_CHUNK: OutputChunk = {
 
 /** The part of libuv's handle that lets an accepted socket be opened again with a read buffer. */
 interface SocketWithHandle {
-  _handle?: unknown;
+  _handle?: { readonly fd?: number } | null;
 }
 
 /** A connected TCP or Unix stream socket. */
@@ -175,6 +175,11 @@ export class ByteStream {
   get remoteAddress(): string {
     const { remoteAddress, remotePort } = this.#socket;
     return remoteAddress === undefined ? '' : `${remoteAddress}:${remotePort ?? 0}`;
+  }
+
+  /** The file descriptor, for socket options that Node does not know; -1 once the socket is closed. */
+  get fd(): number {
+    return (this.#socket as SocketWithHandle)._handle?.fd ?? -1;
   }
 
   /** Bytes handed to the socket that the kernel has not taken yet, plus bytes reserved. */

@@ -13,10 +13,14 @@ const E_NAMES = Object.fromEntries(
   Object.entries(koffi.os.errno).map(([name, number]) => [number, name]),
 );
 
+/** The name of an errno: `ENOENT`; `errno 4711` for one that has none. */
+export function errnoName(errno: number): string {
+  return E_NAMES[errno] ?? `errno ${errno}`;
+}
+
 /** Throws for the errno of the call that just failed. */
 export function throwErrno(call: string): never {
-  const errno = koffi.errno();
-  throw new MemcloudError('ERR_NATIVE', `${call} failed: ${E_NAMES[errno] ?? `errno ${errno}`}`);
+  throw new MemcloudError('ERR_NATIVE', `${call} failed: ${errnoName(koffi.errno())}`);
 }
 
 const mmapCall = libc.func(
@@ -28,6 +32,9 @@ const mlock2Call = libc.func('int mlock2(uintptr_t addr, size_t length, unsigned
 const memcpyCall = libc.func('void memcpy(uintptr_t to, uintptr_t from, size_t length)');
 const memsetCall = libc.func('void memset(uintptr_t to, int byte, size_t length)');
 const fallocateCall = libc.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
+const setsockoptCall = libc.func(
+  'int setsockopt(int fd, int level, int option, void *value, uint32_t length)',
+);
 const flockCall = libc.func('int flock(int fd, int operation)');
 const mountCall = libc.func(
   'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
@@ -157,4 +164,14 @@ export function mount(options: {
 /** umount2(2). Returns false when nothing was unmounted. */
 export function tryUnmount(target: string, flags: number): boolean {
   return umountCall(target, flags) === 0;
+}
+
+/** setsockopt(2). Returns 0, or the errno when the kernel refuses. */
+export function trySetSocketOption(
+  fd: number,
+  level: number,
+  option: number,
+  value: Uint8Array,
+): number {
+  return setsockoptCall(fd, level, option, value, value.length) === 0 ? 0 : koffi.errno();
 }

@@ -19,7 +19,7 @@ import {
   STREAM_INPUT_SIZE_BYTES,
   STREAM_OUTPUT_CHUNK_SIZE_BYTES,
   type NbdStream,
-} from './stream.ts';
+} from '../common/nbd-stream.ts';
 import type { ServerTls } from './tls.ts';
 
 /** Time for the client to close its side after we closed ours, milliseconds. */
@@ -36,15 +36,18 @@ export interface Export {
   readonly readOnly: boolean;
 }
 
+/** The way to a client: a socket accepted with `pauseOnConnect`, or a stream that somebody else made. */
+export type ConnectionSource = { readonly socket: net.Socket } | { readonly stream: NbdStream };
+
 /** What a connection works on. */
 export interface ConnectionParts {
-  /** Accepted with `pauseOnConnect`; owned by the connection from now on. */
-  readonly socket: net.Socket;
+  /** The way to the client, owned by the connection from now on. */
+  readonly source: ConnectionSource;
   /** The exports as the machine sees them. */
   readonly directory: ExportDirectory;
   /** The export that the machine chose. */
   readonly exportOf: (name: string) => Export | undefined;
-  /** TLS, or undefined for none. */
+  /** TLS, or undefined for none; needs a socket. */
   readonly tls: ServerTls | undefined;
   /** Milliseconds for the whole handshake. */
   readonly handshakeTimeoutMs: number;
@@ -75,14 +78,18 @@ export class Connection implements ByteStreamHandler {
   constructor(parts: ConnectionParts) {
     this.#parts = parts;
     this.#negotiation = new Negotiation(parts.directory, parts.tls?.policy ?? 'off');
-    if (parts.tls === undefined) {
+    const { source, tls } = parts;
+    if ('stream' in source) {
+      this.#stream = source.stream;
+      this.#stream.setHandler(this);
+    } else if (tls === undefined) {
       const options = {
         inputSizeBytes: STREAM_INPUT_SIZE_BYTES,
         outputChunkSizeBytes: STREAM_OUTPUT_CHUNK_SIZE_BYTES,
       };
-      this.#stream = ByteStream.adopt(parts.socket, options, this);
+      this.#stream = ByteStream.adopt(source.socket, options, this);
     } else {
-      this.#secureStream = new SocketStream(parts.socket, this);
+      this.#secureStream = new SocketStream(source.socket, this);
       this.#stream = this.#secureStream;
     }
     this.#deadline(parts.handshakeTimeoutMs, 'the handshake');

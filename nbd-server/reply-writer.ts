@@ -31,7 +31,7 @@ import {
   type ReplyModeValue,
 } from './message-codec.ts';
 import { NO_SLOT, SlotQueue, type RequestSlots } from './request-slots.ts';
-import { STREAM_OUTPUT_CHUNK_SIZE_BYTES, type NbdStream } from './stream.ts';
+import { STREAM_OUTPUT_CHUNK_SIZE_BYTES, type NbdStream } from '../common/nbd-stream.ts';
 
 const { NBD_CMD_READ, NBD_CMD_BLOCK_STATUS } = NBD_CMD;
 const { NBD_REPLY_TYPE_NONE, NBD_REPLY_TYPE_OFFSET_DATA, NBD_REPLY_TYPE_ERROR } = NBD_REPLY_TYPE;

@@ -8,9 +8,15 @@ import fs from 'node:fs';
 import net from 'node:net';
 import { MemcloudError } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
+import type { NbdStream } from '../common/nbd-stream.ts';
 import type { BlockDevice } from '../common/ports.ts';
 import { BufferPool } from './buffer-pool.ts';
-import { Connection, type Export } from './connection.ts';
+import {
+  Connection,
+  type ConnectionParts,
+  type ConnectionSource,
+  type Export,
+} from './connection.ts';
 import { NBD_CMD, NBD_HANDSHAKE_TIMEOUT_MS, NBD_STRING_SIZE_MAX_BYTES } from './constants.ts';
 import type { ExportDirectory, ExportInfo } from './export-info.ts';
 import type { ActivityListener, SessionCounters } from './session-parts.ts';
@@ -173,17 +179,51 @@ export class NbdServer {
 
   /** Serves a connected socket, which must be paused and unread. For sockets that did not come through a listener. */
   accept(socket: net.Socket): void {
+    if (this.#refuse(socket)) return;
+    this.#connect(
+      { socket },
+      {
+        directory: this.#directory,
+        exportOf: (name) => this.#exportOf(name),
+        tls: this.#options.tls,
+      },
+    );
+  }
+
+  /**
+   * Serves one device on a stream that somebody else connected and protects, and nothing else: the
+   * client sees one export, under the device's name and as the default one. The exports of the
+   * server are not seen there; its bounds, counts and drain hold.
+   *
+   * @param stream - unread; the server's from now on, also when it refuses it
+   */
+  acceptStream(stream: NbdStream, device: BlockDevice): void {
+    if (this.#refuse(stream)) return;
+    const only: Export = { device, readOnly: false };
+    const exportOf = (name: string): Export | undefined =>
+      name === '' || name === device.name ? only : undefined;
+    const directory: ExportDirectory = {
+      list: () => [infoOf(only)],
+      find: (name) => (exportOf(name) === undefined ? undefined : infoOf(only)),
+    };
+    this.#connect({ stream }, { directory, exportOf, tls: undefined });
+  }
+
+  #refuse(client: { destroy(): void }): boolean {
     const countMax = this.#options.connectionCountMax ?? CONNECTION_COUNT_MAX;
-    if (this.#closing || this.#connections.size >= countMax) {
-      this.#options.logger.warn({ connectionCount: this.#connections.size }, 'nbd: client refused');
-      socket.destroy();
-      return;
-    }
+    if (!this.#closing && this.#connections.size < countMax) return false;
+    this.#options.logger.warn({ connectionCount: this.#connections.size }, 'nbd: client refused');
+    client.destroy();
+    return true;
+  }
+
+  #connect(
+    source: ConnectionSource,
+    served: Pick<ConnectionParts, 'directory' | 'exportOf' | 'tls'>,
+  ): void {
     const connection: Connection = new Connection({
-      socket,
-      directory: this.#directory,
-      exportOf: (name) => this.#exportOf(name),
-      tls: this.#options.tls,
+      ...served,
+      source,
       handshakeTimeoutMs: this.#options.handshakeTimeoutMs ?? NBD_HANDSHAKE_TIMEOUT_MS,
       pool: this.#pool,
       counters: this.#counters,

@@ -2,7 +2,7 @@
 import type { MemcloudError } from '../common/errors.ts';
 import type { BlockDevice } from '../common/ports.ts';
 import type { BufferPool } from './buffer-pool.ts';
-import type { NbdStream } from './stream.ts';
+import type { NbdStream } from '../common/nbd-stream.ts';
 import type { TransmissionTerms } from './transmission.ts';
 
 /** Counts since the start of the server, shared by its sessions. */

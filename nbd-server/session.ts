@@ -37,7 +37,7 @@ import {
 import { OUTPUT_BACKLOG_MAX_BYTES, ReplyWriter } from './reply-writer.ts';
 import { NO_SLOT, type RequestSlots } from './request-slots.ts';
 import type { SessionCounters, SessionParts, ActivityListener } from './session-parts.ts';
-import { STREAM_INPUT_SIZE_BYTES, type NbdStream } from './stream.ts';
+import { STREAM_INPUT_SIZE_BYTES, type NbdStream } from '../common/nbd-stream.ts';
 import {
   ioStatusToNbdError,
   isDisconnect,

@@ -7,7 +7,7 @@ import type net from 'node:net';
 import tls from 'node:tls';
 import type { ByteStreamHandler } from '../common/byte-stream.ts';
 import { NativeMemory } from '../common/native-memory.ts';
-import { STREAM_INPUT_SIZE_BYTES, type NbdStream } from './stream.ts';
+import { STREAM_INPUT_SIZE_BYTES, type NbdStream } from '../common/nbd-stream.ts';
 
 /** A socket, plain at first, TLS after {@link SocketStream.startTls}. */
 export class SocketStream implements NbdStream {

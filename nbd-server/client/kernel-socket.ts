@@ -9,7 +9,7 @@
  */
 import dns from 'node:dns/promises';
 import koffi from 'koffi';
-import { throwErrno } from '../../common/libc.ts';
+import { errnoName, throwErrno, trySetSocketOption } from '../../common/libc.ts';
 import { MemcloudError } from '../../common/errors.ts';
 import { NBD_HANDSHAKE_TIMEOUT_MS } from '../constants.ts';
 import { protocolError } from './codec.ts';
@@ -22,9 +22,6 @@ const socketCall = libc.func('int socket(int domain, int type, int protocol)');
 const connectCall = libc.func('int connect(int fd, void *address, uint32_t length)');
 const sendCall = libc.func('intptr_t send(int fd, void *bytes, size_t length, int flags)');
 const recvCall = libc.func('intptr_t recv(int fd, void *bytes, size_t length, int flags)');
-const setsockoptCall = libc.func(
-  'int setsockopt(int fd, int level, int option, void *value, uint32_t length)',
-);
 const closeCall = libc.func('int close(int fd)');
 
 /** Linux `socket.h`, `in.h`, `tcp.h` (x86-64 and arm64). */
@@ -43,6 +40,19 @@ const { EAGAIN, EINPROGRESS, EALREADY, EISCONN, EINTR } = koffi.os.errno;
 const EAGER_LOOK_COUNT = 50;
 const LOOK_INTERVAL_MS = 2;
 
+/** How to reach an export over a socket for the kernel. */
+export interface KernelSocketOptions {
+  /** The export. */
+  readonly exportName: string;
+  /** Time for connecting and negotiating: milliseconds. */
+  readonly timeoutMs?: number;
+  /**
+   * Run on the connected socket before the first byte of NBD, for what lies below it (kernel TLS). What
+   * it throws, {@link KernelSocket.connect} throws. The descriptor stays the socket's.
+   */
+  readonly prepare?: (fd: number) => void;
+}
+
 /** A negotiated socket; whoever has it must {@link KernelSocket.close} it, also after handing it over. */
 export class KernelSocket {
   /** The file descriptor. */
@@ -60,12 +70,9 @@ export class KernelSocket {
    * Connects and negotiates for the kernel: simple replies, GO.
    *
    * @throws MemcloudError `ERR_NBD_CLOSED`, `ERR_TIMEOUT`, `ERR_NBD_PROTOCOL`, `ERR_NBD_OPTION`,
-   *   `ERR_NBD_EXPORT_UNKNOWN`, `ERR_NATIVE`
+   *   `ERR_NBD_EXPORT_UNKNOWN`, `ERR_NATIVE`, and what `prepare` throws
    */
-  static async connect(
-    address: NbdAddress,
-    options: { exportName: string; timeoutMs?: number },
-  ): Promise<KernelSocket> {
+  static async connect(address: NbdAddress, options: KernelSocketOptions): Promise<KernelSocket> {
     const timeoutMs = options.timeoutMs ?? NBD_HANDSHAKE_TIMEOUT_MS;
     const deadlineMs = performance.now() + timeoutMs;
     const { family, bytes } = encodeSocketAddress(await resolved(address));
@@ -77,6 +84,7 @@ export class KernelSocket {
         setOption(fd, IPPROTO_TCP, TCP_NODELAY);
         setOption(fd, SOL_SOCKET, SO_KEEPALIVE);
       }
+      options.prepare?.(fd);
       const negotiated = await negotiateSocket(fd, options.exportName, deadlineMs);
       return new KernelSocket(fd, negotiated);
     } catch (error) {
@@ -189,8 +197,8 @@ function transfer(call: string, result: number): number | undefined {
 }
 
 function connectionError(call: string, errno: number): MemcloudError {
-  const name = Object.entries(koffi.os.errno).find(([, number]) => number === errno)?.[0];
-  const why = errno === 0 ? 'the NBD server hung up during the handshake' : `${call}: ${name}`;
+  const why =
+    errno === 0 ? 'the NBD server hung up during the handshake' : `${call}: ${errnoName(errno)}`;
   return new MemcloudError('ERR_NBD_CLOSED', `no connection to the NBD server: ${why}`);
 }
 
@@ -216,5 +224,5 @@ async function eventually<T>(
 function setOption(fd: number, level: number, option: number): void {
   const value = Buffer.alloc(4);
   value.writeInt32LE(1);
-  if (setsockoptCall(fd, level, option, value, value.length) !== 0) throwErrno('setsockopt');
+  if (trySetSocketOption(fd, level, option, value) !== 0) throwErrno('setsockopt');
 }

@@ -1,8 +1,9 @@
 /**
- * What the NBD server asks of a connected stream. `common/byte-stream.ts` is one (the page path);
- * `socket-stream.ts` is the other, slower one, for connections that may turn to TLS.
+ * What the NBD server asks of a connected stream, a seam like those of ports.ts. `byte-stream.ts` is
+ * one (the page path); `nbd-server/socket-stream.ts` is another, slower one, for connections that may
+ * turn to TLS; `direct/record-stream.ts` is the third, for connections of TLS records from the kernel.
  */
-import type { ByteStreamHandler } from '../common/byte-stream.ts';
+import type { ByteStreamHandler } from './byte-stream.ts';
 
 /** A stream of bytes with reserved output; see `ByteStream` for what each member means. */
 export interface NbdStream {

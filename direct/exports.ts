@@ -1,0 +1,395 @@
+/**
+ * The direct exports of this machine: block devices of a fixed size, each on slabs of its own, each
+ * for one holder, each reached over at most one data connection. The control session opens them and
+ * asks for tickets; a data connection that names a ticket is taken over here, gets its keys, and is
+ * handed to the NBD server; the end of an export, by close, revocation or time, cuts the connection
+ * and gives the RAM back.
+ *
+ * Fence: the consumer asks for a new connection when the old one is dead to it, and its kernel then
+ * sends again what was not answered. Were the old one still alive here, an old write could come after
+ * a new one. So the old connection is destroyed, with all that lies unread in it, before the first
+ * byte of the new one is looked at.
+ *
+ * Leases of slabs are asked for a day at a time and renewed long before, so that a stall of this
+ * process never lets them run out under a live connection; how long an export lives is decided in
+ * `export-life.ts` alone.
+ */
+import { randomBytes } from 'node:crypto';
+import type { ByteStream, ByteStreamHandler } from '../common/byte-stream.ts';
+import type { Clock } from '../common/clock.ts';
+import { MemcloudError } from '../common/errors.ts';
+import type { Logger } from '../common/log.ts';
+import type { NbdStream } from '../common/nbd-stream.ts';
+import type {
+  BlockDevice,
+  DirectAccess,
+  DirectExport,
+  DirectProvider,
+  DirectTicket,
+  NodeId,
+  SlabAccess,
+  SlabProvider,
+} from '../common/ports.ts';
+import { PAGE_SIZE_BYTES } from '../common/units.ts';
+import {
+  DIRECT_EXPORT_COUNT_MAX,
+  DIRECT_SECRET_SIZE_BYTES,
+  DIRECT_SLAB_PAGE_COUNT,
+  DIRECT_TICKET_COUNT_MAX,
+  DIRECT_TICKET_ID_SIZE_BYTES,
+  DIRECT_TTL_MAX_MS,
+  DIRECT_TTL_MIN_MS,
+} from './constants.ts';
+import { ExportLife } from './export-life.ts';
+import { watchConnection } from './keep-alive.ts';
+import { deriveDirectKeys, wipeDirectKeys } from './keys.ts';
+import { RecordStream } from './record-stream.ts';
+import { PageBounce, SlabDevice } from './slab-device.ts';
+import { TicketTable, type Ticket } from './tickets.ts';
+
+const EXPORT_ID_SIZE_BYTES = 8;
+/** What the leases of slabs are asked for; the provider may grant less. */
+const SLAB_TTL_MS = 24 * 60 * 60 * 1000;
+
+/** What direct exports are made of. */
+export interface DirectExportsOptions {
+  /** Where the slabs come from. */
+  readonly provider: SlabProvider;
+  /** Time. */
+  readonly clock: Clock;
+  /** Serves NBD on a stream; the stream is then the server's. */
+  readonly serve: (stream: NbdStream, device: BlockDevice) => void;
+  /** The TCP port on which data connections are to come. */
+  readonly port: () => number;
+  /** Told what the operator should know. */
+  readonly logger: Logger;
+}
+
+/** An export as `memcloud status` shows it. */
+export interface DirectExportStatus extends DirectExport {
+  /** Whose it is. */
+  readonly holder: NodeId;
+  /** Requests served over all its connections. */
+  readonly requestCount: number;
+}
+
+interface Lease {
+  readonly leaseId: string;
+  readonly slabHandle: number;
+}
+
+interface Export {
+  readonly exportId: string;
+  readonly holder: NodeId;
+  readonly ttlMs: number;
+  readonly access: SlabAccess;
+  readonly leases: readonly Lease[];
+  readonly leaseTtlMs: number;
+  readonly device: SlabDevice;
+  readonly life: ExportLife;
+  leasesRenewAtMs: number;
+  connection: RecordStream | undefined;
+}
+
+/** See the top of the file. Made and closed by the daemon, which calls {@link DirectExports.tick}. */
+export class DirectExports implements DirectProvider {
+  readonly #options: DirectExportsOptions;
+  readonly #exports = new Map<string, Export>();
+  readonly #tickets = new TicketTable();
+  readonly #bounce = new PageBounce();
+  readonly #wiping = new Set<Export>();
+  #closed = false;
+
+  /** @param options - what they are made of */
+  constructor(options: DirectExportsOptions) {
+    this.#options = options;
+  }
+
+  /** {@link DirectProvider.openDirect} */
+  openDirect(holder: NodeId): DirectAccess {
+    return {
+      open: (request) => this.#open(holder, request.sizeBytes, request.ttlMs),
+      ticket: (exportId, consumerNonce) => this.#ticket(holder, exportId, consumerNonce),
+      renew: (exportIds) => exportIds.filter((exportId) => !this.#renew(holder, exportId)),
+      close: (exportId) => {
+        const found = this.#find(holder, exportId);
+        if (found === undefined) throw unknownExport();
+        this.#end(found, 'closed');
+      },
+      list: () => [...this.#exports.values()].filter((one) => one.holder === holder).map(describe),
+    };
+  }
+
+  /** {@link DirectProvider.takeConnection} */
+  takeConnection(stream: ByteStream, ticketId: string): ByteStreamHandler | undefined {
+    const ticket = this.#tickets.take(ticketId, this.#options.clock.nowMs());
+    if (ticket === undefined) return undefined;
+    const found = this.#exports.get(ticket.exportId);
+    if (found === undefined || stream.closed) {
+      ticket.secret.fill(0);
+      return undefined;
+    }
+    found.connection?.destroy(new MemcloudError('ERR_CANCELLED', 'a newer connection took over'));
+    found.device.fence();
+    const records = this.#openRecords(stream, Buffer.from(ticketId, 'hex'), ticket, found);
+    const refused = watchConnection(stream.fd);
+    if (refused !== undefined) {
+      this.#log(found).warn({ errno: refused }, 'direct: a vanished consumer may go unnoticed');
+    }
+    found.connection = records;
+    found.life.connect();
+    this.#log(found).info({ remote: stream.remoteAddress }, 'direct: a data connection began');
+    this.#options.serve(records, found.device);
+    return records;
+  }
+
+  /** {@link DirectProvider.revoke} */
+  revoke(holder: NodeId): void {
+    for (const one of this.#exports.values()) {
+      if (one.holder === holder) this.#end(one, 'revoked');
+    }
+  }
+
+  /** Every export, oldest first. */
+  status(): DirectExportStatus[] {
+    return [...this.#exports.values()].map((one) => ({
+      ...describe(one),
+      holder: one.holder,
+      requestCount: one.device.requestCount,
+    }));
+  }
+
+  /** Ends what has had its time, renews the leases of the rest. To be called every {@link DIRECT_TICK_MS}. */
+  tick(): void {
+    const nowMs = this.#options.clock.nowMs();
+    this.#tickets.dropOld(nowMs);
+    for (const one of this.#exports.values()) {
+      if (one.life.hasEnded(nowMs)) this.#end(one, 'expired');
+      else if (nowMs >= one.leasesRenewAtMs) this.#renewLeases(one, nowMs);
+    }
+  }
+
+  /** Cuts every connection and gives every slab back, without waiting for slices. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const one of this.#exports.values()) this.#end(one, 'shut down');
+    for (const one of this.#wiping) this.#giveBack(one);
+    this.#bounce.free();
+  }
+
+  #open(holder: NodeId, sizeBytes: number, ttlMs: number): DirectExport {
+    this.#checkRequest(holder, sizeBytes, ttlMs);
+    const exportId = this.#newId();
+    // A holder of its own, so that its leases are neither seen nor ended with others of the same node.
+    const access = this.#options.provider.openAccess(`${holder}/direct/${exportId}`);
+    const { leases, leaseTtlMs } = takeLeases(access, sizeBytes);
+    const nowMs = this.#options.clock.nowMs();
+    const device = new SlabDevice({
+      name: exportId,
+      sizeBytes,
+      access,
+      slabHandles: leases.map(({ slabHandle }) => slabHandle),
+      bounce: this.#bounce,
+    });
+    const made: Export = {
+      exportId,
+      holder,
+      ttlMs,
+      access,
+      leases,
+      leaseTtlMs,
+      device,
+      life: new ExportLife(ttlMs, nowMs),
+      leasesRenewAtMs: nowMs + leaseTtlMs / 3,
+      connection: undefined,
+    };
+    this.#exports.set(exportId, made);
+    this.#log(made).info({ sizeBytes, ttlMs }, 'direct: an export was opened');
+    return describe(made);
+  }
+
+  #checkRequest(holder: NodeId, sizeBytes: number, ttlMs: number): void {
+    const wholePages = Number.isSafeInteger(sizeBytes) && sizeBytes % PAGE_SIZE_BYTES === 0;
+    if (!wholePages || sizeBytes < PAGE_SIZE_BYTES) {
+      throw new MemcloudError(
+        'ERR_LEASE_INVALID',
+        `direct export: expected a size of whole pages (${PAGE_SIZE_BYTES} bytes), got ${sizeBytes}`,
+      );
+    }
+    if (!(ttlMs >= DIRECT_TTL_MIN_MS && ttlMs <= DIRECT_TTL_MAX_MS)) {
+      throw new MemcloudError(
+        'ERR_LEASE_INVALID',
+        `direct export: expected a time to live of ${DIRECT_TTL_MIN_MS} to ${DIRECT_TTL_MAX_MS} ms, got ${ttlMs}`,
+      );
+    }
+    const held = [...this.#exports.values()].filter((one) => one.holder === holder).length;
+    if (this.#closed || held >= DIRECT_EXPORT_COUNT_MAX) {
+      const why = this.#closed ? 'the provider is shutting down' : `${held} are open, the most`;
+      throw new MemcloudError('ERR_LEASE_CAPACITY', `direct export: ${why}`);
+    }
+    const { offeredBytes, usedBytes } = this.#options.provider.usage();
+    if (sizeBytes > offeredBytes - usedBytes) {
+      throw new MemcloudError(
+        'ERR_LEASE_CAPACITY',
+        `direct export: asked ${sizeBytes} bytes, free ${offeredBytes - usedBytes} of ${offeredBytes} offered`,
+      );
+    }
+  }
+
+  #newId(): string {
+    for (;;) {
+      const exportId = randomBytes(EXPORT_ID_SIZE_BYTES).toString('hex');
+      if (!this.#exports.has(exportId)) return exportId;
+    }
+  }
+
+  #ticket(holder: NodeId, exportId: string, consumerNonce: string): DirectTicket {
+    if (!/^[0-9a-f]{64}$/.test(consumerNonce)) {
+      throw new MemcloudError(
+        'ERR_LEASE_INVALID',
+        'direct ticket: expected a nonce of 64 lower-case hex digits',
+      );
+    }
+    if (this.#find(holder, exportId) === undefined) throw unknownExport();
+    const nowMs = this.#options.clock.nowMs();
+    if (!this.#tickets.hasRoom(holder, nowMs)) {
+      throw new MemcloudError(
+        'ERR_LEASE_CAPACITY',
+        `direct ticket: ${DIRECT_TICKET_COUNT_MAX} are open, the most; use them or wait`,
+      );
+    }
+    const ticketId = randomBytes(DIRECT_TICKET_ID_SIZE_BYTES).toString('hex');
+    const secret = randomBytes(DIRECT_SECRET_SIZE_BYTES);
+    const ticket = { holder, exportId, secret, consumerNonce: Buffer.from(consumerNonce, 'hex') };
+    this.#tickets.add(ticketId, ticket, nowMs);
+    return { ticketId, secret: secret.toString('hex'), port: this.#options.port() };
+  }
+
+  #renew(holder: NodeId, exportId: string): boolean {
+    const found = this.#find(holder, exportId);
+    found?.life.renew(this.#options.clock.nowMs());
+    return found !== undefined;
+  }
+
+  /** An export of the holder whose time is not over; one that waits for the next tick is gone already. */
+  #find(holder: NodeId, exportId: string): Export | undefined {
+    const found = this.#exports.get(exportId);
+    if (found?.holder !== holder) return undefined;
+    return found.life.hasEnded(this.#options.clock.nowMs()) ? undefined : found;
+  }
+
+  #openRecords(
+    stream: ByteStream,
+    ticketId: Buffer,
+    { secret, consumerNonce }: Ticket,
+    owner: Export,
+  ): RecordStream {
+    const keys = deriveDirectKeys({ ticketId, secret, consumerNonce });
+    secret.fill(0);
+    const records: RecordStream = new RecordStream({
+      below: stream,
+      writeKeys: keys.provider,
+      readKeys: keys.consumer,
+      onEnded: () => this.#onConnectionEnded(owner, records),
+    });
+    wipeDirectKeys(keys);
+    return records;
+  }
+
+  #onConnectionEnded(owner: Export, records: RecordStream): void {
+    if (owner.connection !== records) return;
+    owner.connection = undefined;
+    owner.life.disconnect(this.#options.clock.nowMs());
+    this.#log(owner).info({}, 'direct: the data connection ended');
+  }
+
+  #renewLeases(one: Export, nowMs: number): void {
+    const leaseIds = one.leases.map(({ leaseId }) => leaseId);
+    if (one.access.renew(leaseIds, SLAB_TTL_MS).length > 0) {
+      this.#log(one).error({}, 'direct: slabs of an export were taken away; its data is lost');
+      this.#end(one, 'lost');
+      return;
+    }
+    one.leasesRenewAtMs = nowMs + one.leaseTtlMs / 3;
+  }
+
+  #end(one: Export, reason: string): void {
+    this.#exports.delete(one.exportId);
+    this.#tickets.dropExport(one.exportId);
+    one.connection?.destroy(new MemcloudError('ERR_CANCELLED', `the direct export was ${reason}`));
+    one.connection = undefined;
+    one.device.shutDown();
+    this.#log(one).info({ reason }, 'direct: an export ended');
+    this.#wiping.add(one);
+    this.#wipe(one, 0);
+  }
+
+  /** Wipes slice by slice, so that other clients are served meanwhile, then gives back. */
+  #wipe(one: Export, fromPage: number): void {
+    if (!this.#wiping.has(one)) return;
+    const endPage = one.device.sizeBytes / PAGE_SIZE_BYTES;
+    const next = one.device.dropSlice(fromPage, endPage);
+    // A failure means that the leases are gone, and then the provider has wiped.
+    if (next < 0 || next >= endPage) this.#giveBack(one);
+    else setImmediate(() => this.#wipe(one, next));
+  }
+
+  #giveBack(one: Export): void {
+    this.#wiping.delete(one);
+    releaseLeases(one.access, one.leases);
+  }
+
+  #log(one: Export): Logger {
+    return this.#options.logger.child({ export: one.exportId, holder: one.holder });
+  }
+}
+
+function describe(one: Export): DirectExport {
+  return {
+    exportId: one.exportId,
+    sizeBytes: one.device.sizeBytes,
+    residentBytes: one.device.residentBytes,
+    connected: one.life.connected,
+    ttlMs: one.ttlMs,
+  };
+}
+
+/** Leases slabs for all of `sizeBytes`, or none. */
+function takeLeases(
+  access: SlabAccess,
+  sizeBytes: number,
+): { leases: Lease[]; leaseTtlMs: number } {
+  const leases: Lease[] = [];
+  let leaseTtlMs = SLAB_TTL_MS;
+  try {
+    for (let left = sizeBytes / PAGE_SIZE_BYTES; left > 0; left -= DIRECT_SLAB_PAGE_COUNT) {
+      const pageCount = Math.min(left, DIRECT_SLAB_PAGE_COUNT);
+      const { leaseId, slabHandle, ttlMs } = access.lease({ pageCount, ttlMs: SLAB_TTL_MS });
+      leases.push({ leaseId, slabHandle });
+      leaseTtlMs = Math.min(leaseTtlMs, ttlMs);
+    }
+  } catch (error) {
+    releaseLeases(access, leases);
+    throw error;
+  }
+  return { leases, leaseTtlMs };
+}
+
+function releaseLeases(access: SlabAccess, leases: readonly Lease[]): void {
+  for (const { leaseId } of leases) {
+    try {
+      access.release(leaseId);
+    } catch (error) {
+      // Gone already: the provider ended it, and wiped.
+      if (!(error instanceof MemcloudError && error.code === 'ERR_LEASE_UNKNOWN')) throw error;
+    }
+  }
+}
+
+function unknownExport(): MemcloudError {
+  return new MemcloudError(
+    'ERR_LEASE_UNKNOWN',
+    'the direct export is unknown, expired or held by another node',
+  );
+}

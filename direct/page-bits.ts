@@ -1,0 +1,68 @@
+/**
+ * Which pages of a device hold data: one bit each, so that pages never written need no look at the
+ * slabs, extents are known, and what is resident is counted. Ranges are trusted. Pure.
+ */
+
+const ALL = 0xffff_ffff;
+
+/** The bits of one device. */
+export class PageBits {
+  readonly #words: Uint32Array;
+  #setCount = 0;
+
+  /** @param pageCount - at least 1; all bits start clear */
+  constructor(pageCount: number) {
+    this.#words = new Uint32Array(Math.ceil(pageCount / 32));
+  }
+
+  /** Bits that are set. */
+  get setCount(): number {
+    return this.#setCount;
+  }
+
+  /** True when the bit of `page` is set. */
+  isSet(page: number): boolean {
+    return ((this.#wordAt(Math.floor(page / 32)) >>> (page % 32)) & 1) === 1;
+  }
+
+  /** Sets the bits `[first, end)`. */
+  set(first: number, end: number): void {
+    for (let page = first; page < end; page += 1) {
+      const index = Math.floor(page / 32);
+      const word = this.#wordAt(index);
+      const bit = 1 << (page % 32);
+      if ((word & bit) !== 0) continue;
+      this.#words[index] = word | bit;
+      this.#setCount += 1;
+    }
+  }
+
+  /** Clears the bits `[first, end)`. */
+  clear(first: number, end: number): void {
+    for (let page = first; page < end; page += 1) {
+      const index = Math.floor(page / 32);
+      const word = this.#wordAt(index);
+      const bit = 1 << (page % 32);
+      if ((word & bit) === 0) continue;
+      this.#words[index] = word & ~bit;
+      this.#setCount -= 1;
+    }
+  }
+
+  /** One past the run of bits from `from` on that are all as the bit of `from`; at most `end`. */
+  runEnd(from: number, end: number): number {
+    const set = this.isSet(from);
+    const same = set ? ALL : 0;
+    let at = from + 1;
+    while (at < end) {
+      if (at % 32 === 0 && this.#wordAt(at / 32) === same) at += 32;
+      else if (this.isSet(at) === set) at += 1;
+      else return at;
+    }
+    return end;
+  }
+
+  #wordAt(index: number): number {
+    return this.#words[index] ?? 0;
+  }
+}
