@@ -65,12 +65,9 @@ export class RecordStream implements NbdStream, ByteStreamHandler {
   readonly #opener: RecordKey;
   readonly #sealer: RecordKey;
   readonly #onEnded: (() => void) | undefined;
-  readonly #input = new NativeMemory(STREAM_INPUT_SIZE_BYTES, { lock: true, secret: true });
+  readonly #input = new NativeMemory(STREAM_INPUT_SIZE_BYTES, { lock: true });
   /** One byte longer than a chunk: the type of the last record goes behind its content. */
-  readonly #staged = new NativeMemory(STREAM_OUTPUT_CHUNK_SIZE_BYTES + 1, {
-    lock: true,
-    secret: true,
-  });
+  readonly #staged = new NativeMemory(STREAM_OUTPUT_CHUNK_SIZE_BYTES + 1, { lock: true });
   readonly #sealOnTick = (): void => this.#sealStaged();
   #handler: ByteStreamHandler = NOBODY;
   #output: { readonly bytes: Buffer } = this.#staged;

@@ -33,7 +33,7 @@ export const TRIM_SLICE_PAGE_COUNT = 8192;
 /** Where pages stand between a client's buffer and a slab. Calls never overlap, so one serves all devices. */
 export class PageBounce extends NativeMemory {
   constructor() {
-    super(PAGE_CALL_PAGE_COUNT_MAX * SEALED_PAGE_SIZE_BYTES, { lock: true, secret: true });
+    super(PAGE_CALL_PAGE_COUNT_MAX * SEALED_PAGE_SIZE_BYTES, { lock: true });
   }
 }
 
