@@ -85,6 +85,15 @@ export const RPC_PARAMS = {
   }),
   'nbd.detach': v.strictObject({ device: v.string() }),
   'nbd.list': none,
+  'direct.check': none,
+  'direct.attach': v.strictObject({
+    sizeBytes: bytes,
+    copies: v.optional(wholeNumber(1, 2)),
+    providers: v.optional(v.array(v.string())),
+    avoid: v.optional(v.array(v.string())),
+  }),
+  'direct.detach': v.strictObject({ device: v.string() }),
+  'direct.list': none,
   shutdown: none,
 } as const;
 
@@ -188,6 +197,29 @@ export interface AttachmentInfo {
   readonly via: string;
 }
 
+/** A direct device: swap for the whole machine, without memnode in the path. */
+export interface DirectDeviceInfo {
+  /** `/dev/dm-N`. */
+  readonly device: string;
+  /** Bytes. */
+  readonly sizeBytes: number;
+  /** Providers that keep each page. */
+  readonly copies: number;
+  /** `ok`, `degraded` (a copy is lost) or `lost`. */
+  readonly health: string;
+  /** The copies. */
+  readonly legs: readonly {
+    /** `/dev/nbdN`. */
+    readonly device: string;
+    /** Node id of the provider. */
+    readonly nodeId: string;
+    /** Its name. */
+    readonly name: string;
+    /** `live`, `reconnecting` or `lost`. */
+    readonly state: string;
+  }[];
+}
+
 /** The daemon as `memcloud status` shows it. */
 export interface StatusInfo {
   /** Version of the program. */
@@ -256,6 +288,14 @@ export interface RpcResults {
   'nbd.detach': null;
   /** Kernel devices of this daemon. */
   'nbd.list': AttachmentInfo[];
+  /** Whether this machine can have direct devices, and what it lacks. */
+  'direct.check': { readonly possible: boolean; readonly problems: readonly string[] };
+  /** The new device. */
+  'direct.attach': DirectDeviceInfo;
+  /** Nothing. */
+  'direct.detach': null;
+  /** The direct devices. */
+  'direct.list': DirectDeviceInfo[];
   /** Nothing; the daemon ends after the reply. */
   shutdown: null;
 }

@@ -13,6 +13,7 @@ import type { PeerInfo as PeerRow } from '../peer/peer-info.ts';
 import type { Peers } from '../peer/peers.ts';
 import type { TrustStore } from '../peer/trust.ts';
 import type { RamProvider } from '../provider/service.ts';
+import type { DirectDevices } from './direct/devices.ts';
 import type { RpcHandlers } from './rpc-server.ts';
 import type { ServeRequest, VolumeRequest, Volumes } from './volumes.ts';
 
@@ -40,6 +41,8 @@ export interface RpcContext {
   readonly provider: RamProvider;
   /** Its volumes. */
   readonly volumes: Volumes;
+  /** Its direct devices. */
+  readonly direct: DirectDevices;
   /** Asks the process to end, after the reply. */
   readonly requestShutdown: () => void;
 }
@@ -170,7 +173,7 @@ function serveRequest(params: RpcParams<'nbd.serve'>): ServeRequest {
 
 /** The handlers of a daemon. */
 export function rpcHandlers(context: RpcContext): RpcHandlers {
-  const { peers, consent, volumes } = context;
+  const { peers, consent, volumes, direct } = context;
   return {
     status: () => status(context),
     'peer.list': () => peers.peers().map(describePeer),
@@ -221,6 +224,17 @@ export function rpcHandlers(context: RpcContext): RpcHandlers {
       return null;
     },
     'nbd.list': () => volumes.attachments(),
+    'direct.check': async () => {
+      const problems = await direct.problems();
+      return { possible: problems.length === 0, problems };
+    },
+    'direct.attach': ({ sizeBytes, copies, providers, avoid }) =>
+      direct.attach({ sizeBytes, copies, providers, avoid }),
+    'direct.detach': async ({ device }) => {
+      await direct.detach(device);
+      return null;
+    },
+    'direct.list': () => direct.list(),
     shutdown: () => {
       setImmediate(context.requestShutdown);
       return null;

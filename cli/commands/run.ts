@@ -10,7 +10,7 @@ import { formatSize, parseSize } from '../../common/units.ts';
 import type { MemcloudClient } from '../../sdk/client.ts';
 import { command, withDaemon, type Command } from '../command.ts';
 import { note, type GlobalFlags } from '../output.ts';
-import { requireRoot } from '../system/exec.ts';
+import { requireRoot } from '../system/root.ts';
 import { MemoryGroup } from '../system/memory-group.ts';
 import { swapCounters } from '../system/swap-counters.ts';
 import { swapOff, swapOn } from '../system/swap-device.ts';

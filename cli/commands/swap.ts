@@ -1,62 +1,158 @@
-/** `memcloud swap`: the pool as swap space of the whole machine. */
+/**
+ * `memcloud swap`: the pool as swap space of the whole machine. `on` chooses the way: direct, where
+ * the kernel reaches the providers by itself and nothing of ours is in the path of a page; through
+ * memnode only with `--force`, because that can freeze a machine that runs out of memory.
+ */
 import type { Argv } from 'yargs';
-import { MemcloudError } from '../../common/errors.ts';
+import { MemcloudError, asMemcloudError } from '../../common/errors.ts';
+import type { DirectDeviceInfo } from '../../common/rpc-schema.ts';
 import { formatSize, parseSize } from '../../common/units.ts';
 import type { MemcloudClient } from '../../sdk/client.ts';
 import { command, group, withDaemon, type Command } from '../command.ts';
 import { note, printData, table, type GlobalFlags } from '../output.ts';
-import { requireRoot } from '../system/exec.ts';
-import { listSwaps, swapOff, swapOn, type SwapLine } from '../system/swap-device.ts';
+import { loadSwapModules } from '../system/modules.ts';
+import { requireRoot } from '../system/root.ts';
+import { listSwaps, sameDevice, swapOff, swapOn, type SwapLine } from '../system/swap-device.ts';
 
 const ATTACH_TIMEOUT_MS = 120_000;
 const VOLUME_PREFIX = 'swap-';
+const PATHS = ['auto', 'direct', 'pool', 'loop'] as const;
 
-const UNSAFE = `swap for the whole machine through a daemon on the same machine can freeze it when
-memory runs out: the daemon needs memory to send the page that would free memory. Limit the programs
-that should swap instead:
+const UNSAFE = `Through memnode it can freeze the machine when memory runs out: memnode needs
+memory to send the page that would free memory. Limit the programs that should swap instead:
   memcloud run --memory 4G --swap 16G -- COMMAND
 or, knowing the risk, add --force.`;
 
+const NO_LOOP =
+  '--via loop needs a file system mount of the pool, which this version does not have';
+
 interface OnFlags {
   size: string;
+  via: (typeof PATHS)[number];
   priority: number | undefined;
   copies: number | undefined;
+  provider: string[];
   force: boolean;
 }
 
-async function turnOn(
+/** A swap area on the pool. */
+interface PoolSwap extends SwapLine {
+  /** `direct`, or `pool`: through memnode. */
+  readonly path: 'direct' | 'pool';
+  /** `ok`, `degraded` or `lost`. */
+  readonly health: string;
+  /** Names of the providers; empty where memnode chooses them page by page. */
+  readonly providers: readonly string[];
+}
+
+/** The path for a new swap area, and why. */
+interface Choice {
+  readonly path: 'direct' | 'pool';
+  readonly why: string;
+}
+
+async function choose(client: MemcloudClient, flags: OnFlags): Promise<Choice> {
+  if (flags.via === 'loop') throw new MemcloudError('ERR_UNSUPPORTED', NO_LOOP);
+  let obstacle = 'asked for';
+  if (flags.via !== 'pool') {
+    await loadSwapModules();
+    const { possible, problems } = await client.call('direct.check', {});
+    if (possible) {
+      return { path: 'direct', why: 'the kernel reaches the providers by itself: safe' };
+    }
+    obstacle = `direct swap is not possible here: ${problems.join('; ')}`;
+    if (flags.via === 'direct') throw new MemcloudError('ERR_UNSUPPORTED', obstacle);
+  }
+  if (!flags.force) throw new MemcloudError('ERR_SWAP_UNSAFE', `${obstacle}.\n${UNSAFE}`);
+  return { path: 'pool', why: obstacle };
+}
+
+async function turnOnDirect(
   client: MemcloudClient,
   flags: OnFlags,
-  sizeBytes: number,
-): Promise<SwapLine | undefined> {
+  avoid: readonly string[] = [],
+): Promise<string> {
+  const { copies, provider } = flags;
+  const device = await client.call(
+    'direct.attach',
+    {
+      sizeBytes: parseSize(flags.size),
+      ...(copies === undefined ? {} : { copies }),
+      ...(provider.length === 0 ? {} : { providers: provider }),
+      ...(avoid.length === 0 ? {} : { avoid: [...avoid] }),
+    },
+    { timeoutMs: ATTACH_TIMEOUT_MS },
+  );
+  if (device.copies === 1 && copies !== 1) {
+    note('memcloud: warning: only one provider has room: if it dies, programs whose pages it held die.');
+  }
+  try {
+    await swapOn(device.device, flags.priority);
+    return device.device;
+  } catch (error) {
+    await client.call('direct.detach', { device: device.device });
+    throw error;
+  }
+}
+
+async function turnOnPool(client: MemcloudClient, flags: OnFlags): Promise<string> {
+  note('memcloud: warning: this swap can freeze the machine when memory runs out (--force).');
   const name = `${VOLUME_PREFIX}${process.pid}`;
-  const copies = flags.copies === undefined ? {} : { copies: flags.copies };
-  await client.call('volume.create', { name, sizeBytes, ...copies });
+  const { copies, provider } = flags;
+  await client.call('volume.create', {
+    name,
+    sizeBytes: parseSize(flags.size),
+    ...(copies === undefined ? {} : { copies }),
+    ...(provider.length === 0 ? {} : { providers: provider }),
+  });
   try {
     const { device } = await client.call('nbd.attach', { name }, { timeoutMs: ATTACH_TIMEOUT_MS });
     await swapOn(device, flags.priority);
-    return listSwaps().find((line) => line.device === device);
+    return device;
   } catch (error) {
     await client.call('volume.remove', { name, force: true });
     throw error;
   }
 }
 
-function render(lines: SwapLine[]): string {
-  if (lines.length === 0) return 'No swap on the pool.';
-  const rows = lines.map(({ device, sizeBytes, usedBytes, priority }) => [
-    device,
-    formatSize(sizeBytes),
-    formatSize(usedBytes),
-    String(priority),
-  ]);
-  return table(['DEVICE', 'SIZE', 'USED', 'PRIORITY'], rows);
+/** The swap areas that lie on devices of the daemon. */
+async function poolSwaps(client: MemcloudClient): Promise<PoolSwap[]> {
+  const direct = await client.call('direct.list', {});
+  const attachments = await client.call('nbd.list', {});
+  const volumes = await client.call('volume.list', {});
+  return listSwaps().flatMap((line): PoolSwap[] => {
+    const device = direct.find((each) => sameDevice(each.device, line.device));
+    if (device !== undefined) {
+      const providers = device.legs.map(({ name }) => name);
+      return [{ ...line, path: 'direct', health: device.health, providers }];
+    }
+    const attachment = attachments.find((each) => each.device === line.device);
+    if (attachment === undefined) return [];
+    const volume = volumes.find(({ name }) => name === attachment.volume);
+    return [{ ...line, path: 'pool', health: volume?.health ?? 'lost', providers: [] }];
+  });
 }
 
-/** The swap areas that lie on devices of the daemon. */
-async function ourSwaps(client: MemcloudClient): Promise<SwapLine[]> {
-  const devices = new Set((await client.call('nbd.list', {})).map(({ device }) => device));
-  return listSwaps().filter(({ device }) => devices.has(device));
+async function swapOf(client: MemcloudClient, device: string): Promise<PoolSwap> {
+  const found = (await poolSwaps(client)).find((line) => sameDevice(line.device, device));
+  if (found === undefined) {
+    throw new MemcloudError('ERR_NATIVE', `${device} is not in /proc/swaps after swapon`);
+  }
+  return found;
+}
+
+function render(lines: readonly PoolSwap[]): string {
+  if (lines.length === 0) return 'No swap on the pool.';
+  const rows = lines.map((line) => [
+    line.device,
+    line.path,
+    formatSize(line.sizeBytes),
+    formatSize(line.usedBytes),
+    String(line.priority),
+    line.health,
+    line.providers.join(', '),
+  ]);
+  return table(['DEVICE', 'PATH', 'SIZE', 'USED', 'PRIORITY', 'HEALTH', 'PROVIDERS'], rows);
 }
 
 const on = command<OnFlags>({
@@ -65,58 +161,159 @@ const on = command<OnFlags>({
   builder: (argv) =>
     argv
       .positional('size', { type: 'string', demandOption: true, describe: 'such as 8G' })
+      .option('via', {
+        choices: PATHS,
+        default: 'auto' as const,
+        describe: 'direct: the kernel alone; pool: through memnode (can freeze, needs --force)',
+      })
       .option('priority', {
         type: 'number',
         describe: 'higher is filled first (swapon --priority)',
       })
-      .option('copies', { type: 'number', describe: 'providers that keep each page' })
-      .option('force', { type: 'boolean', default: false, describe: 'although it can freeze' }),
+      .option('copies', {
+        type: 'number',
+        describe: 'providers that keep each page (default: 2 where two have room)',
+      })
+      .option('provider', {
+        type: 'string',
+        array: true,
+        nargs: 1,
+        default: [],
+        describe: 'only this provider, by name or id; may be repeated',
+      })
+      .option('force', { type: 'boolean', default: false, describe: 'although it can freeze' })
+      .example('$0 swap on 8G', 'eight more gigabytes, on two providers where there are two'),
   handler: async (flags) => {
     requireRoot('swap on');
-    if (!flags.force) throw new MemcloudError('ERR_SWAP_UNSAFE', UNSAFE);
-    const sizeBytes = parseSize(flags.size);
-    note('memcloud: warning: this swap can freeze the machine when memory runs out (--force).');
+    parseSize(flags.size);
     await withDaemon(flags, async (client) => {
-      const line = await turnOn(client, flags, sizeBytes);
-      printData(flags, line ?? null, () => render(line === undefined ? [] : [line]));
+      const { path, why } = await choose(client, flags);
+      note(`memcloud: ${path} path: ${why}`);
+      const device = await (path === 'direct'
+        ? turnOnDirect(client, flags)
+        : turnOnPool(client, flags));
+      printData(flags, await swapOf(client, device), (line) => render([line]));
     });
   },
 });
 
-async function turnOff(flags: GlobalFlags, device: string | undefined): Promise<void> {
-  requireRoot('swap off');
-  await withDaemon(flags, async (client) => {
-    const attachments = await client.call('nbd.list', {});
-    const swaps = (await ourSwaps(client)).filter(
-      (line) => device === undefined || line.device === device,
+async function release(client: MemcloudClient, line: PoolSwap): Promise<void> {
+  const timeoutMs = ATTACH_TIMEOUT_MS;
+  if (line.path === 'direct') {
+    const device = (await client.call('direct.list', {})).find((each) =>
+      sameDevice(each.device, line.device),
     );
-    if (swaps.length === 0) {
-      throw new MemcloudError('ERR_VOLUME_UNKNOWN', 'there is no swap on the pool to turn off');
+    if (device !== undefined) {
+      await client.call('direct.detach', { device: device.device }, { timeoutMs });
     }
-    for (const line of swaps) {
-      note(`memcloud: moving ${formatSize(line.usedBytes)} back from ${line.device}`);
-      await swapOff(line.device);
-      const timeoutMs = ATTACH_TIMEOUT_MS;
-      await client.call('nbd.detach', { device: line.device }, { timeoutMs });
-      const volume = attachments.find((attachment) => attachment.device === line.device)?.volume;
-      if (volume?.startsWith(VOLUME_PREFIX) === true) {
-        await client.call('volume.remove', { name: volume });
-      }
-    }
-    printData(
-      flags,
-      swaps,
-      (lines) => `Swap is off on ${lines.map((line) => line.device).join(', ')}.`,
-    );
-  });
+    return;
+  }
+  const attachments = await client.call('nbd.list', {});
+  await client.call('nbd.detach', { device: line.device }, { timeoutMs });
+  const volume = attachments.find((attachment) => attachment.device === line.device)?.volume;
+  if (volume?.startsWith(VOLUME_PREFIX) === true) {
+    await client.call('volume.remove', { name: volume });
+  }
 }
 
-const off = command<{ device: string | undefined }>({
+/** Direct devices that are no swap: left over when swapoff was run by hand. */
+async function idleDevices(client: MemcloudClient): Promise<DirectDeviceInfo[]> {
+  const swaps = listSwaps();
+  const devices = await client.call('direct.list', {});
+  return devices.filter(({ device }) => !swaps.some((line) => sameDevice(line.device, device)));
+}
+
+interface OffFlags {
+  device: string | undefined;
+  'if-on': boolean;
+}
+
+async function turnOff(client: MemcloudClient, flags: OffFlags & GlobalFlags): Promise<void> {
+  const wanted = (device: string): boolean =>
+    flags.device === undefined || sameDevice(device, flags.device);
+  const swaps = (await poolSwaps(client)).filter(({ device }) => wanted(device));
+  const idle = (await idleDevices(client)).filter(({ device }) => wanted(device));
+  if (swaps.length === 0 && idle.length === 0 && !flags['if-on']) {
+    throw new MemcloudError('ERR_VOLUME_UNKNOWN', 'there is no swap on the pool to turn off');
+  }
+  for (const line of swaps) {
+    note(`memcloud: moving ${formatSize(line.usedBytes)} back from ${line.device}`);
+    await swapOff(line.device);
+    await release(client, line);
+  }
+  for (const { device } of idle) await client.call('direct.detach', { device });
+  const devices = [...swaps, ...idle].map(({ device }) => device);
+  printData(flags, devices, (names) =>
+    names.length === 0 ? 'No swap on the pool.' : `Swap is off on ${names.join(', ')}.`,
+  );
+}
+
+const off = command<OffFlags>({
   command: 'off [device]',
   describe: 'move the pages back and stop swapping onto the pool',
   builder: (argv: Argv<GlobalFlags>) =>
-    argv.positional('device', { type: 'string', describe: 'only this one' }),
-  handler: (flags) => turnOff(flags, flags.device),
+    argv
+      .positional('device', { type: 'string', describe: 'only this one' })
+      .option('if-on', {
+        type: 'boolean',
+        default: false,
+        describe: 'be content when there is none',
+      }),
+  handler: async (flags) => {
+    requireRoot('swap off');
+    await withDaemon(flags, (client) => turnOff(client, flags));
+  },
+});
+
+interface MoveFlags {
+  device: string | undefined;
+  provider: string[];
+  copies: number | undefined;
+}
+
+/** A new area on other providers is filled while the old one is emptied: the kernel moves the pages. */
+async function move(client: MemcloudClient, flags: MoveFlags & GlobalFlags): Promise<void> {
+  const old = (await poolSwaps(client)).find(
+    ({ path, device }) =>
+      path === 'direct' && (flags.device === undefined || sameDevice(device, flags.device)),
+  );
+  if (old === undefined) {
+    throw new MemcloudError('ERR_VOLUME_UNKNOWN', 'there is no direct swap on the pool to move');
+  }
+  const { provider, copies } = flags;
+  const avoid = provider.length === 0 ? old.providers : [];
+  const size = String(old.sizeBytes);
+  const on: OnFlags = { size, via: 'direct', priority: undefined, copies, provider, force: false };
+  const device = await turnOnDirect(client, on, avoid);
+  note(`memcloud: ${device} is on; moving ${formatSize(old.usedBytes)} from ${old.device}`);
+  try {
+    await swapOff(old.device);
+  } catch (error) {
+    const { code, message } = asMemcloudError(error);
+    throw new MemcloudError(code, `${message}; both areas stay on, try again`, { cause: error });
+  }
+  await release(client, old);
+  printData(flags, await swapOf(client, device), (line) => render([line]));
+}
+
+const moveCommand = command<MoveFlags>({
+  command: 'move [device]',
+  describe: 'move a direct swap area, in use, to other providers',
+  builder: (argv: Argv<GlobalFlags>) =>
+    argv
+      .positional('device', { type: 'string', describe: 'which (default: the first)' })
+      .option('provider', {
+        type: 'string',
+        array: true,
+        nargs: 1,
+        default: [],
+        describe: 'to this provider; may be repeated (default: any but those of now)',
+      })
+      .option('copies', { type: 'number', describe: 'providers that keep each page' }),
+  handler: async (flags) => {
+    requireRoot('swap move');
+    await withDaemon(flags, (client) => move(client, flags));
+  },
 });
 
 const list: Command = {
@@ -125,11 +322,11 @@ const list: Command = {
   describe: 'list the swap areas on the pool',
   handler: (flags) =>
     withDaemon(flags, async (client) => {
-      printData(flags, await ourSwaps(client), render);
+      printData(flags, await poolSwaps(client), render);
     }),
 };
 
 /** The commands of this file. */
 export const commands: readonly Command[] = [
-  group('swap', 'the pool as swap space', [on, off, list]),
+  group('swap', 'the pool as swap space', [on, off, moveCommand, list]),
 ];

@@ -5,7 +5,7 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import { formatSize } from '../../common/units.ts';
-import { hasTool } from './exec.ts';
+import { hasTool } from '../../common/tool.ts';
 import { hasMemoryGroups } from './memory-group.ts';
 import { listSwaps } from './swap-device.ts';
 

@@ -3,7 +3,7 @@
  * it no longer needs, and remote RAM only grows (docs/architecture.md, "What the kernel sends").
  */
 import fs from 'node:fs';
-import { runTool } from './exec.ts';
+import { runTool } from '../../common/tool.ts';
 
 /** One line of /proc/swaps. */
 export interface SwapLine {
@@ -41,4 +41,11 @@ export async function swapOn(device: string, priority: number | undefined): Prom
 /** Moves every page back and ends swapping on the device. @throws MemcloudError `ERR_NATIVE` */
 export async function swapOff(device: string): Promise<void> {
   await runTool('swapoff', [device]);
+}
+
+/** True when two paths name the same block device: /proc/swaps may use another name than we do. */
+export function sameDevice(a: string, b: string): boolean {
+  if (a === b) return true;
+  const [first, second] = [a, b].map((file) => fs.statSync(file, { throwIfNoEntry: false }));
+  return first?.isBlockDevice() === true && first.rdev !== 0 && first.rdev === second?.rdev;
 }

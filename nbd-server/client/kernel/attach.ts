@@ -12,7 +12,6 @@ import koffi from 'koffi';
 import { MemcloudError } from '../../../common/errors.ts';
 import type { NbdAddress } from '../handshake.ts';
 import type { KernelSocket } from '../kernel-socket.ts';
-import type { NegotiatedExport } from '../negotiation.ts';
 import {
   deviceIndex,
   devicePath,
@@ -49,8 +48,8 @@ export class KernelAttachment {
   readonly device: string;
   /** N. */
   readonly index: number;
-  /** What the server said of the export. */
-  readonly export: NegotiatedExport;
+  /** Bytes of the device. */
+  readonly sizeBytes: number;
   readonly #netlink: NbdNetlinkSocket;
   readonly #options: AttachOptions;
   #onLinkDead: () => void = () => undefined;
@@ -59,14 +58,14 @@ export class KernelAttachment {
   constructor(
     netlink: NbdNetlinkSocket,
     index: number,
-    negotiated: NegotiatedExport,
+    sizeBytes: number,
     options: AttachOptions,
   ) {
     this.#netlink = netlink;
     this.#options = options;
     this.index = index;
     this.device = devicePath(index);
-    this.export = negotiated;
+    this.sizeBytes = sizeBytes;
     netlink.onMulticast((command, attributes) => {
       if (command !== NBD_NETLINK.NBD_CMD_LINK_DEAD) return;
       if (decodeU32(attributes.get(NBD_NETLINK.NBD_ATTR_INDEX)) === index) this.#onLinkDead();
@@ -85,9 +84,9 @@ export class KernelAttachment {
    * @param address - where the server is now; default: where it was
    * @throws MemcloudError as {@link attachKernel}; `ERR_NBD_ATTACH` when the export has another size
    */
-  async reconnect(address: NbdAddress = this.#options.address): Promise<void> {
-    const options = { ...this.#options, address };
-    await reconfigure(this.#netlink, this.index, this.export.sizeBytes, options);
+  async reconnect(address: NbdAddress | undefined = this.#options.address): Promise<void> {
+    const options = { ...this.#options, ...(address === undefined ? {} : { address }) };
+    await reconfigure(this.#netlink, this.index, this.sizeBytes, options);
   }
 
   /** Takes the device away: {@link detachKernel} with this netlink socket, then {@link KernelAttachment.close}. */
@@ -144,7 +143,7 @@ export async function attachKernel(options: AttachOptions): Promise<KernelAttach
       await disconnect(netlink, index).catch(() => undefined);
       throw error;
     }
-    return new KernelAttachment(netlink, index, negotiated, options);
+    return new KernelAttachment(netlink, index, negotiated.sizeBytes, options);
   } catch (error) {
     netlink.close();
     throw error;
@@ -172,12 +171,30 @@ export async function resumeKernel(
   }
   const netlink = await NbdNetlinkSocket.open();
   try {
-    const negotiated = await reconfigure(netlink, index, deviceSizeBytes(index), options);
-    return new KernelAttachment(netlink, index, negotiated, options);
+    const sizeBytes = deviceSizeBytes(index);
+    await reconfigure(netlink, index, sizeBytes, options);
+    return new KernelAttachment(netlink, index, sizeBytes, options);
   } catch (error) {
     netlink.close();
     throw error;
   }
+}
+
+/**
+ * Watches a device that an earlier process attached and whose connection may well be alive: unlike
+ * {@link resumeKernel} it connects to nothing. {@link KernelAttachment.reconnect} does when needed.
+ *
+ * @throws MemcloudError `ERR_NBD_ATTACH` when the device is not attached, `ERR_UNSUPPORTED`
+ */
+export async function watchKernel(
+  options: AttachOptions & { readonly device: string },
+): Promise<KernelAttachment> {
+  const index = deviceIndex(options.device);
+  if (deviceUser(index) === undefined) {
+    throw new MemcloudError('ERR_NBD_ATTACH', `${options.device} is not attached`);
+  }
+  const netlink = await NbdNetlinkSocket.open();
+  return new KernelAttachment(netlink, index, deviceSizeBytes(index), options);
 }
 
 /** NBD_CMD_RECONFIGURE with fresh sockets to an export of the size that the device has. */
@@ -186,7 +203,7 @@ async function reconfigure(
   index: number,
   sizeBytes: number,
   options: AttachOptions,
-): Promise<NegotiatedExport> {
+): Promise<void> {
   const sockets = await openSockets(options);
   try {
     const negotiated = sockets[0]?.export;
@@ -201,7 +218,6 @@ async function reconfigure(
       ...timeoutAttributes(options),
       socketsAttribute(sockets),
     ]);
-    return negotiated;
   } catch (error) {
     throw explained(error, devicePath(index));
   } finally {

@@ -21,8 +21,8 @@ export type KernelConnector = () => Promise<KernelSocket>;
 /** What to attach and how. */
 export interface AttachOptions {
   /** Where the server listens: a Unix socket or TCP, the kernel takes nothing else. */
-  readonly address: NbdAddress;
-  /** Makes the sockets instead of connecting to the address. */
+  readonly address?: NbdAddress;
+  /** Makes the sockets instead of connecting to the address; one of the two is needed. */
   readonly connector?: KernelConnector;
   /** The export. */
   readonly exportName: string;
@@ -71,6 +71,7 @@ export async function openSockets(options: AttachOptions): Promise<KernelSocket[
 function openSocket(options: AttachOptions): Promise<KernelSocket> {
   const { address, connector, exportName, handshakeTimeoutMs: timeoutMs } = options;
   if (connector !== undefined) return connector();
+  if (address === undefined) throw new MemcloudError('ERR_INTERNAL', 'neither address nor connector');
   return KernelSocket.connect(address, {
     exportName,
     ...(timeoutMs === undefined ? {} : { timeoutMs }),

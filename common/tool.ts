@@ -1,6 +1,6 @@
-/** Running the system's own tools (mkswap, swapon, modprobe) with plain errors. */
+/** Running the system's own tools (mkswap, swapon, dmsetup) with plain errors. */
 import { spawn, spawnSync } from 'node:child_process';
-import { MemcloudError } from '../../common/errors.ts';
+import { MemcloudError } from './errors.ts';
 
 const ENVIRONMENT = {
   ...process.env,
@@ -18,10 +18,15 @@ export function hasTool(name: string): boolean {
 /**
  * Runs a tool to its end.
  *
+ * @param options - `input` goes to its standard input
  * @returns what it printed
  * @throws MemcloudError `ERR_UNSUPPORTED` when it is not installed, `ERR_NATIVE` when it fails
  */
-export function runTool(name: string, args: readonly string[]): Promise<string> {
+export function runTool(
+  name: string,
+  args: readonly string[],
+  options: { readonly input?: Uint8Array } = {},
+): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = spawn(name, args, { env: ENVIRONMENT, timeout: TOOL_TIMEOUT_MS });
     let output = '';
@@ -31,6 +36,9 @@ export function runTool(name: string, args: readonly string[]): Promise<string> 
     child.on('error', (cause) => {
       reject(new MemcloudError('ERR_UNSUPPORTED', `${name} is not installed`, { cause }));
     });
+    // A tool that ends before it has read its input says why by itself.
+    child.stdin.on('error', () => undefined);
+    child.stdin.end(options.input);
     child.on('close', (code) => {
       if (code === 0) resolve(output);
       else {
@@ -39,10 +47,4 @@ export function runTool(name: string, args: readonly string[]): Promise<string> 
       }
     });
   });
-}
-
-/** @throws MemcloudError `ERR_UNSUPPORTED` unless root runs this */
-export function requireRoot(what: string): void {
-  if (process.geteuid?.() === 0) return;
-  throw new MemcloudError('ERR_UNSUPPORTED', `${what} needs root; run it with sudo`);
 }

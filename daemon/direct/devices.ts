@@ -1,0 +1,298 @@
+/**
+ * Direct devices: swap for the whole machine, with no process of ours between the kernel and the wire.
+ *
+ *   swap -> [mirror] -> dm-crypt -> nbd -> kTLS -> TCP ~~> provider's memnode      (one column per copy)
+ *
+ * memnode takes exports from providers, joins the layers, and from then on only renews and mends: a
+ * dead connection is replaced by a fresh one on the same export. It may end, by kill or upgrade; the
+ * device goes on, and the next memnode finds it in the journal (ADR 7 and docs/architecture.md).
+ */
+import { randomBytes } from 'node:crypto';
+import { asMemcloudError, MemcloudError } from '../../common/errors.ts';
+import type { Logger } from '../../common/log.ts';
+import type { DirectSource, NodeId } from '../../common/ports.ts';
+import type { DirectDeviceInfo } from '../../common/rpc-schema.ts';
+import { formatSize, roundUpToPages } from '../../common/units.ts';
+import {
+  createCrypt,
+  createMirror,
+  mappingStatus,
+  mirrorHealth,
+  removeMapping,
+} from './device-mapper.ts';
+import { loadJournal, saveJournal, type DeviceRecord, type LegRecord } from './journal.ts';
+
+/** An export outlives its connection by so long, milliseconds: time to come back. */
+export const DIRECT_EXPORT_TTL_MS = 600_000;
+/** Interval of renewals, milliseconds; several may be lost. */
+const RENEW_INTERVAL_MS = 60_000;
+const COPIES_DEFAULT = 2;
+
+/** How one copy of a device is. */
+export type LegState =
+  /** Connected, as far as is known. */
+  | 'live'
+  /** Its connection died; a fresh one is being made. */
+  | 'reconnecting'
+  /** The provider has the export no longer, or the kernel gave the device up. */
+  | 'lost';
+
+/** A network block device of the kernel on an export, watched and mended. */
+export interface KernelLeg {
+  /** `/dev/nbdN`. */
+  readonly device: string;
+  /** How it is. */
+  readonly state: LegState;
+  /** Stops watching; the device stays. */
+  release(): void;
+  /** Takes the device away. @throws MemcloudError `ERR_NBD_ATTACH` */
+  detach(): Promise<void>;
+}
+
+/** An export to be attached. */
+export interface LegRequest {
+  /** Who lends. */
+  readonly source: () => DirectSource | undefined;
+  /** Which export. */
+  readonly exportId: string;
+  /** True when another copy can take over: then the kernel gives a dead one up in seconds. */
+  readonly mirrored: boolean;
+}
+
+/** What direct devices are made of; `wire-direct.ts` gives it. */
+export interface DirectParts {
+  /** Every provider that was ever reached. */
+  sources(): readonly DirectSource[];
+  /** What this machine lacks for direct devices, a sentence each. */
+  problems(): Promise<string[]>;
+  /** Attaches an export. @throws MemcloudError as `attachKernel` */
+  attachLeg(request: LegRequest): Promise<KernelLeg>;
+  /** Watches and mends what an earlier process attached. */
+  resumeLeg(request: LegRequest, device: string): Promise<KernelLeg>;
+}
+
+/** What is asked for. */
+export interface DirectRequest {
+  /** Bytes. */
+  readonly sizeBytes: number;
+  /** 1 or 2; without, two where two providers have room. */
+  readonly copies: number | undefined;
+  /** Names or ids of the only providers to use. */
+  readonly providers: readonly string[] | undefined;
+  /** Names or ids of providers to leave out. */
+  readonly avoid: readonly string[] | undefined;
+}
+
+interface Entry {
+  readonly record: DeviceRecord;
+  readonly legs: (KernelLeg | undefined)[];
+}
+
+/** The direct devices of a daemon. */
+export class DirectDevices {
+  readonly #parts: DirectParts;
+  readonly #journalFile: string;
+  readonly #logger: Logger;
+  readonly #entries: Entry[] = [];
+  readonly #timer: NodeJS.Timeout;
+
+  /** @param journalFile - where the next process looks for the devices */
+  constructor(parts: DirectParts, journalFile: string, logger: Logger) {
+    this.#parts = parts;
+    this.#journalFile = journalFile;
+    this.#logger = logger;
+    this.#timer = setInterval(() => void this.#renew(), RENEW_INTERVAL_MS);
+    this.#timer.unref();
+  }
+
+  /** Takes up the devices of the last process. @throws MemcloudError `ERR_USAGE` when the journal is damaged */
+  async resume(): Promise<void> {
+    for (const record of loadJournal(this.#journalFile)) {
+      const legs = await Promise.all(record.legs.map((leg) => this.#resumeLeg(record, leg)));
+      this.#entries.push({ record, legs });
+      this.#logger.info({ device: record.device }, 'direct device taken up again');
+    }
+  }
+
+  /** What this machine lacks, a sentence each. */
+  problems(): Promise<string[]> {
+    return this.#parts.problems();
+  }
+
+  /**
+   * Makes a device: exports, kernel connections, encryption, mirror.
+   *
+   * @throws MemcloudError `ERR_UNSUPPORTED`, `ERR_VOLUME_CAPACITY`, and as `attachKernel`
+   */
+  async attach(request: DirectRequest): Promise<DirectDeviceInfo> {
+    const problems = await this.#parts.problems();
+    if (problems.length > 0) throw new MemcloudError('ERR_UNSUPPORTED', problems.join('; '));
+    const sizeBytes = roundUpToPages(request.sizeBytes);
+    const sources = chooseSources(this.#parts.sources(), { ...request, sizeBytes });
+    const undo: (() => Promise<void>)[] = [];
+    try {
+      const entry = await this.#build(sources, sizeBytes, undo);
+      this.#entries.push(entry);
+      this.#save();
+      this.#logger.info({ device: entry.record.device, sizeBytes }, 'direct device attached');
+      return await describe(entry);
+    } catch (error) {
+      for (const step of undo.reverse()) await step().catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** Takes a device away; providers wipe. @throws MemcloudError `ERR_NBD_ATTACH` when it is not ours, `ERR_NATIVE` when it is in use */
+  async detach(device: string): Promise<void> {
+    const entry = this.#entries.find(({ record }) => record.device === device);
+    if (entry === undefined) {
+      throw new MemcloudError('ERR_NBD_ATTACH', `${device} is not a direct device of this memnode`);
+    }
+    const { record, legs } = entry;
+    if (record.mirrorName !== null) await removeMapping(record.mirrorName);
+    for (const { cryptName } of record.legs) await removeMapping(cryptName);
+    this.#entries.splice(this.#entries.indexOf(entry), 1);
+    this.#save();
+    for (const [index, leg] of record.legs.entries()) await this.#giveBack(leg, legs[index]);
+    this.#logger.info({ device }, 'direct device detached');
+  }
+
+  /** Every device. */
+  list(): Promise<DirectDeviceInfo[]> {
+    return Promise.all(this.#entries.map(describe));
+  }
+
+  /** Stops watching; the devices stay, for the next process. */
+  close(): void {
+    clearInterval(this.#timer);
+    for (const { legs } of this.#entries) for (const leg of legs) leg?.release();
+  }
+
+  async #build(
+    sources: readonly DirectSource[],
+    sizeBytes: number,
+    undo: (() => Promise<void>)[],
+  ): Promise<Entry> {
+    const name = `memcloud-${randomBytes(4).toString('hex')}`;
+    const legs: KernelLeg[] = [];
+    const records: LegRecord[] = [];
+    const crypts: string[] = [];
+    for (const [index, source] of sources.entries()) {
+      const { exportId } = await source.openDirect({ sizeBytes, ttlMs: DIRECT_EXPORT_TTL_MS });
+      undo.push(() => source.closeDirect(exportId));
+      const mirrored = sources.length > 1;
+      const leg = await this.#parts.attachLeg({ source: () => source, exportId, mirrored });
+      undo.push(() => leg.detach());
+      const { device } = leg;
+      const crypt = await createCrypt(`${name}-${index}`, { device, sizeBytes });
+      undo.push(() => removeMapping(crypt.name));
+      legs.push(leg);
+      crypts.push(crypt.device);
+      const { nodeId: providerId, nodeName: providerName } = source;
+      records.push({ device, providerId, providerName, exportId, cryptName: crypt.name });
+    }
+    const [only = ''] = crypts;
+    if (crypts.length === 1) {
+      return { record: { device: only, sizeBytes, mirrorName: null, legs: records }, legs };
+    }
+    const mirror = await createMirror(name, crypts, sizeBytes);
+    undo.push(() => removeMapping(name));
+    return { record: { device: mirror.device, sizeBytes, mirrorName: name, legs: records }, legs };
+  }
+
+  async #resumeLeg(record: DeviceRecord, leg: LegRecord): Promise<KernelLeg | undefined> {
+    const { providerId, exportId, device } = leg;
+    const source = (): DirectSource | undefined => this.#source(providerId);
+    const mirrored = record.mirrorName !== null;
+    try {
+      return await this.#parts.resumeLeg({ source, exportId, mirrored }, device);
+    } catch (error) {
+      const { code, message } = asMemcloudError(error);
+      this.#logger.error({ device, code }, `a copy of ${record.device} is lost: ${message}`);
+      return undefined;
+    }
+  }
+
+  async #giveBack(record: LegRecord, leg: KernelLeg | undefined): Promise<void> {
+    try {
+      await leg?.detach();
+      await this.#source(record.providerId)?.closeDirect(record.exportId);
+    } catch (error) {
+      // The provider wipes by itself when the export's time is over.
+      const { code, message } = asMemcloudError(error);
+      this.#logger.warn({ device: record.device, code }, message);
+    }
+  }
+
+  async #renew(): Promise<void> {
+    for (const { record } of this.#entries) {
+      for (const { providerId, exportId } of record.legs) {
+        const source = this.#source(providerId);
+        if (source?.up !== true) continue;
+        await source.renewDirect([exportId]).catch((error: unknown) => {
+          this.#logger.warn({ provider: source.nodeName, error: String(error) }, 'not renewed');
+        });
+      }
+    }
+  }
+
+  #source(providerId: NodeId): DirectSource | undefined {
+    return this.#parts.sources().find(({ nodeId }) => nodeId === providerId);
+  }
+
+  #save(): void {
+    saveJournal(
+      this.#journalFile,
+      this.#entries.map(({ record }) => record),
+    );
+  }
+}
+
+/**
+ * The providers to use: those named, else those with the most room.
+ *
+ * @throws MemcloudError `ERR_VOLUME_CAPACITY` with the numbers, `ERR_PEER_UNKNOWN`
+ */
+export function chooseSources(
+  all: readonly DirectSource[],
+  request: DirectRequest,
+): readonly DirectSource[] {
+  const { sizeBytes, copies, providers, avoid = [] } = request;
+  const matches = (source: DirectSource, name: string): boolean =>
+    source.nodeId === name || source.nodeName.toLowerCase() === name.toLowerCase();
+  for (const name of providers ?? []) {
+    if (all.some((source) => matches(source, name))) continue;
+    throw new MemcloudError('ERR_PEER_UNKNOWN', `no peer is called "${name}"`);
+  }
+  const free = ({ usage }: DirectSource): number => usage.offeredBytes - usage.usedBytes;
+  const candidates = all
+    .filter((source) => providers?.some((name) => matches(source, name)) ?? true)
+    .filter((source) => !avoid.some((name) => matches(source, name)))
+    .filter(({ up }) => up)
+    .sort((a, b) => free(b) - free(a));
+  const fitting = candidates.filter((source) => free(source) >= sizeBytes);
+  const wanted = copies ?? Math.max(1, Math.min(COPIES_DEFAULT, fitting.length));
+  if (fitting.length >= wanted) return fitting.slice(0, wanted);
+  const rooms = candidates.map((each) => `${each.nodeName} ${formatSize(Math.max(0, free(each)))}`);
+  const have = rooms.length === 0 ? 'no provider is up' : `free: ${rooms.join(', ')}`;
+  const need = wanted === 1 ? 'a provider' : `${wanted} providers`;
+  throw new MemcloudError(
+    'ERR_VOLUME_CAPACITY',
+    `${formatSize(sizeBytes)} of direct swap need ${need} with that much room; ${have}`,
+  );
+}
+
+async function describe({ record, legs }: Entry): Promise<DirectDeviceInfo> {
+  const { device, sizeBytes, mirrorName } = record;
+  const letters =
+    mirrorName === null ? '' : mirrorHealth(await mappingStatus(mirrorName).catch(() => ''));
+  const parts = record.legs.map((leg, index) => ({
+    device: leg.device,
+    nodeId: leg.providerId,
+    name: leg.providerName,
+    state: letters[index] === 'D' ? ('lost' as const) : (legs[index]?.state ?? 'lost'),
+  }));
+  const lost = parts.filter(({ state }) => state === 'lost').length;
+  const health = lost === parts.length ? 'lost' : lost > 0 ? 'degraded' : 'ok';
+  return { device, sizeBytes, copies: parts.length, health, legs: parts };
+}

@@ -1,0 +1,63 @@
+/**
+ * What a memnode must know of its direct devices after a restart: which kernel device lies on which
+ * export of which provider. It lies beside the RPC socket, in a directory that does not outlive the
+ * machine's run, as the devices do not. There is no secret in it: keys are the kernel's alone, and the
+ * right to reconnect comes from the identity of this node.
+ */
+import fs from 'node:fs';
+import * as v from 'valibot';
+import { MemcloudError } from '../../common/errors.ts';
+
+const leg = v.object({
+  device: v.pipe(v.string(), v.regex(/^\/dev\/nbd\d+$/)),
+  providerId: v.string(),
+  providerName: v.string(),
+  exportId: v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/)),
+  cryptName: v.pipe(v.string(), v.regex(/^memcloud-[0-9a-f-]+$/)),
+});
+
+const record = v.object({
+  device: v.pipe(v.string(), v.regex(/^\/dev\/dm-\d+$/)),
+  sizeBytes: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
+  mirrorName: v.nullable(v.pipe(v.string(), v.regex(/^memcloud-[0-9a-f-]+$/))),
+  legs: v.array(leg),
+});
+
+const journal = v.object({ version: v.literal(1), devices: v.array(record) });
+
+/** One copy of a direct device. */
+export type LegRecord = v.InferOutput<typeof leg>;
+
+/** A direct device. */
+export type DeviceRecord = v.InferOutput<typeof record>;
+
+/**
+ * Reads the devices of the last process.
+ *
+ * @returns none when there is no file
+ * @throws MemcloudError `ERR_USAGE` when the file cannot be understood: it is not ours to overwrite then
+ */
+export function loadJournal(file: string): DeviceRecord[] {
+  let text: string;
+  try {
+    text = fs.readFileSync(file, 'utf8');
+  } catch {
+    return [];
+  }
+  try {
+    return v.parse(journal, JSON.parse(text)).devices;
+  } catch (cause) {
+    const why = 'remove it once no swap of memcloud is on (memcloud swap ls, swapon --show)';
+    throw new MemcloudError('ERR_USAGE', `${file} is damaged; ${why}`, { cause });
+  }
+}
+
+/** Replaces the file, whole or not at all; removes it when nothing is left. */
+export function saveJournal(file: string, devices: readonly DeviceRecord[]): void {
+  if (devices.length === 0) return fs.rmSync(file, { force: true });
+  const next = `${file}.next`;
+  fs.writeFileSync(next, `${JSON.stringify({ version: 1, devices }, undefined, 2)}\n`, {
+    mode: 0o600,
+  });
+  fs.renameSync(next, file);
+}

@@ -1,0 +1,183 @@
+/**
+ * Joins what a direct device is made of: the provider's session (tickets), a socket with kernel TLS,
+ * NBD on it, and the kernel's network block device. With `wire.ts` the only file of the daemon that
+ * imports the folders in the middle.
+ */
+import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { asMemcloudError, MemcloudError } from '../common/errors.ts';
+import type { Logger } from '../common/log.ts';
+import type { DirectSource } from '../common/ports.ts';
+import { hasTool, runTool } from '../common/tool.ts';
+import { enableKernelTls, kernelTlsSupport } from '../direct/kernel-tls.ts';
+import { KernelSocket } from '../nbd-server/client/kernel-socket.ts';
+import {
+  attachKernel,
+  watchKernel,
+  type AttachOptions,
+  type KernelAttachment,
+} from '../nbd-server/client/kernel/attach.ts';
+import { keepConnected, type LinkEvent } from '../nbd-server/client/kernel/keep-connected.ts';
+import type { DirectParts, KernelLeg, LegRequest, LegState } from './direct/devices.ts';
+
+/** Longer than a link may be cut without harm, shorter than the kernel's patience with hung tasks (120 s). */
+const REPLY_TIMEOUT_S = 30;
+/** With another copy at hand there is no reason to wait long. */
+const DEAD_CONNECTION_TIMEOUT_MIRRORED_S = 5;
+/** Less than the life of an export without connection. */
+const DEAD_CONNECTION_TIMEOUT_SINGLE_S = 540;
+/** Pause between looks whether a provider is back, milliseconds. */
+const PROVIDER_POLL_MS = 500;
+
+/** What direct devices are made of. */
+export function directParts(sources: () => readonly DirectSource[], logger: Logger): DirectParts {
+  return {
+    sources,
+    problems: machineProblems,
+    attachLeg: async (request) => {
+      return new WatchedLeg(await attachKernel(attachOptions(request)), logger);
+    },
+    resumeLeg: async (request, device) => {
+      const leg = new WatchedLeg(await watchKernel({ ...attachOptions(request), device }), logger);
+      void leg.check(request);
+      return leg;
+    },
+  };
+}
+
+/** A sentence for each thing that this machine lacks. Loads nothing: `memcloud swap on` does. */
+async function machineProblems(): Promise<string[]> {
+  const problems: string[] = [];
+  if (!existsSync('/sys/block/nbd0')) problems.push('the nbd module is not loaded (modprobe nbd)');
+  const tls = await kernelTlsSupport();
+  if (tls !== undefined) problems.push(tls);
+  if (!hasTool('dmsetup')) {
+    problems.push('dmsetup is not installed (apt-get install dmsetup)');
+    return problems;
+  }
+  const targets = await runTool('dmsetup', ['targets']).catch(() => '');
+  for (const [target, module] of [
+    ['crypt', 'dm-crypt'],
+    ['raid', 'dm-raid'],
+  ] as const) {
+    if (new RegExp(`^${target}\\s`, 'm').test(targets)) continue;
+    problems.push(`the ${module} module is not loaded (modprobe ${module})`);
+  }
+  return problems;
+}
+
+function attachOptions({ source, exportId, mirrored }: LegRequest): AttachOptions {
+  return {
+    connector: () => connectExport(source(), exportId),
+    exportName: exportId,
+    connections: 1,
+    timeoutS: REPLY_TIMEOUT_S,
+    deadConnectionTimeoutS: mirrored
+      ? DEAD_CONNECTION_TIMEOUT_MIRRORED_S
+      : DEAD_CONNECTION_TIMEOUT_SINGLE_S,
+  };
+}
+
+/** A socket that the kernel can take: connected, encrypted by the kernel, negotiated. */
+async function connectExport(
+  source: DirectSource | undefined,
+  exportId: string,
+): Promise<KernelSocket> {
+  if (source?.up !== true) {
+    throw new MemcloudError('ERR_PEER_UNREACHABLE', 'the provider is not connected');
+  }
+  const consumerNonce = randomBytes(32).toString('hex');
+  const { ticketId, secret, port } = await source.directTicket(exportId, consumerNonce);
+  return KernelSocket.connect(
+    { host: source.host, port },
+    {
+      exportName: exportId,
+      prepare: (fd) => enableKernelTls(fd, { ticketId, secret, consumerNonce }),
+    },
+  );
+}
+
+/** A network block device whose connection is replaced whenever it dies. */
+class WatchedLeg implements KernelLeg {
+  readonly device: string;
+  readonly #kernel: KernelAttachment;
+  readonly #logger: Logger;
+  readonly #stop: () => void;
+  #mend: () => void = () => undefined;
+  #state: LegState = 'live';
+  #released = false;
+  #lastError = '';
+
+  constructor(kernel: KernelAttachment, logger: Logger) {
+    this.#kernel = kernel;
+    this.#logger = logger;
+    this.device = kernel.device;
+    this.#stop = keepConnected(
+      {
+        onLinkDead: (sink) => {
+          this.#mend = sink;
+          kernel.onLinkDead(sink);
+        },
+        reconnect: () => kernel.reconnect(),
+      },
+      (event) => this.#onEvent(event),
+    );
+  }
+
+  get state(): LegState {
+    return this.#state;
+  }
+
+  release(): void {
+    this.#released = true;
+    this.#stop();
+    this.#kernel.close();
+  }
+
+  async detach(): Promise<void> {
+    this.#released = true;
+    this.#stop();
+    if (this.#state === 'lost') this.#kernel.close();
+    else await this.#kernel.detach();
+  }
+
+  /** After a restart: asks the provider whether the connection lives, as the kernel does not tell. */
+  async check({ source, exportId }: LegRequest): Promise<void> {
+    while (!this.#released) {
+      try {
+        const found = (await source()?.listDirect())?.find((each) => each.exportId === exportId);
+        if (found?.connected === false) this.#mend();
+        else if (found === undefined) this.#lose('the provider has the export no longer');
+        return;
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, PROVIDER_POLL_MS));
+      }
+    }
+  }
+
+  #onEvent(event: LinkEvent): void {
+    const { device } = this;
+    if (event.type === 'reconnected') {
+      this.#state = 'live';
+      this.#lastError = '';
+      this.#logger.warn({ device, attempts: event.attempts }, 'connected again');
+      return;
+    }
+    if (this.#state === 'live') this.#state = 'reconnecting';
+    if (event.type === 'linkDead') return this.#logger.warn({ device }, 'connection dead');
+    const { code, message } = asMemcloudError(event.error);
+    if (code !== this.#lastError) this.#logger.warn({ device, code }, message);
+    this.#lastError = code;
+    // Neither comes back: the provider wiped the export, or the kernel gave the device up.
+    if (code === 'ERR_LEASE_UNKNOWN' || code === 'ERR_NBD_ATTACH') this.#lose(message);
+  }
+
+  /** Pages that cannot come back are better an error at once than a program that waits for ever. */
+  #lose(why: string): void {
+    if (this.#state === 'lost' || this.#released) return;
+    this.#state = 'lost';
+    this.#logger.error({ device: this.device }, `the copy is lost: ${why}`);
+    this.#stop();
+    void this.#kernel.detach().catch(() => undefined);
+  }
+}

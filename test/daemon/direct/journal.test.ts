@@ -1,0 +1,51 @@
+import fs from 'node:fs';
+import path from 'node:path';
+import t from 'tap';
+import { loadJournal, saveJournal, type DeviceRecord } from '../../../daemon/direct/journal.ts';
+
+const DEVICE: DeviceRecord = {
+  device: '/dev/dm-2',
+  sizeBytes: 2 ** 30,
+  mirrorName: 'memcloud-01020304',
+  legs: [
+    {
+      device: '/dev/nbd0',
+      providerId: 'ab'.repeat(16),
+      providerName: 'attic',
+      exportId: '0123456789abcdef',
+      cryptName: 'memcloud-01020304-0',
+    },
+  ],
+};
+
+t.test('what was saved is loaded, by root only, and nothing leaves no file', (t) => {
+  const file = path.join(t.testdir({}), 'devices.json');
+  t.same(loadJournal(file), []);
+  saveJournal(file, [DEVICE]);
+  t.same(loadJournal(file), [DEVICE]);
+  t.equal(fs.statSync(file).mode & 0o777, 0o600);
+  saveJournal(file, []);
+  t.notOk(fs.existsSync(file));
+  t.same(fs.readdirSync(path.dirname(file)), []);
+  t.end();
+});
+
+t.test('a damaged journal is refused, not overwritten', (t) => {
+  const good = JSON.stringify({ version: 1, devices: [DEVICE] });
+  const cases = [
+    '',
+    '{',
+    '[]',
+    good.slice(0, -3),
+    good.replace('"version":1', '"version":2'),
+    good.replace('/dev/nbd0', '/dev/sda'),
+    good.replace('memcloud-01020304-0', 'x; rm -rf'),
+    good.replace('0123456789abcdef', 'short'),
+  ];
+  for (const text of cases) {
+    const file = path.join(t.testdir({ 'devices.json': text }), 'devices.json');
+    t.throws(() => loadJournal(file), { code: 'ERR_USAGE' }, text);
+    t.equal(fs.readFileSync(file, 'utf8'), text);
+  }
+  t.end();
+});
