@@ -265,14 +265,14 @@ export class Daemon implements VolumeParts {
     this.#attachCount += 1;
     const path = checkSocketPath(`${this.#config.socketPath}.attach-${this.#attachCount}`);
     const service = await this.serve(device, { address: { unixPath: path }, readOnly: false });
-    const options: AttachOptions = {
+    const options = {
       address: { path },
       exportName: device.name,
       connections,
       timeoutS,
       deadConnectionTimeoutS: DEAD_CONNECTION_TIMEOUT_S,
       ...(request.device === undefined ? {} : { device: request.device }),
-    };
+    } satisfies AttachOptions;
     try {
       const kernel = await (via === 'netlink'
         ? this.#attachByNetlink(options)

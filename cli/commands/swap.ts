@@ -84,7 +84,9 @@ async function turnOnDirect(
     { timeoutMs: ATTACH_TIMEOUT_MS },
   );
   if (device.copies === 1 && copies !== 1) {
-    note('memcloud: warning: only one provider has room: if it dies, programs whose pages it held die.');
+    note(
+      'memcloud: warning: only one provider has room: if it dies, programs whose pages it held die.',
+    );
   }
   try {
     await swapOn(device.device, flags.priority);
@@ -252,13 +254,11 @@ const off = command<OffFlags>({
   command: 'off [device]',
   describe: 'move the pages back and stop swapping onto the pool',
   builder: (argv: Argv<GlobalFlags>) =>
-    argv
-      .positional('device', { type: 'string', describe: 'only this one' })
-      .option('if-on', {
-        type: 'boolean',
-        default: false,
-        describe: 'be content when there is none',
-      }),
+    argv.positional('device', { type: 'string', describe: 'only this one' }).option('if-on', {
+      type: 'boolean',
+      default: false,
+      describe: 'be content when there is none',
+    }),
   handler: async (flags) => {
     requireRoot('swap off');
     await withDaemon(flags, (client) => turnOff(client, flags));

@@ -165,6 +165,11 @@ export class Guest {
     return this.#kernelLog;
   }
 
+  /** Resolves when the guest has ended, whoever ended it. */
+  get ended(): Promise<void> {
+    return this.#exited;
+  }
+
   /** Process id of QEMU, for tests that look whether it is gone. */
   get pid(): number {
     return this.#qemu.pid ?? -1;

@@ -47,7 +47,19 @@ const OPTIONAL_PROGRAMS = [
 
 /** Modules that `modprobe` finds in the guest, with all that they need. */
 const MODULES = [
-  ...['nbd', 'fuse', 'zram', 'tls', 'dm-mod', 'dm-crypt', 'raid1', 'md-mod', 'brd', 'loop'],
+  ...[
+    'nbd',
+    'fuse',
+    'zram',
+    'tls',
+    'dm-mod',
+    'dm-crypt',
+    'raid1',
+    'md-mod',
+    'dm-raid',
+    'brd',
+    'loop',
+  ],
   ...['overlay', 'veth', 'sch_netem', 'sch_tbf', 'null_blk', 'virtio_rng', 'binfmt_misc'],
   ...['xts', 'ecb', 'cbc', 'ctr', 'gcm', 'essiv', 'ghash-generic', 'ghash-clmulni-intel'],
   ...['aesni-intel', 'crypto_simd', 'cryptd', 'libchacha', 'chacha_x86_64', 'chacha_generic'],

@@ -21,7 +21,12 @@ function source(nodeName: string, freeBytes: number, up = true): DirectSource {
   };
 }
 
-const ALL = [source('a', 2 * GIB), source('b', 8 * GIB), source('c', 4 * GIB), source('d', 9 * GIB, false)];
+const ALL = [
+  source('a', 2 * GIB),
+  source('b', 8 * GIB),
+  source('c', 4 * GIB),
+  source('d', 9 * GIB, false),
+];
 const NOTHING = { copies: undefined, providers: undefined, avoid: undefined };
 
 t.test('the providers with the most room are chosen, two where two fit', (t) => {
@@ -34,7 +39,13 @@ t.test('the providers with the most room are chosen, two where two fit', (t) => 
     ['an unknown name is easily avoided', { ...NOTHING, sizeBytes: GIB, avoid: ['x'] }, 'b c'],
   ];
   for (const [name, request, chosen] of cases) {
-    t.equal(chooseSources(ALL, request).map((each) => each.nodeName).join(' '), chosen, name);
+    t.equal(
+      chooseSources(ALL, request)
+        .map((each) => each.nodeName)
+        .join(' '),
+      chosen,
+      name,
+    );
   }
   t.end();
 });

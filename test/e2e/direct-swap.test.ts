@@ -1,0 +1,153 @@
+/**
+ * Swap for the whole machine over the direct path, under global memory pressure: no control group
+ * limits anybody. A guest with 512 MiB runs programs that need half as much again; what they lack
+ * is on two providers outside. Meanwhile the link is cut, the consumer's memnode is killed for good,
+ * a provider is killed. `SOAK_SECONDS=600` gives each scenario of the long form its own ten minutes.
+ */
+import { randomBytes } from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import t, { type Test } from 'tap';
+import type { Guest } from '../../cli/guest/guest.ts';
+import { bootGuest, runOk, skipWithoutGuest } from '../helpers/guest.ts';
+import { LabNode, labFolder } from '../helpers/lab-node.ts';
+import { fileContains, memoryContains } from '../helpers/namespaces.ts';
+import { Loopback, skipWithoutCapture } from '../helpers/soak/loopback.ts';
+import { SoakGuest, runHogs } from '../helpers/soak/soak-guest.ts';
+
+const SOAK_S = Number(process.env['SOAK_SECONDS'] ?? 0);
+const MEMORY_MIB = 512;
+const SWAP = '1G';
+/** Together half as much again as the machine has, the programs themselves not counted. */
+const HOGS = { count: 2, mebibytes: 330 };
+
+/** Something that happens at a fraction of the soak. */
+interface Blow {
+  readonly name: string;
+  readonly at: number;
+  strike(scene: Scene): Promise<void>;
+}
+
+interface Scene {
+  readonly t: Test;
+  readonly guest: Guest;
+  readonly soak: SoakGuest;
+  readonly providers: readonly LabNode[];
+}
+
+const CUT: Blow = {
+  name: 'the link is cut for 10 s',
+  at: 0.35,
+  strike: ({ soak }) => soak.cutLink(10),
+};
+
+const KILL_MEMNODE: Blow = {
+  name: "the consumer's memnode is killed for good",
+  at: 0.6,
+  strike: ({ soak }) => soak.killMemnode(),
+};
+
+const KILL_PROVIDER: Blow = {
+  name: 'one of two providers is killed',
+  at: 0.4,
+  strike: async ({ providers }) => {
+    await providers[0]?.end('SIGKILL');
+  },
+};
+
+interface Scenario {
+  readonly name: string;
+  readonly seconds: number;
+  readonly blows: readonly Blow[];
+}
+
+const SCENARIOS: readonly Scenario[] =
+  SOAK_S > 0
+    ? [
+        { name: 'in peace', seconds: SOAK_S, blows: [] },
+        ...[KILL_PROVIDER, CUT, KILL_MEMNODE].map((blow) => ({
+          name: blow.name,
+          seconds: SOAK_S,
+          blows: [blow],
+        })),
+      ]
+    : [
+        { name: 'a cut link, then no memnode', seconds: 180, blows: [CUT, KILL_MEMNODE] },
+        { name: 'one of two providers is killed', seconds: 100, blows: [KILL_PROVIDER] },
+      ];
+
+async function startProviders(t: Test): Promise<LabNode[]> {
+  const folder = labFolder(t);
+  const names = ['provider-a', 'provider-b'];
+  return Promise.all(names.map((name) => LabNode.start(t, { name, folder, offer: '2G' })));
+}
+
+/** Nobody outside may have seen a page: not on the wire, not at a provider. */
+async function lookForCanary(t: Test, scene: Scene, wire: Loopback, canary: Buffer): Promise<void> {
+  const { file, sizeBytes } = await wire.stop();
+  t.ok(sizeBytes > 2 ** 20, `the capture holds ${sizeBytes} bytes`);
+  t.equal(fileContains(file, canary), false, 'no page on the wire');
+  for (const provider of scene.providers) {
+    const { pid, signalCode } = provider.child;
+    if (pid === undefined || signalCode !== null) continue;
+    t.equal(memoryContains(pid, canary), false, `not in the memory of ${provider.name}`);
+    // Its memory file system is mounted where only its own mount namespace shows it.
+    const directory = `/proc/${pid}/root${await provider.memoryDirectory()}`;
+    const files = fs.readdirSync(directory).map((name) => path.join(directory, name));
+    const blocks = files.reduce((sum, name) => sum + fs.statSync(name).blocks, 0);
+    t.ok(blocks * 512 > 2 ** 20, `${provider.name} holds pages`);
+    for (const name of files) t.equal(fileContains(name, canary), false, `not in ${name}`);
+  }
+}
+
+for (const { name, seconds, blows } of SCENARIOS) {
+  t.test(
+    `global memory pressure: ${name}`,
+    { skip: skipWithoutGuest() || skipWithoutCapture(), timeout: (seconds + 600) * 1000 },
+    async (t) => {
+      const providers = await startProviders(t);
+      const guest = await bootGuest(t, {
+        timeoutMs: (seconds + 580) * 1000,
+        memoryMib: MEMORY_MIB,
+        includeTests: true,
+        hungTaskTimeoutS: 60,
+        modules: ['nbd nbds_max=4', 'tls', 'chacha20poly1305', 'xts', 'dm-crypt', 'dm-raid'],
+      });
+      const soak = new SoakGuest(t, guest);
+      await soak.startMemnode(providers.map(({ peerAddress }) => peerAddress));
+      const { stdout } = await soak.memcloud(`swap on ${SWAP} --json`);
+      t.match(JSON.parse(stdout), { path: 'direct', health: 'ok', providers: [/./, /./] });
+
+      const canary = randomBytes(32);
+      const wire = await Loopback.capture(
+        t,
+        providers.map(({ peerAddress }) => peerAddress),
+      );
+      const scene: Scene = { t, guest, soak, providers };
+      const running = runHogs(t, guest, { ...HOGS, seconds, canary });
+      const startMs = performance.now();
+      for (const blow of blows) {
+        await delay(Math.max(0, startMs + blow.at * seconds * 1000 - performance.now()));
+        t.comment(blow.name);
+        await blow.strike(scene);
+      }
+      const results = await running;
+      t.equal(results.length, HOGS.count);
+      for (const { checked, wrong } of results) t.equal(wrong, 0, `of ${checked} words`);
+      const { pagesOut, pagesIn } = await soak.swapCounters();
+      const pages = (HOGS.count * HOGS.mebibytes * 2 ** 20) / 4096;
+      t.ok(pagesOut > pages / 4 && pagesIn > pages / 8, `${pagesOut} pages out, ${pagesIn} in`);
+      t.comment(`longest wait for a piece: ${Math.max(...results.map((r) => r.longestMs))} ms`);
+      await lookForCanary(t, scene, wire, canary);
+
+      t.notMatch(guest.kernelLog, /blocked for more than|Out of memory|oom-kill|Kernel panic/);
+      await runOk(t, guest, 'swapoff -a', { timeoutMs: 120_000 });
+      if (!blows.includes(KILL_MEMNODE)) {
+        const swaps = await soak.memcloud('swap off --if-on --json');
+        t.equal(swaps.exitCode, 0, 'what is left of the device is taken away');
+      }
+      t.ok(await soak.powersOff(), 'the machine powers off by itself');
+    },
+  );
+}

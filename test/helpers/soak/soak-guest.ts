@@ -1,0 +1,132 @@
+/** The consumer of a soak: a guest with memnode in a protected group, hogs without any limit. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Test } from 'tap';
+import type { CommandResult } from '../../../cli/guest/command-channel.ts';
+import type { Guest } from '../../../cli/guest/guest.ts';
+import { GUEST_PACKAGE_ROOT } from '../../../cli/guest/root-image.ts';
+import { runOk } from '../guest.ts';
+
+const SOCKET = '/tmp/memcloud.sock';
+const START_TIMEOUT_MS = 180_000;
+const COMMAND_TIMEOUT_MS = 120_000;
+const POWER_OFF_TIMEOUT_MS = 60_000;
+/** Filling and the last look at every word come on top of the time asked for. */
+const HOG_GRACE_MS = 400_000;
+
+/** What a hog said at its end. */
+export interface HogResult {
+  readonly checked: number;
+  readonly wrong: number;
+  readonly longestMs: number;
+}
+
+/** The consumer. */
+export class SoakGuest {
+  readonly #t: Test;
+  readonly #guest: Guest;
+
+  constructor(t: Test, guest: Guest) {
+    this.#t = t;
+    this.#guest = guest;
+  }
+
+  /** Starts memnode, protected as its unit would, and waits for the providers: ports on the host. */
+  async startMemnode(providers: readonly string[]): Promise<void> {
+    const connect = providers
+      .map((address) => `--connect 10.0.2.2:${address.split(':').at(-1) ?? ''}`)
+      .join(' ');
+    await runOk(
+      this.#t,
+      this.#guest,
+      `mkdir /sys/fs/cgroup/memnode
+      echo 0 >/sys/fs/cgroup/memnode/memory.swap.max
+      echo 64M >/sys/fs/cgroup/memnode/memory.min
+      cd ${GUEST_PACKAGE_ROOT}
+      (
+        sh -c 'echo $$ >/sys/fs/cgroup/memnode/cgroup.procs
+          echo -900 >/proc/self/oom_score_adj
+          exec node dist/daemon/main.js --name guest --state /tmp/state --socket ${SOCKET} \\
+            --listen 127.0.0.1:0 --offer 0 --no-mdns --auto-trust ${connect}' \\
+          >/tmp/ready 2>/tmp/memnode.log &
+        echo $! >/tmp/memnode.pid
+      )
+      for second in $(seq 170); do
+        if [ "$(grep -c 'peer up' /tmp/memnode.log)" -ge ${providers.length} ]; then exit 0; fi
+        sleep 1
+      done
+      cat /tmp/ready /tmp/memnode.log >&2
+      exit 1`,
+      { timeoutMs: START_TIMEOUT_MS },
+    );
+  }
+
+  /** Runs memcloud in the guest; it must succeed. */
+  async memcloud(words: string): Promise<CommandResult> {
+    const script = `cd ${GUEST_PACKAGE_ROOT}
+      node dist/cli/main.js --socket ${SOCKET} ${words} || { tail -n 5 /tmp/memnode.log >&2; exit 1; }`;
+    return runOk(this.#t, this.#guest, script, { timeoutMs: COMMAND_TIMEOUT_MS });
+  }
+
+  /** Pulls the cable, and plugs it in again. */
+  async cutLink(seconds: number): Promise<void> {
+    const script = `ip link set eth0 down; sleep ${seconds}; ip link set eth0 up
+      ip route replace default via 10.0.2.2`;
+    await runOk(this.#t, this.#guest, script, { timeoutMs: COMMAND_TIMEOUT_MS });
+  }
+
+  /** Ends memnode as a power cut would. */
+  async killMemnode(): Promise<void> {
+    const script = 'kill -9 "$(cat /tmp/memnode.pid)"';
+    await runOk(this.#t, this.#guest, script, { timeoutMs: COMMAND_TIMEOUT_MS });
+  }
+
+  /** What the guest's kernel has swapped since it booted. */
+  async swapCounters(): Promise<{ pagesOut: number; pagesIn: number }> {
+    const { stdout } = await runOk(this.#t, this.#guest, 'grep -E "^pswp(in|out)" /proc/vmstat');
+    const count = (name: string): number =>
+      Number(new RegExp(`^${name} (\\d+)`, 'm').exec(stdout)?.[1] ?? 0);
+    return { pagesOut: count('pswpout'), pagesIn: count('pswpin') };
+  }
+
+  /** Asks the machine to power off; false when it hangs. */
+  async powersOff(): Promise<boolean> {
+    void this.#guest.run('busybox poweroff -f', { timeoutMs: 10_000 }).catch(() => undefined);
+    return Promise.race([
+      this.#guest.ended.then(() => true),
+      delay(POWER_OFF_TIMEOUT_MS, false, { ref: false }),
+    ]);
+  }
+}
+
+/** Runs hogs side by side, without any limit but the machine's. */
+export function runHogs(
+  t: Test,
+  guest: Guest,
+  options: { count: number; mebibytes: number; seconds: number; canary: Buffer },
+): Promise<HogResult[]> {
+  const { count, mebibytes, seconds, canary } = options;
+  const program = `${GUEST_PACKAGE_ROOT}/dist/test/helpers/soak/hog.js`;
+  const hogs = Array.from({ length: count }, (_, index) => {
+    const words = `${mebibytes} ${seconds} ${index + 1} ${canary.toString('hex')}`;
+    return `node ${program} ${words} & pids="$pids $!"`;
+  });
+  const script = `${hogs.join('\n')}\nfor pid in $pids; do wait $pid || exit 1; done`;
+  const results: HogResult[] = [];
+  const onLine = (line: string): void => {
+    const message = JSON.parse(line) as HogResult & { type: string };
+    if (message.type === 'result') results.push(message);
+    else t.comment(line);
+  };
+  return guest
+    .run(script, {
+      timeoutMs: seconds * 1000 + HOG_GRACE_MS,
+      onLine: (line, stream) => {
+        if (stream === 'stdout' && line.startsWith('{')) onLine(line);
+        else t.comment(line);
+      },
+    })
+    .then(({ exitCode }) => {
+      t.equal(exitCode, 0, 'every hog ended well');
+      return results;
+    });
+}
