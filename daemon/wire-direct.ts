@@ -1,15 +1,20 @@
 /**
- * Joins what a direct device is made of: the provider's session (tickets), a socket with kernel TLS,
- * NBD on it, and the kernel's network block device. With `wire.ts` the only file of the daemon that
- * imports the folders in the middle.
+ * Joins the two ends of the direct path. Provider: exports on slabs, an NBD server on the streams of
+ * their data connections. Consumer: the provider's session (tickets), a socket with kernel TLS, NBD on
+ * it, the kernel's network block device. With `wire.ts` the only file of the daemon that imports the
+ * folders in the middle.
  */
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { asMemcloudError, MemcloudError } from '../common/errors.ts';
+import { monotonicClock } from '../common/clock.ts';
+import type { EventLoopSpin } from '../common/event-loop-spin.ts';
 import type { Logger } from '../common/log.ts';
-import type { DirectSource } from '../common/ports.ts';
+import type { DirectSource, SlabProvider } from '../common/ports.ts';
 import { hasTool, runTool } from '../common/tool.ts';
-import { enableKernelTls, kernelTlsSupport } from '../direct/kernel-tls.ts';
+import { DIRECT_TICK_MS } from '../direct/constants.ts';
+import { DirectExports } from '../direct/exports.ts';
+import { beginDirectConnection, kernelTlsSupport } from '../direct/kernel-tls.ts';
 import { KernelSocket } from '../nbd-server/client/kernel-socket.ts';
 import {
   attachKernel,
@@ -18,6 +23,7 @@ import {
   type KernelAttachment,
 } from '../nbd-server/client/kernel/attach.ts';
 import { keepConnected, type LinkEvent } from '../nbd-server/client/kernel/keep-connected.ts';
+import { NbdServer } from '../nbd-server/server.ts';
 import type { DirectParts, KernelLeg, LegRequest, LegState } from './direct/devices.ts';
 
 /** Longer than a link may be cut without harm, shorter than the kernel's patience with hung tasks (120 s). */
@@ -26,8 +32,38 @@ const REPLY_TIMEOUT_S = 30;
 const DEAD_CONNECTION_TIMEOUT_MIRRORED_S = 5;
 /** Less than the life of an export without connection. */
 const DEAD_CONNECTION_TIMEOUT_SINGLE_S = 540;
+const SERVER_CLOSE_TIMEOUT_MS = 1_000;
 /** Pause between looks whether a provider is back, milliseconds. */
 const PROVIDER_POLL_MS = 500;
+
+/** The direct exports of this machine, with the server that speaks NBD on their connections. */
+export class DirectService {
+  /** For the peers. */
+  readonly exports: DirectExports;
+  readonly #server: NbdServer;
+  readonly #timer: NodeJS.Timeout;
+
+  /** @param port - where data connections are to come, once that is known */
+  constructor(provider: SlabProvider, port: () => number, logger: Logger, spin: EventLoopSpin) {
+    const server = new NbdServer({ logger, spin });
+    this.#server = server;
+    this.exports = new DirectExports({
+      provider,
+      clock: monotonicClock,
+      serve: (stream, device) => server.acceptStream(stream, device),
+      port,
+      logger,
+    });
+    this.#timer = setInterval(() => this.exports.tick(), DIRECT_TICK_MS);
+  }
+
+  /** Cuts every connection, wipes, gives back. */
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    this.exports.close();
+    await this.#server.close(SERVER_CLOSE_TIMEOUT_MS);
+  }
+}
 
 /** What direct devices are made of. */
 export function directParts(sources: () => readonly DirectSource[], logger: Logger): DirectParts {
@@ -49,8 +85,8 @@ export function directParts(sources: () => readonly DirectSource[], logger: Logg
 async function machineProblems(): Promise<string[]> {
   const problems: string[] = [];
   if (!existsSync('/sys/block/nbd0')) problems.push('the nbd module is not loaded (modprobe nbd)');
-  const tls = await kernelTlsSupport();
-  if (tls !== undefined) problems.push(tls);
+  const tls = kernelTlsSupport();
+  if (!tls.supported) problems.push(tls.reason);
   if (!hasTool('dmsetup')) {
     problems.push('dmsetup is not installed (apt-get install dmsetup)');
     return problems;
@@ -92,7 +128,7 @@ async function connectExport(
     { host: source.host, port },
     {
       exportName: exportId,
-      prepare: (fd) => enableKernelTls(fd, { ticketId, secret, consumerNonce }),
+      prepare: (fd) => beginDirectConnection(fd, { ticketId, secret, consumerNonce }),
     },
   );
 }

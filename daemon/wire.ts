@@ -6,7 +6,8 @@
  *     +--------- SlabProvider ---- provider
  *
  * Ends come in the order in which work flows: clients first, then volumes (leases go back), then
- * peers, then the provider (which wipes), then the lock.
+ * peers, then the provider (which wipes), then the lock. Direct devices do not end with the daemon:
+ * the kernel needs nobody for them, and the next daemon takes them up (`wire-direct.ts`).
  */
 import { monotonicClock } from '../common/clock.ts';
 import { MemcloudError } from '../common/errors.ts';
@@ -38,6 +39,7 @@ import { VolumeBlockDevice } from '../tier/block-device.ts';
 import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
 import { capacityProblem } from './capacity.ts';
 import type { DaemonConfig } from './config.ts';
+import { DirectDevices } from './direct/devices.ts';
 import { rpcHandlers } from './rpc-methods.ts';
 import { RpcServer } from './rpc-server.ts';
 import { lockStateDirectory } from './state-lock.ts';
@@ -51,6 +53,7 @@ import {
   type VolumeParts,
   type VolumeRequest,
 } from './volumes.ts';
+import { DirectService, directParts } from './wire-direct.ts';
 
 const REQUEST_DEADLINE_MS = 15_000;
 const RPC_CLOSE_GRACE_MS = 500;
@@ -74,6 +77,8 @@ export class Daemon implements VolumeParts {
   readonly #provider: RamProvider;
   readonly #local: LocalSlabSource;
   readonly #volumes: Volumes;
+  readonly #service: DirectService;
+  readonly #direct: DirectDevices;
   readonly #rpc: RpcServer;
   readonly #timer: NodeJS.Timeout;
   readonly #spin: EventLoopSpin;
@@ -89,6 +94,7 @@ export class Daemon implements VolumeParts {
       consent: ConsentQueue;
       peers: Peers;
       provider: RamProvider;
+      service: DirectService;
       spin: EventLoopSpin;
       peerAddress: string;
       unlock: () => void;
@@ -99,6 +105,7 @@ export class Daemon implements VolumeParts {
     this.#logger = logger;
     this.#peers = peers;
     this.#provider = provider;
+    this.#service = parts.service;
     this.#spin = parts.spin;
     this.#unlock = unlock;
     this.nodeId = identity.nodeId;
@@ -110,6 +117,11 @@ export class Daemon implements VolumeParts {
       isUp: () => !provider.closed,
     });
     this.#volumes = new Volumes(this, logger);
+    this.#direct = new DirectDevices(
+      directParts(() => peers.list(), logger),
+      `${config.socketPath}.devices.json`,
+      logger,
+    );
     const handlers = rpcHandlers({
       nodeId: this.nodeId,
       name: config.name,
@@ -119,6 +131,7 @@ export class Daemon implements VolumeParts {
       consent,
       provider,
       volumes: this.#volumes,
+      direct: this.#direct,
       requestShutdown: () => this.onShutdownRequested(),
     });
     this.#rpc = new RpcServer(handlers, logger);
@@ -148,13 +161,20 @@ export class Daemon implements VolumeParts {
       undo.push(() => provider.close());
       const spin = new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US);
       const { name } = config;
-      const peers = new Peers({ identity, name, trust, consent, provider, logger, spin });
+      let peerPort = 0;
+      const service = new DirectService(provider, () => peerPort, logger, spin);
+      undo.push(() => service.close());
+      const direct = service.exports;
+      const peers = new Peers({ identity, name, trust, consent, provider, direct, logger, spin });
       undo.push(() => peers.close());
       const { host, port } = await peers.listen(config.listen);
+      peerPort = port;
       const peerAddress = formatAddress(host, port);
-      const parts = { identity, trust, consent, peers, provider, spin, peerAddress, unlock };
+      const parts = { identity, trust, consent, peers, provider, service, spin, peerAddress, unlock };
       const daemon = new Daemon(config, logger, parts);
       undo.push(() => clearInterval(daemon.#timer));
+      await daemon.#direct.resume();
+      undo.push(() => daemon.#direct.close());
       await daemon.#rpc.listen(config.socketPath);
       for (const address of config.connect) peers.connect(address);
       if (config.exportVolume !== undefined) await daemon.#exportInherited(config.exportVolume);
@@ -169,8 +189,10 @@ export class Daemon implements VolumeParts {
   async close(): Promise<void> {
     await this.#rpc.close(RPC_CLOSE_GRACE_MS);
     await this.#volumes.close();
+    this.#direct.close();
     clearInterval(this.#timer);
     await this.#peers.close();
+    await this.#service.close();
     this.#provider.close();
     this.#unlock();
   }
