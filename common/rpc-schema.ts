@@ -220,6 +220,20 @@ export interface DirectDeviceInfo {
   }[];
 }
 
+/** A direct export of this machine: where the kernel of another one keeps pages. */
+export interface DirectExportInfo {
+  /** Its name, 16 hex digits. */
+  readonly exportId: string;
+  /** Node id of the machine that uses it. */
+  readonly holder: string;
+  /** Bytes leased. */
+  readonly sizeBytes: number;
+  /** Bytes that hold data now. */
+  readonly residentBytes: number;
+  /** Whether that machine is connected. */
+  readonly connected: boolean;
+}
+
 /** The daemon as `memcloud status` shows it. */
 export interface StatusInfo {
   /** Version of the program. */
@@ -248,6 +262,10 @@ export interface StatusInfo {
   readonly consentPending: number;
   /** Volumes. */
   readonly volumes: readonly VolumeInfo[];
+  /** Direct devices of this machine. */
+  readonly directDevices: readonly DirectDeviceInfo[];
+  /** Direct exports that other machines have here. */
+  readonly directExports: readonly DirectExportInfo[];
   /** Sentences about what is not well; empty when all is. */
   readonly health: readonly string[];
 }

@@ -5,7 +5,14 @@
 import { MemcloudError } from '../common/errors.ts';
 import type { NodeId } from '../common/ports.ts';
 import { checkSocketPath } from '../common/paths.ts';
-import type { ConsentInfo, PeerInfo, RpcParams, StatusInfo } from '../common/rpc-schema.ts';
+import type {
+  ConsentInfo,
+  DirectDeviceInfo,
+  DirectExportInfo,
+  PeerInfo,
+  RpcParams,
+  StatusInfo,
+} from '../common/rpc-schema.ts';
 import { formatSize, roundUpToPages } from '../common/units.ts';
 import { VERSION } from '../common/version.ts';
 import type { ConsentAnswer, ConsentQueue } from '../peer/consent.ts';
@@ -43,6 +50,8 @@ export interface RpcContext {
   readonly volumes: Volumes;
   /** Its direct devices. */
   readonly direct: DirectDevices;
+  /** What it exports directly. */
+  readonly directExports: () => DirectExportInfo[];
   /** Asks the process to end, after the reply. */
   readonly requestShutdown: () => void;
 }
@@ -77,8 +86,13 @@ function listConsent(consent: ConsentQueue): ConsentInfo[] {
   }));
 }
 
-function healthOf(context: RpcContext): string[] {
+function healthOf(context: RpcContext, devices: readonly DirectDeviceInfo[]): string[] {
   const sentences: string[] = [];
+  for (const { device, health } of devices) {
+    if (health === 'lost') sentences.push(`direct device ${device} has lost its pages`);
+    if (health === 'degraded')
+      sentences.push(`direct device ${device} has one copy left: memcloud swap move`);
+  }
   for (const { name, health } of context.volumes.list()) {
     if (health === 'lost') sentences.push(`volume ${name} has lost pages`);
     if (health === 'degraded') sentences.push(`volume ${name} has fewer copies than promised`);
@@ -88,7 +102,8 @@ function healthOf(context: RpcContext): string[] {
   return sentences;
 }
 
-function status(context: RpcContext): StatusInfo {
+async function status(context: RpcContext): Promise<StatusInfo> {
+  const directDevices = await context.direct.list();
   const { usage, directory, swap } = context.provider.status();
   return {
     version: VERSION,
@@ -101,7 +116,9 @@ function status(context: RpcContext): StatusInfo {
     peers: context.peers.peers().map(describePeer),
     consentPending: context.consent.list().length,
     volumes: context.volumes.list(),
-    health: healthOf(context),
+    directDevices,
+    directExports: context.directExports(),
+    health: healthOf(context, directDevices),
   };
 }
 

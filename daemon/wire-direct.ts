@@ -11,6 +11,7 @@ import { monotonicClock } from '../common/clock.ts';
 import type { EventLoopSpin } from '../common/event-loop-spin.ts';
 import type { Logger } from '../common/log.ts';
 import type { DirectSource, SlabProvider } from '../common/ports.ts';
+import type { DirectExportInfo } from '../common/rpc-schema.ts';
 import { hasTool, runTool } from '../common/tool.ts';
 import { DIRECT_TICK_MS } from '../direct/constants.ts';
 import { DirectExports } from '../direct/exports.ts';
@@ -55,6 +56,19 @@ export class DirectService {
       logger,
     });
     this.#timer = setInterval(() => this.exports.tick(), DIRECT_TICK_MS);
+  }
+
+  /** Every export, for people. */
+  status(): DirectExportInfo[] {
+    return this.exports
+      .status()
+      .map(({ exportId, holder, sizeBytes, residentBytes, connected }) => ({
+        exportId,
+        holder,
+        sizeBytes,
+        residentBytes,
+        connected,
+      }));
   }
 
   /** Cuts every connection, wipes, gives back. */

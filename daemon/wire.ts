@@ -132,6 +132,7 @@ export class Daemon implements VolumeParts {
       provider,
       volumes: this.#volumes,
       direct: this.#direct,
+      directExports: () => parts.service.status(),
       requestShutdown: () => this.onShutdownRequested(),
     });
     this.#rpc = new RpcServer(handlers, logger);
@@ -170,7 +171,17 @@ export class Daemon implements VolumeParts {
       const { host, port } = await peers.listen(config.listen);
       peerPort = port;
       const peerAddress = formatAddress(host, port);
-      const parts = { identity, trust, consent, peers, provider, service, spin, peerAddress, unlock };
+      const parts = {
+        identity,
+        trust,
+        consent,
+        peers,
+        provider,
+        service,
+        spin,
+        peerAddress,
+        unlock,
+      };
       const daemon = new Daemon(config, logger, parts);
       undo.push(() => clearInterval(daemon.#timer));
       await daemon.#direct.resume();

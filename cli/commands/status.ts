@@ -6,6 +6,22 @@ import { printData, printable } from '../output.ts';
 import { renderPeers } from './peer.ts';
 import { renderVolumes } from './volume.ts';
 
+/** Direct swap of this machine, and what it keeps for others. */
+function directLines({ directDevices, directExports }: StatusInfo): string[] {
+  const devices = directDevices.map(
+    ({ device, sizeBytes, health, legs }) =>
+      `direct ${device}: ${formatSize(sizeBytes)}, ${health}, on ` +
+      legs.map(({ name, state }) => `${printable(name)} (${state})`).join(' and '),
+  );
+  const exports = directExports.map(
+    ({ holder, sizeBytes, residentBytes, connected }) =>
+      `lends ${formatSize(sizeBytes)} directly to ${holder}: ${formatSize(residentBytes)} resident` +
+      (connected ? '' : ', not connected'),
+  );
+  const lines = [...devices, ...exports];
+  return lines.length === 0 ? [] : ['', ...lines];
+}
+
 function render(status: StatusInfo): string {
   const { usage, directory, swapExposure } = status.provider;
   const health = status.health.map((sentence) => `! ${printable(sentence)}`);
@@ -19,6 +35,7 @@ function render(status: StatusInfo): string {
     renderPeers([...status.peers]),
     '',
     renderVolumes([...status.volumes]),
+    ...directLines(status),
   ].join('\n');
 }
 

@@ -243,10 +243,14 @@ async function turnOff(client: MemcloudClient, flags: OffFlags & GlobalFlags): P
     await swapOff(line.device);
     await release(client, line);
   }
-  for (const { device } of idle) await client.call('direct.detach', { device });
-  const devices = [...swaps, ...idle].map(({ device }) => device);
-  printData(flags, devices, (names) =>
-    names.length === 0 ? 'No swap on the pool.' : `Swap is off on ${names.join(', ')}.`,
+  for (const { device } of idle) {
+    note(`memcloud: ${device} was no swap any more; giving it back`);
+    await client.call('direct.detach', { device });
+  }
+  printData(flags, swaps, (lines) =>
+    lines.length === 0
+      ? 'No swap on the pool.'
+      : `Swap is off on ${lines.map(({ device }) => device).join(', ')}.`,
   );
 }
 
