@@ -14,7 +14,13 @@ import { bootGuest, runOk, skipWithoutGuest } from '../helpers/guest.ts';
 import { LabNode, labFolder } from '../helpers/lab-node.ts';
 import { fileContains, memoryContains } from '../helpers/namespaces.ts';
 import { Loopback, skipWithoutCapture } from '../helpers/soak/loopback.ts';
-import { SoakGuest, runHogs } from '../helpers/soak/soak-guest.ts';
+import {
+  HOG_PROGRAM,
+  SoakGuest,
+  buildHog,
+  runHogs,
+  skipWithoutCompiler,
+} from '../helpers/soak/soak-guest.ts';
 
 const SOAK_S = Number(process.env['SOAK_SECONDS'] ?? 0);
 const MEMORY_MIB = 512;
@@ -104,13 +110,16 @@ async function lookForCanary(t: Test, scene: Scene, wire: Loopback, canary: Buff
 for (const { name, seconds, blows } of SCENARIOS) {
   t.test(
     `global memory pressure: ${name}`,
-    { skip: skipWithoutGuest() || skipWithoutCapture(), timeout: (seconds + 600) * 1000 },
+    {
+      skip: skipWithoutGuest() || skipWithoutCapture() || skipWithoutCompiler(),
+      timeout: (seconds + 600) * 1000,
+    },
     async (t) => {
       const providers = await startProviders(t);
       const guest = await bootGuest(t, {
         timeoutMs: (seconds + 580) * 1000,
         memoryMib: MEMORY_MIB,
-        includeTests: true,
+        files: { [HOG_PROGRAM]: { hostPath: buildHog(t) } },
         hungTaskTimeoutS: 60,
         modules: ['nbd nbds_max=4', 'tls', 'chacha20poly1305', 'xts', 'dm-crypt', 'dm-raid'],
       });

@@ -1,10 +1,14 @@
 /** The consumer of a soak: a guest with memnode in a protected group, hogs without any limit. */
+import { execFileSync } from 'node:child_process';
+import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
 import type { CommandResult } from '../../../cli/guest/command-channel.ts';
+import { findProgram } from '../../../cli/guest/host-command.ts';
 import type { Guest } from '../../../cli/guest/guest.ts';
 import { GUEST_PACKAGE_ROOT } from '../../../cli/guest/root-image.ts';
 import { runOk } from '../guest.ts';
+import { temporaryFolder } from '../nbd-servers.ts';
 
 const SOCKET = '/tmp/memcloud.sock';
 const START_TIMEOUT_MS = 180_000;
@@ -98,6 +102,22 @@ export class SoakGuest {
   }
 }
 
+/** Why no hog can be built here; false when one can. */
+export function skipWithoutCompiler(): string | false {
+  return findProgram('gcc') === undefined ? 'gcc is not installed' : false;
+}
+
+/** Builds the program that fills memory and checks it; its place on the host. */
+export function buildHog(t: Test): string {
+  const source = path.join(import.meta.dirname, '../../../../test/helpers/soak/hog.c');
+  const program = path.join(temporaryFolder(t), 'hog');
+  execFileSync('gcc', ['-O2', '-static', '-Wall', '-Wextra', '-Werror', '-o', program, source]);
+  return program;
+}
+
+/** Where the hog lies in the guest. */
+export const HOG_PROGRAM = '/opt/hog';
+
 /** Runs hogs side by side, without any limit but the machine's. */
 export function runHogs(
   t: Test,
@@ -105,10 +125,9 @@ export function runHogs(
   options: { count: number; mebibytes: number; seconds: number; canary: Buffer },
 ): Promise<HogResult[]> {
   const { count, mebibytes, seconds, canary } = options;
-  const program = `${GUEST_PACKAGE_ROOT}/dist/test/helpers/soak/hog.js`;
   const hogs = Array.from({ length: count }, (_, index) => {
     const words = `${mebibytes} ${seconds} ${index + 1} ${canary.toString('hex')}`;
-    return `node ${program} ${words} & pids="$pids $!"`;
+    return `${HOG_PROGRAM} ${words} & pids="$pids $!"`;
   });
   const script = `${hogs.join('\n')}\nfor pid in $pids; do wait $pid || exit 1; done`;
   const results: HogResult[] = [];
