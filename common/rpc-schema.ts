@@ -199,7 +199,7 @@ export interface AttachmentInfo {
 
 /** A direct device: swap for the whole machine, without memnode in the path. */
 export interface DirectDeviceInfo {
-  /** `/dev/dm-N`. */
+  /** `/dev/dm-N`, or `/dev/mdN` with two copies. */
   readonly device: string;
   /** Bytes. */
   readonly sizeBytes: number;

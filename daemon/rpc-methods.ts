@@ -102,8 +102,8 @@ function healthOf(context: RpcContext, devices: readonly DirectDeviceInfo[]): st
   return sentences;
 }
 
-async function status(context: RpcContext): Promise<StatusInfo> {
-  const directDevices = await context.direct.list();
+function status(context: RpcContext): StatusInfo {
+  const directDevices = context.direct.list();
   const { usage, directory, swap } = context.provider.status();
   return {
     version: VERSION,

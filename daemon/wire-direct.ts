@@ -101,10 +101,12 @@ async function machineProblems(): Promise<string[]> {
   if (!existsSync('/sys/block/nbd0')) problems.push('the nbd module is not loaded (modprobe nbd)');
   const tls = kernelTlsSupport();
   if (!tls.supported) problems.push(tls.reason);
-  if (!hasTool('dmsetup')) {
-    problems.push('dmsetup is not installed (apt-get install dmsetup)');
-    return problems;
+  const missing = ['dmsetup', 'mdadm'].filter((tool) => !hasTool(tool));
+  if (missing.length > 0) {
+    const tools = missing.join(' and ');
+    problems.push(`${tools} not installed (apt-get install ${missing.join(' ')})`);
   }
+  if (missing.includes('dmsetup')) return problems;
   const targets = await runTool('dmsetup', ['targets']).catch(() => '');
   if (!/^crypt\s/m.test(targets)) {
     problems.push('the dm-crypt module is not loaded (modprobe dm-crypt)');

@@ -6,7 +6,7 @@ const MODULES: readonly (readonly [string, ...string[]])[] = [
   ['tls'],
   ['chacha20poly1305'],
   ['dm-crypt'],
-  ['dm-raid'],
+  ['raid1'],
 ];
 
 /** Loads what is not there; what cannot be loaded may be built in, and shows in `direct.check` if not. */

@@ -1,8 +1,7 @@
 /**
- * The kernel's device mapper, through `dmsetup`: a layer of dm-crypt with a random key over a device,
- * and a mirror over two. The key goes to dmsetup on its standard input and from there to the kernel;
- * it is never on a command line, on a disk, or kept here. The formats of the tables are those of Linux
- * Documentation/admin-guide/device-mapper/dm-crypt.rst and dm-raid.rst.
+ * A layer of dm-crypt with a random key over a device, through `dmsetup`. The key goes to dmsetup on its
+ * standard input and from there to the kernel; it is never on a command line, on a disk, or kept here.
+ * Source of the table: Linux Documentation/admin-guide/device-mapper/dm-crypt.rst.
  */
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
@@ -37,25 +36,6 @@ export function cryptTable(layer: CryptLayer, keyHex: string): string {
   );
 }
 
-/** The table of a mirror without metadata whose parts are equal from the start. */
-export function mirrorTable(parts: readonly string[], sizeBytes: number): string {
-  const sectors = sizeBytes / SECTOR_SIZE_BYTES;
-  const legs = parts.map((device) => `- ${device}`).join(' ');
-  return `0 ${sectors} raid raid1 2 0 nosync ${parts.length} ${legs}\n`;
-}
-
-/**
- * Reads how a mirror is, from a line of `dmsetup status`.
- *
- * @returns one letter for each part: `A` alive, `a` not in sync, `D` dead
- */
-export function mirrorHealth(status: string): string {
-  // "0 2048 raid raid1 2 AD 2048/2048 idle 0 0 -"
-  const fields = status.trim().split(/\s+/);
-  const at = fields.indexOf('raid');
-  return at < 0 ? '' : (fields[at + 3] ?? '');
-}
-
 /** A device of the device mapper. */
 export interface Mapping {
   /** Its name for dmsetup. */
@@ -76,15 +56,6 @@ export async function createCrypt(name: string, layer: CryptLayer): Promise<Mapp
   }
 }
 
-/** Makes a mirror. Errors as {@link createCrypt}. */
-export function createMirror(
-  name: string,
-  parts: readonly string[],
-  sizeBytes: number,
-): Promise<Mapping> {
-  return create(name, Buffer.from(mirrorTable(parts, sizeBytes)));
-}
-
 /** Takes a mapping away; without effect when there is none. @throws MemcloudError `ERR_NATIVE` when it is in use */
 export async function removeMapping(name: string): Promise<void> {
   if ((await mappingDevice(name)) === undefined) return;
@@ -92,7 +63,7 @@ export async function removeMapping(name: string): Promise<void> {
 }
 
 /** `/dev/dm-N` of a mapping; undefined when there is none. */
-export async function mappingDevice(name: string): Promise<string | undefined> {
+async function mappingDevice(name: string): Promise<string | undefined> {
   try {
     const minor = await runTool('dmsetup', ['info', '-c', '--noheadings', '-o', 'minor', name]);
     return `/dev/dm-${minor.trim()}`;
@@ -100,11 +71,6 @@ export async function mappingDevice(name: string): Promise<string | undefined> {
     if (error instanceof MemcloudError && error.code === 'ERR_NATIVE') return undefined;
     throw error;
   }
-}
-
-/** The line of `dmsetup status` for a mapping. @throws MemcloudError `ERR_NATIVE` */
-export function mappingStatus(name: string): Promise<string> {
-  return runTool('dmsetup', ['status', name]);
 }
 
 async function create(name: string, table: Buffer): Promise<Mapping> {

@@ -13,14 +13,9 @@ import type { Logger } from '../../common/log.ts';
 import type { DirectSource, NodeId } from '../../common/ports.ts';
 import type { DirectDeviceInfo } from '../../common/rpc-schema.ts';
 import { formatSize, roundUpToPages } from '../../common/units.ts';
-import {
-  createCrypt,
-  createMirror,
-  mappingStatus,
-  mirrorHealth,
-  removeMapping,
-} from './device-mapper.ts';
+import { createCrypt, removeMapping } from './device-mapper.ts';
 import { loadJournal, saveJournal, type DeviceRecord, type LegRecord } from './journal.ts';
+import { createMirror, partIsAlive, removeMirror } from './mirror.ts';
 
 /** An export outlives its connection by so long, milliseconds: time to come back. */
 export const DIRECT_EXPORT_TTL_MS = 600_000;
@@ -135,7 +130,7 @@ export class DirectDevices {
       this.#entries.push(entry);
       this.#save();
       this.#logger.info({ device: entry.record.device, sizeBytes }, 'direct device attached');
-      return await describe(entry);
+      return describe(entry);
     } catch (error) {
       for (const step of undo.reverse()) await step().catch(() => undefined);
       throw error;
@@ -149,7 +144,7 @@ export class DirectDevices {
       throw new MemcloudError('ERR_NBD_ATTACH', `${device} is not a direct device of this memnode`);
     }
     const { record, legs } = entry;
-    if (record.mirrorName !== null) await removeMapping(record.mirrorName);
+    if (record.mirrored) await removeMirror(record.device);
     for (const { cryptName } of record.legs) await removeMapping(cryptName);
     this.#entries.splice(this.#entries.indexOf(entry), 1);
     this.#save();
@@ -158,8 +153,8 @@ export class DirectDevices {
   }
 
   /** Every device. */
-  list(): Promise<DirectDeviceInfo[]> {
-    return Promise.all(this.#entries.map(describe));
+  list(): DirectDeviceInfo[] {
+    return this.#entries.map(describe);
   }
 
   /** Stops watching; the devices stay, for the next process. */
@@ -176,7 +171,6 @@ export class DirectDevices {
     const name = `memcloud-${randomBytes(4).toString('hex')}`;
     const legs: KernelLeg[] = [];
     const records: LegRecord[] = [];
-    const crypts: string[] = [];
     for (const [index, source] of sources.entries()) {
       const { exportId } = await source.openDirect({ sizeBytes, ttlMs: DIRECT_EXPORT_TTL_MS });
       undo.push(() => source.closeDirect(exportId));
@@ -187,23 +181,25 @@ export class DirectDevices {
       const crypt = await createCrypt(`${name}-${index}`, { device, sizeBytes });
       undo.push(() => removeMapping(crypt.name));
       legs.push(leg);
-      crypts.push(crypt.device);
-      const { nodeId: providerId, nodeName: providerName } = source;
-      records.push({ device, providerId, providerName, exportId, cryptName: crypt.name });
+      records.push({
+        device,
+        exportId,
+        providerId: source.nodeId,
+        providerName: source.nodeName,
+        cryptName: crypt.name,
+        cryptDevice: crypt.device,
+      });
     }
-    const [only = ''] = crypts;
-    if (crypts.length === 1) {
-      return { record: { device: only, sizeBytes, mirrorName: null, legs: records }, legs };
-    }
-    const mirror = await createMirror(name, crypts, sizeBytes);
-    undo.push(() => removeMapping(name));
-    return { record: { device: mirror.device, sizeBytes, mirrorName: name, legs: records }, legs };
+    const parts = records.map(({ cryptDevice }) => cryptDevice);
+    const mirrored = parts.length > 1;
+    const device = mirrored ? await createMirror(parts) : (parts[0] ?? '');
+    return { record: { device, sizeBytes, mirrored, legs: records }, legs };
   }
 
   async #resumeLeg(record: DeviceRecord, leg: LegRecord): Promise<KernelLeg | undefined> {
     const { providerId, exportId, device } = leg;
     const source = (): DirectSource | undefined => this.#source(providerId);
-    const mirrored = record.mirrorName !== null;
+    const { mirrored } = record;
     try {
       return await this.#parts.resumeLeg({ source, exportId, mirrored }, device);
     } catch (error) {
@@ -282,16 +278,13 @@ export function chooseSources(
   );
 }
 
-async function describe({ record, legs }: Entry): Promise<DirectDeviceInfo> {
-  const { device, sizeBytes, mirrorName } = record;
-  const letters =
-    mirrorName === null ? '' : mirrorHealth(await mappingStatus(mirrorName).catch(() => ''));
-  const parts = record.legs.map((leg, index) => ({
-    device: leg.device,
-    nodeId: leg.providerId,
-    name: leg.providerName,
-    state: letters[index] === 'D' ? ('lost' as const) : (legs[index]?.state ?? 'lost'),
-  }));
+function describe({ record, legs }: Entry): DirectDeviceInfo {
+  const { device, sizeBytes, mirrored } = record;
+  const parts = record.legs.map((leg, index) => {
+    const alive = !mirrored || partIsAlive(device, leg.cryptDevice);
+    const state = alive ? (legs[index]?.state ?? 'lost') : 'lost';
+    return { device: leg.device, nodeId: leg.providerId, name: leg.providerName, state };
+  });
   const lost = parts.filter(({ state }) => state === 'lost').length;
   const health = lost === parts.length ? 'lost' : lost > 0 ? 'degraded' : 'ok';
   return { device, sizeBytes, copies: parts.length, health, legs: parts };

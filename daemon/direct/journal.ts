@@ -14,12 +14,13 @@ const leg = v.object({
   providerName: v.string(),
   exportId: v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/)),
   cryptName: v.pipe(v.string(), v.regex(/^memcloud-[0-9a-f-]+$/)),
+  cryptDevice: v.pipe(v.string(), v.regex(/^\/dev\/dm-\d+$/)),
 });
 
 const record = v.object({
-  device: v.pipe(v.string(), v.regex(/^\/dev\/dm-\d+$/)),
+  device: v.pipe(v.string(), v.regex(/^\/dev\/(dm-|md)\d+$/)),
   sizeBytes: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
-  mirrorName: v.nullable(v.pipe(v.string(), v.regex(/^memcloud-[0-9a-f-]+$/))),
+  mirrored: v.boolean(),
   legs: v.array(leg),
 });
 

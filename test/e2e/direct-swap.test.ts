@@ -121,7 +121,8 @@ for (const { name, seconds, blows } of SCENARIOS) {
         memoryMib: MEMORY_MIB,
         files: { [HOG_PROGRAM]: { hostPath: buildHog(t) } },
         hungTaskTimeoutS: 60,
-        modules: ['nbd nbds_max=4', 'tls', 'chacha20poly1305', 'xts', 'dm-crypt', 'dm-raid'],
+        modules: ['nbd nbds_max=4', 'tls', 'chacha20poly1305', 'xts', 'dm-crypt', 'raid1'],
+        programs: ['mdadm'],
       });
       const soak = new SoakGuest(t, guest);
       await soak.startMemnode(providers.map(({ peerAddress }) => peerAddress));

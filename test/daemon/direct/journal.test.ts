@@ -4,9 +4,9 @@ import t from 'tap';
 import { loadJournal, saveJournal, type DeviceRecord } from '../../../daemon/direct/journal.ts';
 
 const DEVICE: DeviceRecord = {
-  device: '/dev/dm-2',
+  device: '/dev/md100',
   sizeBytes: 2 ** 30,
-  mirrorName: 'memcloud-01020304',
+  mirrored: true,
   legs: [
     {
       device: '/dev/nbd0',
@@ -14,6 +14,7 @@ const DEVICE: DeviceRecord = {
       providerName: 'attic',
       exportId: '0123456789abcdef',
       cryptName: 'memcloud-01020304-0',
+      cryptDevice: '/dev/dm-0',
     },
   ],
 };
@@ -39,6 +40,8 @@ t.test('a damaged journal is refused, not overwritten', (t) => {
     good.slice(0, -3),
     good.replace('"version":1', '"version":2'),
     good.replace('/dev/nbd0', '/dev/sda'),
+    good.replace('/dev/md100', '/dev/sda'),
+    good.replace('/dev/dm-0', '/dev/sda'),
     good.replace('memcloud-01020304-0', 'x; rm -rf'),
     good.replace('0123456789abcdef', 'short'),
   ];
