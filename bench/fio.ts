@@ -45,13 +45,25 @@ export interface FioResult {
   readonly completionUs: Latency;
 }
 
-/** The arguments of one run; the report comes on stdout. */
+/** The arguments of one run over NBD; the report comes on stdout. */
 export function fioArguments(workload: Workload, run: FioRun): string[] {
+  return ['--ioengine=nbd', `--uri=${run.uri}`, ...commonArguments(workload, run)];
+}
+
+/** The arguments of one run on a block device of the kernel, past its page cache. */
+export function fioDeviceArguments(
+  workload: Workload,
+  device: string,
+  run: Omit<FioRun, 'uri'>,
+): string[] {
+  const engine = ['--ioengine=libaio', '--direct=1', `--filename=${device}`];
+  return [...engine, ...commonArguments(workload, run)];
+}
+
+function commonArguments(workload: Workload, run: Omit<FioRun, 'uri'>): string[] {
   const timed = [`--runtime=${run.seconds}`, `--ramp_time=${run.rampSeconds}`, '--time_based'];
   return [
     '--output-format=json',
-    '--ioengine=nbd',
-    `--uri=${run.uri}`,
     `--name=${workload.name}`,
     `--rw=${workload.pattern}`,
     `--bs=${workload.blockSizeBytes}`,

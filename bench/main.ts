@@ -15,6 +15,7 @@ import { Stage } from './stage.ts';
 import { seededRandom } from './statistics.ts';
 import { block } from './suites/block.ts';
 import { cpu } from './suites/cpu.ts';
+import { guest } from './suites/guest.ts';
 import { memory } from './suites/memory.ts';
 import type { Suite, SuiteResult } from './suites/suite.ts';
 import { formatNumber } from './table.ts';
@@ -25,7 +26,7 @@ import type { Target } from './targets/target.ts';
 import { describeTool, installTools, missingTools } from './tools.ts';
 import { reasonOf } from './trials.ts';
 
-const SUITES: readonly Suite[] = [block, cpu, memory];
+const SUITES: readonly Suite[] = [block, cpu, memory, guest];
 const TARGETS: readonly Target[] = [memcloud, nbdkitTls, nbdkitUnix, nbdkitTcp, qemuNbd];
 /** Without more words, a quick run compares these. */
 const QUICK_TARGETS: readonly Target[] = [memcloud, nbdkitTls];

@@ -31,13 +31,22 @@ export interface RunningMemcloud extends RunningTarget {
   readonly verify: () => Promise<Readonly<Record<string, number>>>;
 }
 
-async function startNode(
+/** A memnode that runs. */
+export interface RunningNode {
+  readonly server: Server;
+  readonly socketPath: string;
+  /** `HOST:PORT` for peers. */
+  readonly peerAddress: string;
+}
+
+/** Starts a node of its own and waits until it is ready. */
+export async function startNode(
   stage: Stage,
   directory: string,
   name: string,
   offerBytes: number,
   connect: readonly string[],
-): Promise<{ server: Server; socketPath: string; peerAddress: string }> {
+): Promise<RunningNode> {
   const socketPath = path.join(directory, `${name}.sock`);
   const args = [
     ...[MEMNODE_FILE, '--json', '--no-mdns', '--auto-trust', '--log-level', 'warn'],

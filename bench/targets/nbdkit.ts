@@ -56,7 +56,7 @@ export const nbdkitUnix: Target = {
   },
 };
 
-/** One hop, loopback TCP, no encryption. */
+/** One hop, loopback TCP, no encryption; the port is in the URI. */
 export const nbdkitTcp: Target = {
   name: 'nbdkit-tcp',
   description: 'nbdkit memory, TCP loopback, plain, one hop',
