@@ -17,6 +17,7 @@ import { block } from './suites/block.ts';
 import { cpu } from './suites/cpu.ts';
 import { guest } from './suites/guest.ts';
 import { memory } from './suites/memory.ts';
+import { soakSuite } from './suites/soak.ts';
 import type { Suite, SuiteResult } from './suites/suite.ts';
 import { formatNumber } from './table.ts';
 import { memcloud } from './targets/memcloud.ts';
@@ -26,8 +27,10 @@ import type { Target } from './targets/target.ts';
 import { describeTool, installTools, missingTools } from './tools.ts';
 import { reasonOf } from './trials.ts';
 
-const SUITES: readonly Suite[] = [block, cpu, memory, guest];
+const SUITES: readonly Suite[] = [block, cpu, memory, guest, soakSuite];
 const TARGETS: readonly Target[] = [memcloud, nbdkitTls, nbdkitUnix, nbdkitTcp, qemuNbd];
+/** Guests take minutes: they are measured when asked for. */
+const DEFAULT_SUITES: readonly string[] = [block, cpu, memory].map(({ name }) => name);
 /** Without more words, a quick run compares these. */
 const QUICK_TARGETS: readonly Target[] = [memcloud, nbdkitTls];
 
@@ -134,7 +137,7 @@ async function main(): Promise<number> {
 
   const report: Record<string, object> = {};
   let failed = false;
-  for (const suite of SUITES.filter(({ name }) => flags.only?.includes(name) ?? true)) {
+  for (const suite of SUITES.filter(({ name }) => (flags.only ?? DEFAULT_SUITES).includes(name))) {
     const random = seededRandom(seed);
     const result = await onStage((stage) =>
       suite.run({ stage, targets, rounds, seconds, quick, force, random, note }),

@@ -15,7 +15,8 @@ const START_TIMEOUT_MS = 10_000;
 const PSK_USER = 'bench';
 const PSK_SIZE_BYTES = 32;
 
-async function freePort(): Promise<number> {
+/** A TCP port of the loopback that nobody listens on. */
+export async function freePort(): Promise<number> {
   const server = net.createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as net.AddressInfo;
@@ -23,8 +24,13 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** nbdkit writes its process id once it listens. */
-function serve(stage: Stage, directory: string, name: string, args: string[]): Promise<Server> {
+/** Starts nbdkit; it writes its process id once it listens. */
+export function serveNbdkit(
+  stage: Stage,
+  directory: string,
+  name: string,
+  args: string[],
+): Promise<Server> {
   const pidFile = path.join(directory, `${name}.pid`);
   const all = ['--foreground', '--exit-with-parent', '--pidfile', pidFile, ...args];
   return stage.serve('nbdkit', all, START_TIMEOUT_MS, () => fs.existsSync(pidFile));
@@ -52,7 +58,7 @@ export const nbdkitUnix: Target = {
     const directory = stage.makeDirectory('nbdkit-unix');
     const socketPath = path.join(directory, 'nbd.sock');
     const args = ['--unix', socketPath, 'memory', String(sizeBytes)];
-    return running(unixUri(socketPath), [await serve(stage, directory, 'memory', args)]);
+    return running(unixUri(socketPath), [await serveNbdkit(stage, directory, 'memory', args)]);
   },
 };
 
@@ -66,7 +72,7 @@ export const nbdkitTcp: Target = {
     const directory = stage.makeDirectory('nbdkit-tcp');
     const port = await freePort();
     const args = ['--ipaddr', '127.0.0.1', '--port', String(port), 'memory', String(sizeBytes)];
-    const server = await serve(stage, directory, 'memory', args);
+    const server = await serveNbdkit(stage, directory, 'memory', args);
     return running(`nbd://127.0.0.1:${port}/`, [server]);
   },
 };
@@ -83,12 +89,12 @@ export const nbdkitTls: Target = {
     const key = randomBytes(PSK_SIZE_BYTES).toString('hex');
     fs.writeFileSync(pskFile, `${PSK_USER}:${key}\n`, { mode: 0o600 });
     const port = await freePort();
-    const remote = await serve(stage, directory, 'memory', [
+    const remote = await serveNbdkit(stage, directory, 'memory', [
       ...['--ipaddr', '127.0.0.1', '--port', String(port)],
       ...['--tls=require', `--tls-psk=${pskFile}`, 'memory', String(sizeBytes)],
     ]);
     const socketPath = path.join(directory, 'nbd.sock');
-    const local = await serve(stage, directory, 'nbd', [
+    const local = await serveNbdkit(stage, directory, 'nbd', [
       ...['--unix', socketPath, 'nbd', 'hostname=127.0.0.1', `port=${port}`],
       ...['tls=require', `tls-username=${PSK_USER}`, `tls-psk=${pskFile}`],
     ]);
