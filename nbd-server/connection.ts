@@ -34,6 +34,8 @@ export interface Export {
   readonly device: BlockDevice;
   /** True when clients may not write. */
   readonly readOnly: boolean;
+  /** True when a second connection ends the first. */
+  readonly singleConnection: boolean;
 }
 
 /** The way to a client: a socket accepted with `pauseOnConnect`, or a stream that somebody else made. */

@@ -15,6 +15,8 @@ export interface ExportInfo {
   readonly sizeBytes: number;
   /** True when clients may not write. */
   readonly readOnly: boolean;
+  /** True when a second connection ends the first, so that a client may not open several. */
+  readonly singleConnection: boolean;
 }
 
 /** The exports of a server, as the machine asks for them. */
@@ -32,8 +34,8 @@ export function transmissionFlags(info: ExportInfo, mode: ReplyModeValue): numbe
     flag.NBD_FLAG_HAS_FLAGS |
     flag.NBD_FLAG_SEND_FLUSH |
     flag.NBD_FLAG_SEND_FUA |
-    flag.NBD_FLAG_CAN_MULTI_CONN |
     flag.NBD_FLAG_SEND_CACHE;
+  if (!info.singleConnection) flags |= flag.NBD_FLAG_CAN_MULTI_CONN;
   if (info.readOnly) flags |= flag.NBD_FLAG_READ_ONLY;
   else {
     flags |=

@@ -131,7 +131,8 @@ export class NbdServer {
     if (this.#exports.has(name)) {
       throw new MemcloudError('ERR_VOLUME_EXISTS', `an export named "${name}" is served already`);
     }
-    this.#exports.set(name, { device, readOnly: options.readOnly ?? false });
+    const readOnly = options.readOnly ?? false;
+    this.#exports.set(name, { device, readOnly, singleConnection: false });
   }
 
   /**
@@ -192,14 +193,15 @@ export class NbdServer {
 
   /**
    * Serves one device on a stream that somebody else connected and protects, and nothing else: the
-   * client sees one export, under the device's name and as the default one. The exports of the
-   * server are not seen there; its bounds, counts and drain hold.
+   * client sees one export, under the device's name and as the default one, without CAN_MULTI_CONN,
+   * since each stream is somebody else's to allow. The exports of the server are not seen there; its
+   * bounds, counts and drain hold.
    *
    * @param stream - unread; the server's from now on, also when it refuses it
    */
   acceptStream(stream: NbdStream, device: BlockDevice): void {
     if (this.#refuse(stream)) return;
-    const only: Export = { device, readOnly: false };
+    const only: Export = { device, readOnly: false, singleConnection: true };
     const exportOf = (name: string): Export | undefined =>
       name === '' || name === device.name ? only : undefined;
     const directory: ExportDirectory = {
@@ -268,9 +270,9 @@ function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-function infoOf({ device, readOnly }: Export): ExportInfo {
+function infoOf({ device, readOnly, singleConnection }: Export): ExportInfo {
   const { name, description, sizeBytes } = device;
-  return { name, description, sizeBytes, readOnly };
+  return { name, description, sizeBytes, readOnly, singleConnection };
 }
 
 function listenError(target: ListenTarget, cause: NodeJS.ErrnoException): MemcloudError {

@@ -3,7 +3,7 @@
  * ours in between. It holds our keys, records and fences to the kernel's own.
  */
 import t from 'tap';
-import { bootGuest, skipWithoutGuest } from '../helpers/guest.ts';
+import { bootGuest, runOk, skipWithoutGuest } from '../helpers/guest.ts';
 import { serveTickets, startDirectHost } from '../helpers/direct-host.ts';
 
 const skip = skipWithoutGuest();
@@ -17,7 +17,22 @@ t.test('a kernel uses a direct export over kernel TLS', { skip, timeout: 600_000
   const guest = await bootGuest(t, {
     timeoutMs: 300_000,
     includeTests: true,
-    modules: ['nbd nbds_max=4', 'tls', 'chacha20poly1305'],
+    modules: ['nbd nbds_max=4'],
+  });
+  await t.test('what the kernel lacks is named, with the command that brings it', async (t) => {
+    const supportWith = async (before: string): Promise<unknown> => {
+      const { stdout } = await runOk(t, guest, `${before}; node ${PROGRAM} support`);
+      return JSON.parse(stdout);
+    };
+    const noLoading = 'echo /bin/false >/proc/sys/kernel/modprobe';
+    t.match(await supportWith(noLoading), {
+      value: { supported: false, reason: /no TLS for sockets; run: modprobe tls$/ },
+    });
+    t.match(await supportWith('busybox modprobe tls'), {
+      value: { supported: false, reason: /run: modprobe chacha20poly1305$/ },
+    });
+    // From here on the kernel loads by itself what it needs, as for any root.
+    await runOk(t, guest, 'echo /bin/modprobe-in-root >/proc/sys/kernel/modprobe');
   });
   const described = (): ReturnType<typeof host.access.list>[number] | undefined =>
     host.access.list().find((one) => one.exportId === exportId);

@@ -13,8 +13,20 @@ import { testSeed } from '../helpers/nbd-fixture.ts';
 const seed = testSeed();
 t.comment(`SEED=${seed}`);
 
-const disk: ExportInfo = { name: 'disk', description: 'a disk', sizeBytes: 8192, readOnly: false };
-const other: ExportInfo = { name: 'other', description: '', sizeBytes: 4096, readOnly: true };
+const disk: ExportInfo = {
+  name: 'disk',
+  description: 'a disk',
+  sizeBytes: 8192,
+  readOnly: false,
+  singleConnection: false,
+};
+const other: ExportInfo = {
+  name: 'other',
+  description: '',
+  sizeBytes: 4096,
+  readOnly: true,
+  singleConnection: false,
+};
 
 function directory(...infos: ExportInfo[]): ExportDirectory {
   const find = (name: string): ExportInfo | undefined =>

@@ -1,7 +1,10 @@
+import { once } from 'node:events';
 import fs from 'node:fs';
 import net from 'node:net';
 import t from 'tap';
+import { ByteStream } from '../../common/byte-stream.ts';
 import { silentLogger } from '../../common/log.ts';
+import { inspectExport, listExports } from '../../nbd-server/client/connection.ts';
 import { NbdServer } from '../../nbd-server/server.ts';
 import { MemoryDevice } from '../helpers/memory-device.ts';
 import { eventually, startNbdServer } from '../helpers/nbd-fixture.ts';
@@ -196,4 +199,43 @@ t.test('the device is opened by GO and not before', async (t) => {
   await client.optionReplies();
   t.equal(device.openQueueCount, 1);
   client.destroy();
+});
+
+t.test('a stream that somebody else made sees one device and not the exports', async (t) => {
+  const { server, device } = await startNbdServer(t);
+  const other = new MemoryDevice(8192, { name: 'direct' });
+  const listener = net.createServer({ pauseOnConnect: true }, (socket) => {
+    const handler = { onBytes: () => 0, onDrain: () => undefined, onClosed: () => undefined };
+    const sizes = { inputSizeBytes: 2 ** 20, outputChunkSizeBytes: 2 ** 20 };
+    server.acceptStream(ByteStream.adopt(socket, sizes, handler), other);
+  });
+  listener.listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  t.teardown(() => listener.close());
+  const target = { host: '127.0.0.1', port: (listener.address() as net.AddressInfo).port };
+  for (const name of ['', 'direct']) {
+    const client = await RawClient.open(target, 'simple', name);
+    await client.ask({ command: WRITE, length: 4, payload: Buffer.from('abcd') });
+    t.equal((await client.ask({ command: READ, length: 4 }, 4)).data.toString(), 'abcd');
+    t.equal(server.clientCount('direct'), 1);
+    client.destroy();
+    await eventually(() => server.stats.connectionCount === 0, 'it ended');
+  }
+  t.equal(other.memory.bytes.toString('latin1', 0, 4), 'abcd');
+  t.equal(device.memory.bytes[0], 0, 'the export of the server is untouched');
+  await t.rejects(inspectExport(target, { exportName: 'memory' }), {
+    code: 'ERR_NBD_EXPORT_UNKNOWN',
+  });
+  const { transmissionFlags } = await inspectExport(target, { exportName: '' });
+  t.equal(transmissionFlags & 0x0100, 0, 'no CAN_MULTI_CONN');
+  const listed = await listExports(target);
+  t.same(
+    listed.map(({ name }) => name),
+    ['direct'],
+  );
+  const last = await RawClient.open(target, 'simple', 'direct');
+  await server.close(5000);
+  t.equal(await last.closed(), true, 'it is drained with the server');
+  const late = await RawClient.connect(target);
+  t.equal(await late.closed(), true, 'a closed server refuses streams');
 });

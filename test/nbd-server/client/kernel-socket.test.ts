@@ -1,10 +1,10 @@
 import { once } from 'node:events';
-import { readSync } from 'node:fs';
+import { readSync, readdirSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { KernelSocket } from '../../../nbd-server/client/kernel-socket.ts';
-import { startNbdServer } from '../../helpers/nbd-fixture.ts';
+import { eventually, startNbdServer } from '../../helpers/nbd-fixture.ts';
 import { temporaryFolder } from '../../helpers/nbd-servers.ts';
 
 /** A server that hands each socket to the test. */
@@ -107,3 +107,25 @@ t.test('failures', async (t) => {
     code: 'ERR_NBD_EXPORT_UNKNOWN',
   });
 });
+
+t.test(
+  'what lies below NBD is prepared on the connected socket, before a byte of it',
+  async (t) => {
+    const { target } = await startNbdServer(t);
+    const fds: number[] = [];
+    const prepare = (fd: number): void => {
+      fds.push(fd);
+    };
+    const socket = await KernelSocket.connect(target, { exportName: 'memory', prepare });
+    t.same(fds, [socket.fd]);
+    socket.close();
+    const refuse = (): void => {
+      throw new Error('this kernel cannot');
+    };
+    const before = readdirSync('/proc/self/fd').length;
+    const failed = KernelSocket.connect(target, { exportName: 'memory', prepare: refuse });
+    await t.rejects(failed, /this kernel cannot/);
+    // The server's side of the refused connection goes a moment later.
+    await eventually(() => readdirSync('/proc/self/fd').length <= before, 'no descriptor is left');
+  },
+);
