@@ -39,8 +39,6 @@ export const DIRECT_SLAB_PAGE_COUNT = 65_536;
 export const DIRECT_TTL_MIN_MS = 1000;
 /** The longest time to live of an export: milliseconds, 24 h. */
 export const DIRECT_TTL_MAX_MS = 24 * 60 * 60 * 1000;
-/** How often {@link DirectExports.tick} wants to be called: milliseconds. */
-export const DIRECT_TICK_MS = 1000;
 
 /** Silence after which TCP asks whether the consumer is still there: seconds. */
 export const KEEP_ALIVE_IDLE_S = 60;

@@ -47,6 +47,9 @@ import { RecordStream } from './record-stream.ts';
 import { PageBounce, SlabDevice } from './slab-device.ts';
 import { TicketTable, type Ticket } from './tickets.ts';
 
+/** How often {@link DirectExports.tick} wants to be called: milliseconds. */
+export const DIRECT_TICK_MS = 1000;
+
 const EXPORT_ID_SIZE_BYTES = 8;
 /** What the leases of slabs are asked for; the provider may grant less. */
 const SLAB_TTL_MS = 24 * 60 * 60 * 1000;

@@ -12,7 +12,7 @@ import { silentLogger } from '../../common/log.ts';
 import type { NativeBuffer } from '../../common/native-memory.ts';
 import type { NbdStream } from '../../common/nbd-stream.ts';
 import type { DirectAccess } from '../../common/ports.ts';
-import { DirectExports } from '../../direct/exports.ts';
+import { DIRECT_TICK_MS, DirectExports } from '../../direct/exports.ts';
 import { NbdServer } from '../../nbd-server/server.ts';
 import { RamProvider } from '../../provider/service.ts';
 import { tmpfsBase } from './tmpfs.ts';
@@ -74,7 +74,9 @@ export async function startDirectHost(
   listener.listen(0, '127.0.0.1');
   await once(listener, 'listening');
   port = (listener.address() as net.AddressInfo).port;
+  const timer = setInterval(() => exports.tick(), DIRECT_TICK_MS);
   t.teardown(async () => {
+    clearInterval(timer);
     listener.close();
     exports.close();
     await server.close(500);
