@@ -13,8 +13,7 @@ import type { Logger } from '../common/log.ts';
 import type { DirectSource, SlabProvider } from '../common/ports.ts';
 import type { DirectExportInfo } from '../common/rpc-schema.ts';
 import { hasTool, runTool } from '../common/tool.ts';
-import { DIRECT_TICK_MS } from '../direct/constants.ts';
-import { DirectExports } from '../direct/exports.ts';
+import { DIRECT_TICK_MS, DirectExports } from '../direct/exports.ts';
 import { beginDirectConnection, kernelTlsSupport } from '../direct/kernel-tls.ts';
 import { KernelSocket } from '../nbd-server/client/kernel-socket.ts';
 import {
