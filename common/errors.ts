@@ -38,6 +38,7 @@ export const ERROR_CODES = {
   ERR_USAGE: { fault: 'local', exitCode: 2, meaning: 'a command line or RPC parameter is wrong' },
   ERR_USAGE_SIZE: { fault: 'local', exitCode: 2, meaning: 'a size could not be read' },
   ERR_USAGE_ADDRESS: { fault: 'local', exitCode: 2, meaning: 'an address could not be read' },
+  ERR_CONFIG: { fault: 'local', exitCode: 2, meaning: 'a configuration file is wrong' },
   ERR_DAEMON_UNREACHABLE: {
     fault: 'local',
     exitCode: 3,

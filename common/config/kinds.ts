@@ -1,0 +1,206 @@
+/**
+ * Kinds of values that an option may have: what may be written, what is meant, how it is shown. A flag
+ * and an environment variable are text, which `fromText` turns into what a file would have said; from
+ * there on all three go the same way. Every refusal is the end of a sentence, "expected ..., got ...",
+ * whose beginning (the file and line, the flag) the caller knows.
+ */
+import path from 'node:path';
+import { MemcloudError } from '../errors.ts';
+import { checkSocketPath } from '../paths.ts';
+import { parseSizeExpression } from '../size-expression.ts';
+import { formatSize, parseAddress } from '../units.ts';
+
+/** Where a value was written. */
+export type ValueSource = 'flag' | 'env' | 'file';
+
+/** What a value may depend on. */
+export interface ValueContext {
+  /** Bytes of this machine's RAM. */
+  readonly ramBytes: number;
+  /** Where it was written: a file has no working directory. */
+  readonly source: ValueSource;
+}
+
+/** A kind of values. */
+export interface ValueKind<T> {
+  /** How the command line has it: `--key TEXT`, `--key`, or `--key TEXT` again and again. */
+  readonly flag: 'text' | 'switch' | 'list';
+  /** In one or two words, for the table in `docs/configuration.md`. */
+  readonly name: string;
+  /** What a file would have said instead of the text of a flag or variable. */
+  readonly fromText: (text: string) => unknown;
+  /**
+   * Checks what a file says.
+   *
+   * @throws MemcloudError `ERR_USAGE`, `ERR_USAGE_SIZE`, `ERR_USAGE_ADDRESS`: "expected ..., got ..."
+   */
+  readonly check: (raw: unknown, context: ValueContext) => T;
+  /** As people read it. */
+  readonly show: (value: T) => string;
+}
+
+const SHOWN_LENGTH_MAX = 60;
+/** More peers than can be dialled at once are a mistake. */
+const LIST_LENGTH_MAX = 256;
+const TRUE_WORDS = ['1', 'true', 'yes', 'on'];
+const FALSE_WORDS = ['0', 'false', 'no', 'off'];
+
+/** A value for a sentence. */
+function shown(raw: unknown): string {
+  if (typeof raw === 'bigint' || raw instanceof Date) return String(raw);
+  return (JSON.stringify(raw) ?? String(raw)).slice(0, SHOWN_LENGTH_MAX);
+}
+
+function refuse(expected: string, raw: unknown): never {
+  throw new MemcloudError('ERR_USAGE', `expected ${expected}, got ${shown(raw)}`);
+}
+
+const asItIs = (text: string): string => text;
+
+/** Bytes: a whole number, or an expression in quotes. */
+export function size(options: { readonly min?: number } = {}): ValueKind<number> {
+  const { min = 0 } = options;
+  return {
+    flag: 'text',
+    name: 'size',
+    fromText: asItIs,
+    check: (raw, { ramBytes }) => {
+      if (typeof raw !== 'string' && !(Number.isSafeInteger(raw) && Number(raw) >= 0)) {
+        return refuse('bytes, or a size in quotes such as "8G" or "50%"', raw);
+      }
+      const bytes = typeof raw === 'string' ? parseSizeExpression(raw, ramBytes) : Number(raw);
+      return bytes < min ? refuse(`at least ${formatSize(min)}`, raw) : bytes;
+    },
+    show: formatSize,
+  };
+}
+
+/** A number within bounds. */
+export function number(options: {
+  readonly min: number;
+  readonly max: number;
+  /** Said after the bounds, such as ` seconds`. */
+  readonly unit?: string;
+  readonly isWhole: boolean;
+}): ValueKind<number> {
+  const { min, max, unit = '', isWhole } = options;
+  return {
+    flag: 'text',
+    name: isWhole ? 'whole number' : 'number',
+    fromText: (text) => (text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text),
+    check: (raw) => {
+      const isOne = typeof raw === 'number' && (Number.isInteger(raw) || !isWhole);
+      if (isOne && raw >= min && raw <= max) return raw;
+      return refuse(`${min} to ${max}${unit}`, raw);
+    },
+    show: String,
+  };
+}
+
+/** True or false. */
+export function toggle(): ValueKind<boolean> {
+  return {
+    flag: 'switch',
+    name: 'true or false',
+    fromText: (text) => {
+      const word = text.trim().toLowerCase();
+      if (TRUE_WORDS.includes(word)) return true;
+      return FALSE_WORDS.includes(word) ? false : text;
+    },
+    check: (raw) => (typeof raw === 'boolean' ? raw : refuse('true or false', raw)),
+    show: String,
+  };
+}
+
+/** One of a few words. */
+export function choice<const W extends readonly string[]>(words: W): ValueKind<W[number]> {
+  return {
+    flag: 'text',
+    name: words.join(', '),
+    fromText: asItIs,
+    check: (raw) => words.find((word) => word === raw) ?? refuse(`one of ${words.join(', ')}`, raw),
+    show: asItIs,
+  };
+}
+
+/** Text of a certain form. */
+export function text(options: {
+  readonly name: string;
+  readonly pattern: RegExp;
+  readonly expected: string;
+}): ValueKind<string> {
+  const { name, pattern, expected } = options;
+  return {
+    flag: 'text',
+    name,
+    fromText: asItIs,
+    check: (raw) => (typeof raw === 'string' && pattern.test(raw) ? raw : refuse(expected, raw)),
+    show: asItIs,
+  };
+}
+
+function checkAddress(raw: unknown): string {
+  const expected = 'HOST:PORT, such as 192.168.1.20:7070 or [::1]:7070';
+  if (typeof raw !== 'string') return refuse(expected, raw);
+  try {
+    parseAddress(raw);
+    return raw;
+  } catch (cause) {
+    const message = `expected ${expected}, got ${shown(raw)}`;
+    throw new MemcloudError('ERR_USAGE_ADDRESS', message, { cause });
+  }
+}
+
+/** `HOST:PORT`. */
+export function address(): ValueKind<string> {
+  return {
+    flag: 'text',
+    name: 'address',
+    fromText: asItIs,
+    check: checkAddress,
+    show: asItIs,
+  };
+}
+
+/** A list of `HOST:PORT`; with commas between them in an environment variable. */
+export function addresses(): ValueKind<readonly string[]> {
+  return {
+    flag: 'list',
+    name: 'list of addresses',
+    fromText: (text) => text.split(/[\s,]+/).filter((part) => part !== ''),
+    check: (raw) => {
+      if (!Array.isArray(raw)) return refuse('a list such as ["192.168.1.20:7070"]', raw);
+      if (raw.length > LIST_LENGTH_MAX) {
+        return refuse(`at most ${LIST_LENGTH_MAX} addresses`, raw.length);
+      }
+      return raw.map(checkAddress);
+    },
+    show: (value) => (value.length === 0 ? '-' : value.join(', ')),
+  };
+}
+
+/** A path; relative ones belong to the working directory, which a file does not have. */
+export function filePath(options: { readonly isSocket?: boolean } = {}): ValueKind<string> {
+  return {
+    flag: 'text',
+    name: 'path',
+    fromText: asItIs,
+    check: (raw, { source }) => {
+      const isRight = typeof raw === 'string' && raw !== '' && !raw.includes('\0');
+      if (!isRight || (source === 'file' && !path.isAbsolute(raw))) {
+        return refuse(source === 'file' ? 'an absolute path' : 'a path', raw);
+      }
+      const resolved = path.resolve(raw);
+      return options.isSocket === true ? checkSocketPath(resolved) : resolved;
+    },
+    show: asItIs,
+  };
+}
+
+/** A kind that may also be unset, which it is unless somebody sets it. */
+export function optional<T>(kind: ValueKind<T>): ValueKind<T | undefined> {
+  return {
+    ...kind,
+    show: (value) => (value === undefined ? '-' : kind.show(value)),
+  };
+}
