@@ -146,6 +146,7 @@ export const MOUNT = {
   MS_NOSUID: 2,
   MS_NODEV: 4,
   MS_NOEXEC: 8,
+  MS_REMOUNT: 32,
   MNT_DETACH: 2,
 } as const;
 

@@ -142,9 +142,7 @@ export class Peers implements SlabSources {
    * @throws MemcloudError `ERR_USAGE_ADDRESS`, or `ERR_USAGE` beyond 256 addresses
    */
   connect(address: string): Dialer {
-    const { host, port } = parseAddress(address);
-    const target = { host: host === '' ? '127.0.0.1' : host, port };
-    const key = formatAddress(target.host, port);
+    const { key, target } = dialTarget(address);
     let dialer = this.#dialers.get(key);
     if (dialer === undefined) {
       if (this.#dialers.size >= DIAL_COUNT_MAX) {
@@ -163,6 +161,19 @@ export class Peers implements SlabSources {
     if (dialer.nodeId !== undefined) this.#heldNodes.delete(dialer.nodeId);
     dialer.start();
     return dialer;
+  }
+
+  /**
+   * Dials an address no more. A session with the node there goes on until it ends by itself; a
+   * connection that is being made is made.
+   *
+   * @param address - as {@link Peers.connect} was given it; one that is not dialled is left alone
+   * @throws MemcloudError `ERR_USAGE_ADDRESS`
+   */
+  stopDialling(address: string): void {
+    const { key } = dialTarget(address);
+    this.#dialers.get(key)?.stop();
+    this.#dialers.delete(key);
   }
 
   /**
@@ -360,4 +371,11 @@ export class Peers implements SlabSources {
     }
     return { total: this.connectionCount, handshakes: this.#connections.size, byAddress };
   }
+}
+
+/** The one spelling of an address, and where it leads: without a host, to this machine. */
+function dialTarget(address: string): { key: string; target: { host: string; port: number } } {
+  const { host, port } = parseAddress(address);
+  const target = { host: host === '' ? '127.0.0.1' : host, port };
+  return { key: formatAddress(target.host, port), target };
 }

@@ -23,14 +23,26 @@ export function leaseChargeBytes(pageCount: number): number {
 
 /** The ledger of one provider. */
 export class Quota {
-  /** The most that may be lent, bytes. */
-  readonly offeredBytes: number;
+  #limitBytes: number;
   readonly #usedByHolder = new Map<NodeId, number>();
   #usedBytes = 0;
 
   /** @param offeredBytes - 0 or more; 0 lends nothing */
   constructor(offeredBytes: number) {
-    this.offeredBytes = offeredBytes;
+    this.#limitBytes = offeredBytes;
+  }
+
+  /** The most that may be lent, bytes; never below what is lent already. */
+  get offeredBytes(): number {
+    return Math.max(this.#limitBytes, this.#usedBytes);
+  }
+
+  /**
+   * Changes the offer. What is lent stays lent: below it the offer shrinks as leases end, and nothing
+   * is granted meanwhile.
+   */
+  setOffer(offeredBytes: number): void {
+    this.#limitBytes = offeredBytes;
   }
 
   /** Bytes lent. */

@@ -212,6 +212,17 @@ export class RamProvider implements SlabProvider {
   }
 
   /**
+   * Changes the offer, at once where it grows. Leases are never ended for it: a smaller offer is reached
+   * as they end, and until then none is granted.
+   *
+   * @throws MemcloudError `ERR_NATIVE` when the private mount cannot grow; the offer is as before then
+   */
+  setOffer(offeredBytes: number): void {
+    this.#directory.grow(offeredBytes);
+    this.#quota.setOffer(offeredBytes);
+  }
+
+  /**
    * Calls `listener` after each lease ending, once the pages are wiped. It may not throw and may
    * not close the provider.
    *

@@ -57,12 +57,16 @@ export class TmpfsDirectory {
   readonly swap: SwapExposure;
   /** Why there is no private mount, for people; empty when there is one. */
   readonly noMountReason: string;
+  /** The size limit of the private mount, without its slack. */
+  #sizeBytes: number;
   #locked: LockedDirectory | undefined;
 
   private constructor(locked: LockedDirectory, options: TmpfsDirectoryOptions) {
     this.#locked = locked;
+    this.#sizeBytes = options.sizeBytes;
     try {
-      const refusal = options.noswap === 'off' ? 'switched off' : tryMount(locked.path, options);
+      const refusal =
+        options.noswap === 'off' ? 'switched off' : tryMount(locked.path, options.sizeBytes);
       this.noMountReason = refusal;
       this.path = refusal === '' ? path.join(locked.path, MOUNT_NAME) : locked.path;
       requireTmpfs(this.path);
@@ -95,6 +99,17 @@ export class TmpfsDirectory {
   freeBytes(): number {
     const { blocks, bavail, bsize } = fs.statfsSync(this.path);
     return blocks === 0 ? Infinity : bavail * bsize;
+  }
+
+  /**
+   * Lets files take `sizeBytes` in all. A private mount only ever grows: files may lie in it.
+   *
+   * @throws MemcloudError `ERR_NATIVE`
+   */
+  grow(sizeBytes: number): void {
+    if (this.noMountReason !== '' || sizeBytes <= this.#sizeBytes) return;
+    mountNoswap(this.path, sizeBytes, MOUNT.MS_REMOUNT);
+    this.#sizeBytes = sizeBytes;
   }
 
   /** Unmounts and removes the directory. The files in it were closed before. */
@@ -155,18 +170,23 @@ function removeLocked(locked: LockedDirectory): void {
   fs.closeSync(locked.fd);
 }
 
+/** Mounts the private tmpfs, or with MS_REMOUNT changes its size. @throws MemcloudError `ERR_NATIVE` */
+function mountNoswap(target: string, sizeBytes: number, how: number): void {
+  mount({
+    source: 'memcloud',
+    target,
+    type: 'tmpfs',
+    flags: MOUNT.MS_NOSUID | MOUNT.MS_NODEV | MOUNT.MS_NOEXEC | how,
+    data: `noswap,mode=0700,size=${sizeBytes + MOUNT_SLACK_BYTES}`,
+  });
+}
+
 /** Mounts the private tmpfs. Returns '' or why there is none. */
-function tryMount(directory: string, options: TmpfsDirectoryOptions): string {
+function tryMount(directory: string, sizeBytes: number): string {
   const target = path.join(directory, MOUNT_NAME);
   fs.mkdirSync(target, { mode: 0o700 });
   try {
-    mount({
-      source: 'memcloud',
-      target,
-      type: 'tmpfs',
-      flags: MOUNT.MS_NOSUID | MOUNT.MS_NODEV | MOUNT.MS_NOEXEC,
-      data: `noswap,mode=0700,size=${options.sizeBytes + MOUNT_SLACK_BYTES}`,
-    });
+    mountNoswap(target, sizeBytes, 0);
     return '';
   } catch (error) {
     fs.rmdirSync(target);
