@@ -1,13 +1,23 @@
 /**
- * How a daemon is to run: the command line of `memnode`, checked. Everything has a safe default.
+ * How a daemon is to run: the command line of `memnode` over the environment over the configuration
+ * files, checked. Everything has a safe default. The options of the machine are the rows of
+ * `common/config/options.ts`; what is of one start only is added here.
  */
 import os from 'node:os';
 import path from 'node:path';
-import yargs from 'yargs';
+import yargs, { type Argv } from 'yargs';
+import {
+  NAME_PATTERN,
+  OPTION_KEYS,
+  optionOf,
+  variableOf,
+  type OptionKey,
+} from '../common/config/options.ts';
+import { refuseProblems, resolveConfig, type ResolvedConfig } from '../common/config/resolve.ts';
 import { MemcloudError } from '../common/errors.ts';
-import { LOG_LEVELS, type LogLevel } from '../common/log.ts';
-import { checkSocketPath, defaultSocketPath, defaultStateDirectory } from '../common/paths.ts';
-import { parseAddress, parseSize, roundUpToPages } from '../common/units.ts';
+import type { LogLevel } from '../common/log.ts';
+import { parseSizeExpression } from '../common/size-expression.ts';
+import { parseAddress, roundUpToPages } from '../common/units.ts';
 import { VERSION } from '../common/version.ts';
 
 /** The options of a daemon. */
@@ -36,107 +46,70 @@ export interface DaemonConfig {
   readonly logLevel: LogLevel;
   /** Print the ready line as JSON. */
   readonly json: boolean;
+  /** All of it as people wrote it, for `config show` and for a reload. */
+  readonly written: WrittenConfig;
 }
 
-const OFFER_MAX_DEFAULT_BYTES = 8 * 2 ** 30;
-const LEASE_TTL_DEFAULT_S = 120;
-/** Below, one lost renewal would end a lease. */
-const LEASE_TTL_MIN_S = 5;
-const LEASE_TTL_MAX_S = 24 * 3600;
-const NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
-
-/** A quarter of the machine's RAM, at most 8 GiB. */
-function defaultOfferBytes(): number {
-  return Math.min(Math.floor(os.totalmem() / 4), OFFER_MAX_DEFAULT_BYTES);
-}
-
-/** The host name, made a valid node name. */
-function defaultName(): string {
-  const name =
-    os
-      .hostname()
-      .split('.')[0]
-      ?.replace(/[^A-Za-z0-9._-]/g, '-') ?? '';
-  return NAME_PATTERN.test(name) ? name : 'memnode';
+/** What people wrote, and the way to read it again. */
+export interface WrittenConfig {
+  /** `--config` or `MEMCLOUD_CONFIG`. */
+  readonly configPath: string | undefined;
+  /** What was read at the start. */
+  readonly resolved: ResolvedConfig;
+  /** Reads the files again, under the same flags and environment. */
+  readonly reread: () => ResolvedConfig;
 }
 
 function parseExport(text: string): { name: string; sizeBytes: number } {
   const [name = '', size = ''] = text.split('=');
-  const sizeBytes = roundUpToPages(parseSize(size));
+  const sizeBytes = roundUpToPages(parseSizeExpression(size, os.totalmem()));
   if (!NAME_PATTERN.test(name) || sizeBytes === 0) {
     throw new MemcloudError('ERR_USAGE', `--export: expected NAME=SIZE, got "${text}"`);
   }
   return { name, sizeBytes };
 }
 
-function parseLeaseTtl(seconds: number): number {
-  if (seconds >= LEASE_TTL_MIN_S && seconds <= LEASE_TTL_MAX_S) return Math.round(seconds * 1000);
-  throw new MemcloudError(
-    'ERR_USAGE',
-    `--lease-ttl: expected ${LEASE_TTL_MIN_S} to ${LEASE_TTL_MAX_S} seconds, got ${seconds}`,
-  );
+/** Adds the flag of an option. It has no default here: only what was written counts as written. */
+function addOption(parser: Argv, key: OptionKey): Argv {
+  const { kind, describe, fallbackText, hasFlag, isHidden } = optionOf(key);
+  if (!hasFlag) return parser;
+  const words = kind.name.includes(',') ? ` (${kind.name})` : '';
+  return parser.option(key, {
+    describe: `${describe}${words}`,
+    defaultDescription: fallbackText,
+    hidden: isHidden,
+    ...(kind.flag === 'switch' ? { type: 'boolean' } : { type: 'string' }),
+    ...(kind.flag === 'list' ? { array: true, nargs: 1 } : {}),
+  });
 }
 
-/** The options; the types of the flags follow from them. */
+const USAGE = `$0 [OPTION]...
+
+Lends this machine’s idle RAM to trusted peers and borrows theirs. Runs in the foreground; prints
+one line on stdout when it is ready, logs JSON lines on stderr.`;
+
+const EPILOGUE = `Each option can also be set in /etc/memcloud/config.toml, as KEY = VALUE, and by the
+environment, as ${variableOf('log-level')}. Sizes: 512M, 50%, min(ram/4, 8GiB). SIGHUP and
+"memcloud config reload" read the files again.`;
+
+/** The options that are of one start; the types of the flags follow from them. */
 function parserFor(args: readonly string[]) {
-  return yargs([...args])
+  return OPTION_KEYS.reduce(addOption, yargs([...args]))
     .scriptName('memnode')
-    .usage(
-      '$0 [OPTION]...\n\nLends this machine’s idle RAM to trusted peers and borrows theirs. Runs in the' +
-        ' foreground; prints one line on stdout when it is ready, logs JSON lines on stderr.',
-    )
-    .option('state', {
+    .usage(USAGE)
+    .option('config', {
       type: 'string',
-      default: defaultStateDirectory(),
-      describe: 'directory of identity and trust',
-    })
-    .option('socket', { type: 'string', default: defaultSocketPath(), describe: 'RPC socket' })
-    .option('listen', {
-      type: 'string',
-      default: '0.0.0.0:7070',
-      describe: 'ADDR:PORT for peers; port 0 chooses one',
-    })
-    .option('offer', {
-      type: 'string',
-      describe: 'RAM to lend (default: a quarter of it, at most 8 GiB); 0 lends none',
-    })
-    .option('name', {
-      type: 'string',
-      default: defaultName(),
-      describe: 'what peers call this node',
-    })
-    .option('connect', {
-      type: 'string',
-      array: true,
-      nargs: 1,
-      default: [],
-      describe: 'HOST:PORT of a peer; may be repeated',
+      describe: 'configuration file, or folder with config.toml and config.d, to read instead',
+      defaultDescription: '/etc/memcloud, then ~/.config/memcloud unless root',
     })
     .option('mdns', {
       type: 'boolean',
       default: false,
       describe: 'reserved for discovery; peers are named with --connect',
     })
-    .option('auto-trust', {
-      type: 'boolean',
-      default: false,
-      describe: 'trust first-seen keys WITHOUT ASKING; for labs and tests only',
-    })
-    .option('memory-dir', { type: 'string', describe: 'tmpfs directory for lent pages' })
     .option('export', {
       type: 'string',
       describe: 'NAME=SIZE: serve a new volume on the NBD socket passed by LISTEN_FDS',
-    })
-    .option('lease-ttl', {
-      type: 'number',
-      default: LEASE_TTL_DEFAULT_S,
-      hidden: true,
-      describe: 'seconds that providers keep our pages after we fell silent',
-    })
-    .option('log-level', {
-      choices: LOG_LEVELS,
-      default: 'info' as const,
-      describe: 'what is logged on stderr',
     })
     .option('json', { type: 'boolean', default: false, describe: 'print the ready line as JSON' })
     .strict()
@@ -152,6 +125,7 @@ function parserFor(args: readonly string[]) {
     .showHidden('show-hidden', 'also show options for tests and tuning')
     .version(VERSION)
     .alias('help', 'h')
+    .epilogue(EPILOGUE)
     .wrap(Math.min(100, process.stdout.columns || 100))
     .exitProcess(false)
     .fail((message, error) => {
@@ -160,34 +134,38 @@ function parserFor(args: readonly string[]) {
 }
 
 /**
- * Reads the command line.
+ * Reads command line, environment and files.
  *
  * @returns the configuration; undefined when the arguments asked for help or the version, which has
  *   been printed then
- * @throws MemcloudError `ERR_USAGE`, `ERR_USAGE_SIZE`, `ERR_USAGE_ADDRESS`
+ * @throws MemcloudError `ERR_USAGE`, `ERR_USAGE_SIZE`, `ERR_USAGE_ADDRESS`, `ERR_CONFIG`; the message
+ *   has a line for each thing that is wrong
  */
-export async function readConfig(args: readonly string[]): Promise<DaemonConfig | undefined> {
+export async function readConfig(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<DaemonConfig | undefined> {
   const flags = await parserFor(args).parseAsync();
   if (flags['help'] === true || flags['version'] === true) return undefined;
-  if (!NAME_PATTERN.test(flags.name)) {
-    throw new MemcloudError(
-      'ERR_USAGE',
-      '--name: expected 1 to 63 letters, digits, dots or dashes',
-    );
-  }
-  for (const address of flags.connect) parseAddress(address);
+  const chosen = flags.config ?? (env['MEMCLOUD_CONFIG'] || undefined);
+  const configPath = chosen === undefined ? undefined : path.resolve(chosen);
+  const reread = (): ResolvedConfig => resolveConfig({ flags, env, configPath });
+  const resolved = reread();
+  refuseProblems(resolved.problems);
+  const { values } = resolved;
   return {
-    stateDirectory: path.resolve(flags.state),
-    socketPath: checkSocketPath(path.resolve(flags.socket)),
-    listen: parseAddress(flags.listen),
-    offerBytes: flags.offer === undefined ? defaultOfferBytes() : parseSize(flags.offer),
-    name: flags.name,
-    connect: flags.connect,
-    autoTrust: flags['auto-trust'],
-    memoryDirectory: flags['memory-dir'],
+    stateDirectory: values.state,
+    socketPath: values.socket,
+    listen: parseAddress(values.listen),
+    offerBytes: values.offer,
+    name: values.name,
+    connect: values.connect,
+    autoTrust: values['auto-trust'],
+    memoryDirectory: values['memory-dir'],
     exportVolume: flags.export === undefined ? undefined : parseExport(flags.export),
-    leaseTtlMs: parseLeaseTtl(flags['lease-ttl']),
-    logLevel: flags['log-level'],
+    leaseTtlMs: Math.round(values['lease-ttl'] * 1000),
+    logLevel: values['log-level'],
     json: flags.json,
+    written: { configPath, resolved, reread },
   };
 }

@@ -2,15 +2,18 @@
 /**
  * `memnode`: the daemon, in the foreground. SIGTERM and SIGINT end it in order: no new clients,
  * requests in flight finish, leases go back, keys are destroyed. A second signal ends it at once.
+ * SIGHUP reads the configuration again, or, when it says that the terminal is gone, ends it too.
  */
+import tty from 'node:tty';
 import { hideBin } from 'yargs/helpers';
-import { ExitCode, asMemcloudError } from '../common/errors.ts';
+import { ExitCode, MemcloudError, asMemcloudError } from '../common/errors.ts';
 import { createLogger } from '../common/log.ts';
 import { readConfig, type DaemonConfig } from './config.ts';
 import { Daemon } from './wire.ts';
 
 /** An orderly end may take this long; then the process ends all the same. */
 const SHUTDOWN_DEADLINE_MS = 20_000;
+const STDERR_FD = 2;
 
 function printReady(config: DaemonConfig, daemon: Daemon): void {
   const { nodeId, peerAddress } = daemon;
@@ -18,6 +21,15 @@ function printReady(config: DaemonConfig, daemon: Daemon): void {
   const ready = { event: 'ready', name, nodeId, peerAddress, socketPath, offerBytes };
   const text = `memnode ${name} ready: id ${nodeId}, peers ${peerAddress}, rpc ${socketPath}`;
   process.stdout.write(`${config.json ? JSON.stringify(ready) : text}\n`);
+}
+
+/** Nobody waits for the outcome of a signal: the log has it. */
+function reload(daemon: Daemon): void {
+  try {
+    daemon.liveConfig.reload();
+  } catch (error) {
+    if (!(error instanceof MemcloudError)) throw error;
+  }
 }
 
 async function main(): Promise<void> {
@@ -35,6 +47,11 @@ async function main(): Promise<void> {
   };
   process.on('SIGTERM', () => end('SIGTERM'));
   process.on('SIGINT', () => end('SIGINT'));
+  const hadTerminal = tty.isatty(STDERR_FD);
+  process.on('SIGHUP', () => {
+    if (hadTerminal && !tty.isatty(STDERR_FD)) return end('the terminal is gone');
+    reload(daemon);
+  });
   daemon.onShutdownRequested = () => end('RPC');
   // Whoever started us may close our output early; that is no reason to end.
   process.stdout.on('error', () => undefined);

@@ -21,6 +21,7 @@ import type { Peers } from '../peer/peers.ts';
 import type { TrustStore } from '../peer/trust.ts';
 import type { RamProvider } from '../provider/service.ts';
 import type { DirectDevices } from './direct/devices.ts';
+import type { LiveConfig } from './live-config.ts';
 import type { RpcHandlers } from './rpc-server.ts';
 import type { ServeRequest, VolumeRequest, Volumes } from './volumes.ts';
 
@@ -52,6 +53,8 @@ export interface RpcContext {
   readonly direct: DirectDevices;
   /** What it exports directly. */
   readonly directExports: () => DirectExportInfo[];
+  /** By what it runs. */
+  readonly config: LiveConfig;
   /** Asks the process to end, after the reply. */
   readonly requestShutdown: () => void;
 }
@@ -252,6 +255,8 @@ export function rpcHandlers(context: RpcContext): RpcHandlers {
       return null;
     },
     'direct.list': () => direct.list(),
+    'config.get': () => context.config.info(),
+    'config.reload': () => context.config.reload(),
     shutdown: () => {
       setImmediate(context.requestShutdown);
       return null;

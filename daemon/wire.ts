@@ -12,7 +12,7 @@
 import { monotonicClock } from '../common/clock.ts';
 import { MemcloudError } from '../common/errors.ts';
 import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../common/event-loop-spin.ts';
-import type { Logger } from '../common/log.ts';
+import type { LevelLogger, Logger } from '../common/log.ts';
 import type { BlockDevice, NodeId, SlabSource, SlabSources } from '../common/ports.ts';
 import { checkSocketPath } from '../common/paths.ts';
 import { formatAddress, parseAddress } from '../common/units.ts';
@@ -40,6 +40,7 @@ import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
 import { capacityProblem } from './capacity.ts';
 import type { DaemonConfig } from './config.ts';
 import { DirectDevices } from './direct/devices.ts';
+import { LiveConfig, type Appliers } from './live-config.ts';
 import { rpcHandlers } from './rpc-methods.ts';
 import { RpcServer } from './rpc-server.ts';
 import { lockStateDirectory } from './state-lock.ts';
@@ -71,6 +72,8 @@ export class Daemon implements VolumeParts {
   readonly peerAddress: string;
   /** Called when somebody asks by RPC that the process end. */
   onShutdownRequested: () => void = () => undefined;
+  /** By what it runs; its `reload` reads the files again. */
+  readonly liveConfig: LiveConfig;
   readonly #config: DaemonConfig;
   readonly #logger: Logger;
   readonly #peers: Peers;
@@ -87,7 +90,7 @@ export class Daemon implements VolumeParts {
 
   private constructor(
     config: DaemonConfig,
-    logger: Logger,
+    logger: LevelLogger,
     parts: {
       identity: Identity;
       trust: TrustStore;
@@ -122,6 +125,7 @@ export class Daemon implements VolumeParts {
       `${config.socketPath}.devices.json`,
       logger,
     );
+    this.liveConfig = new LiveConfig(config.written, this.#appliers(logger), logger);
     const handlers = rpcHandlers({
       nodeId: this.nodeId,
       name: config.name,
@@ -133,6 +137,7 @@ export class Daemon implements VolumeParts {
       volumes: this.#volumes,
       direct: this.#direct,
       directExports: () => parts.service.status(),
+      config: this.liveConfig,
       requestShutdown: () => this.onShutdownRequested(),
     });
     this.#rpc = new RpcServer(handlers, logger);
@@ -144,7 +149,7 @@ export class Daemon implements VolumeParts {
    *
    * @throws MemcloudError `ERR_DAEMON_BUSY`, `ERR_IDENTITY`, `ERR_NATIVE`, `ERR_USAGE_ADDRESS`
    */
-  static async start(config: DaemonConfig, logger: Logger): Promise<Daemon> {
+  static async start(config: DaemonConfig, logger: LevelLogger): Promise<Daemon> {
     const unlock = lockStateDirectory(config.stateDirectory);
     const undo: (() => void | Promise<void>)[] = [unlock];
     try {
@@ -206,6 +211,22 @@ export class Daemon implements VolumeParts {
     await this.#service.close();
     this.#provider.close();
     this.#unlock();
+  }
+
+  /** What a reload may change while peers, volumes and devices go on. */
+  #appliers(logger: LevelLogger): Appliers {
+    return {
+      offer: (bytes) => this.#provider.setOffer(bytes),
+      'log-level': (level) => logger.setLevel(level),
+      connect: (addresses, before) => {
+        for (const address of before) {
+          if (!addresses.includes(address)) this.#peers.stopDialling(address);
+        }
+        for (const address of addresses) {
+          if (!before.includes(address)) this.#peers.connect(address);
+        }
+      },
+    };
   }
 
   /** Socket activation: one volume, in this machine's own RAM, on the socket that was passed. */
