@@ -6,6 +6,7 @@
 import yargs, { type Argv } from 'yargs';
 import { hideBin } from 'yargs/helpers';
 import { ExitCode, MemcloudError, asMemcloudError } from '../common/errors.ts';
+import { findConfigFiles } from '../common/config/files.ts';
 import { defaultSocketPath } from '../common/paths.ts';
 import { VERSION } from '../common/version.ts';
 import type { Command } from './command.ts';
@@ -21,6 +22,7 @@ const MODULES: Readonly<Record<string, () => Promise<{ commands: readonly Comman
   nbd: () => import('./commands/nbd.ts'),
   swap: () => import('./commands/swap.ts'),
   run: () => import('./commands/run.ts'),
+  config: () => import('./commands/config.ts'),
   doctor: () => import('./commands/doctor.ts'),
   demo: () => import('./commands/demo.ts'),
 };
@@ -29,7 +31,18 @@ const EPILOGUE = `Exit codes: 0 ok, 1 failure, 2 usage, 3 daemon not running, 4 
 authentication needed, 5 try again later, 6 not found, 7 quota or capacity, 8 data lost,
 9 doctor found problems. "memcloud run" ends with the exit code of its command.`;
 
-function parserFor(args: readonly string[]): Argv<GlobalFlags> {
+/** Where the daemon of this configuration listens. A mistake elsewhere in it is not our business. */
+async function usualSocketPath(): Promise<string> {
+  const { env } = process;
+  const { MEMCLOUD_CONFIG: configPath } = env;
+  if (env['MEMCLOUD_SOCKET'] || findConfigFiles(configPath || undefined, env).files.length === 0) {
+    return defaultSocketPath();
+  }
+  const { resolveConfig } = await import('../common/config/resolve.ts');
+  return resolveConfig({ env }).values.socket;
+}
+
+function parserFor(args: readonly string[], socketPath: string): Argv<GlobalFlags> {
   return yargs([...args])
     .scriptName('memcloud')
     .usage(
@@ -37,7 +50,7 @@ function parserFor(args: readonly string[]): Argv<GlobalFlags> {
     )
     .option('socket', {
       type: 'string',
-      default: defaultSocketPath(),
+      default: socketPath,
       describe: 'RPC socket of the daemon (also MEMCLOUD_SOCKET)',
     })
     .option('json', { type: 'boolean', default: false, describe: 'print JSON on stdout' })
@@ -60,7 +73,7 @@ function parserFor(args: readonly string[]): Argv<GlobalFlags> {
 }
 
 /** Options that may be given more than once. */
-const LIST_OPTIONS: readonly string[] = ['_', '--', 'provider'];
+const LIST_OPTIONS: readonly string[] = ['_', '--', 'provider', 'file'];
 
 function refuseRepeated(flags: Readonly<Record<string, unknown>>): true {
   for (const [name, value] of Object.entries(flags)) {
@@ -79,7 +92,7 @@ async function loadCommands(args: readonly string[]): Promise<Command[]> {
 }
 
 async function main(args: readonly string[]): Promise<number> {
-  const parser = parserFor(args);
+  const parser = parserFor(args, await usualSocketPath());
   for (const command of await loadCommands(args)) parser.command(command);
   // To throw is what keeps yargs from running the command all the same.
   parser.fail((message, error) => {

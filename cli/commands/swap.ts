@@ -6,17 +6,23 @@
 import type { Argv } from 'yargs';
 import { MemcloudError, asMemcloudError } from '../../common/errors.ts';
 import type { DirectDeviceInfo } from '../../common/rpc-schema.ts';
-import { formatSize, parseSize } from '../../common/units.ts';
+import { formatSize } from '../../common/units.ts';
 import type { MemcloudClient } from '../../sdk/client.ts';
 import { command, group, withDaemon, type Command } from '../command.ts';
 import { note, printData, table, type GlobalFlags } from '../output.ts';
+import {
+  SWAP_PATHS,
+  checkSize,
+  swapSettings,
+  type SwapSettings,
+  type SwapWords,
+} from '../swap-settings.ts';
 import { loadSwapModules } from '../system/modules.ts';
 import { requireRoot } from '../system/root.ts';
 import { listSwaps, sameDevice, swapOff, swapOn, type SwapLine } from '../system/swap-device.ts';
 
 const ATTACH_TIMEOUT_MS = 120_000;
 const VOLUME_PREFIX = 'swap-';
-const PATHS = ['auto', 'direct', 'pool', 'loop'] as const;
 
 const UNSAFE = `Through memnode it can freeze the machine when memory runs out: memnode needs
 memory to send the page that would free memory. Limit the programs that should swap instead:
@@ -26,12 +32,7 @@ or, knowing the risk, add --force.`;
 const NO_LOOP =
   '--via loop needs a file system mount of the pool, which this version does not have';
 
-interface OnFlags {
-  size: string;
-  via: (typeof PATHS)[number];
-  priority: number | undefined;
-  copies: number | undefined;
-  provider: string[];
+interface OnFlags extends SwapWords {
   force: boolean;
 }
 
@@ -51,34 +52,38 @@ interface Choice {
   readonly why: string;
 }
 
-async function choose(client: MemcloudClient, flags: OnFlags): Promise<Choice> {
-  if (flags.via === 'loop') throw new MemcloudError('ERR_UNSUPPORTED', NO_LOOP);
+async function choose(
+  client: MemcloudClient,
+  { via }: SwapSettings,
+  force: boolean,
+): Promise<Choice> {
+  if (via === 'loop') throw new MemcloudError('ERR_UNSUPPORTED', NO_LOOP);
   let obstacle = 'asked for';
-  if (flags.via !== 'pool') {
+  if (via !== 'pool') {
     await loadSwapModules();
     const { possible, problems } = await client.call('direct.check', {});
     if (possible) {
       return { path: 'direct', why: 'the kernel reaches the providers by itself: safe' };
     }
     obstacle = `direct swap is not possible here: ${problems.join('; ')}`;
-    if (flags.via === 'direct') throw new MemcloudError('ERR_UNSUPPORTED', obstacle);
+    if (via === 'direct') throw new MemcloudError('ERR_UNSUPPORTED', obstacle);
   }
-  if (!flags.force) throw new MemcloudError('ERR_SWAP_UNSAFE', `${obstacle}.\n${UNSAFE}`);
+  if (!force) throw new MemcloudError('ERR_SWAP_UNSAFE', `${obstacle}.\n${UNSAFE}`);
   return { path: 'pool', why: obstacle };
 }
 
 async function turnOnDirect(
   client: MemcloudClient,
-  flags: OnFlags,
+  settings: SwapSettings,
   avoid: readonly string[] = [],
 ): Promise<string> {
-  const { copies, provider } = flags;
+  const { sizeBytes, copies, providers, priority, discard } = settings;
   const device = await client.call(
     'direct.attach',
     {
-      sizeBytes: parseSize(flags.size),
+      sizeBytes,
       ...(copies === undefined ? {} : { copies }),
-      ...(provider.length === 0 ? {} : { providers: provider }),
+      ...(providers.length === 0 ? {} : { providers: [...providers] }),
       ...(avoid.length === 0 ? {} : { avoid: [...avoid] }),
     },
     { timeoutMs: ATTACH_TIMEOUT_MS },
@@ -89,7 +94,7 @@ async function turnOnDirect(
     );
   }
   try {
-    await swapOn(device.device, flags.priority);
+    await swapOn(device.device, priority, discard);
     return device.device;
   } catch (error) {
     await client.call('direct.detach', { device: device.device });
@@ -97,19 +102,19 @@ async function turnOnDirect(
   }
 }
 
-async function turnOnPool(client: MemcloudClient, flags: OnFlags): Promise<string> {
+async function turnOnPool(client: MemcloudClient, settings: SwapSettings): Promise<string> {
   note('memcloud: warning: this swap can freeze the machine when memory runs out (--force).');
   const name = `${VOLUME_PREFIX}${process.pid}`;
-  const { copies, provider } = flags;
+  const { sizeBytes, copies, providers, priority, discard } = settings;
   await client.call('volume.create', {
     name,
-    sizeBytes: parseSize(flags.size),
+    sizeBytes,
     ...(copies === undefined ? {} : { copies }),
-    ...(provider.length === 0 ? {} : { providers: provider }),
+    ...(providers.length === 0 ? {} : { providers: [...providers] }),
   });
   try {
     const { device } = await client.call('nbd.attach', { name }, { timeoutMs: ATTACH_TIMEOUT_MS });
-    await swapOn(device, flags.priority);
+    await swapOn(device, priority, discard);
     return device;
   } catch (error) {
     await client.call('volume.remove', { name, force: true });
@@ -158,14 +163,16 @@ function render(lines: readonly PoolSwap[]): string {
 }
 
 const on = command<OnFlags>({
-  command: 'on <size>',
+  command: 'on [size]',
   describe: 'swap onto the pool',
   builder: (argv) =>
     argv
-      .positional('size', { type: 'string', demandOption: true, describe: 'such as 8G' })
+      .positional('size', {
+        type: 'string',
+        describe: 'such as 8G, or 50% of the RAM (default: [swap] size of the configuration)',
+      })
       .option('via', {
-        choices: PATHS,
-        default: 'auto' as const,
+        choices: SWAP_PATHS,
         describe: 'direct: the kernel alone; pool: through memnode (can freeze, needs --force)',
       })
       .option('priority', {
@@ -187,13 +194,15 @@ const on = command<OnFlags>({
       .example('$0 swap on 8G', 'eight more gigabytes, on two providers where there are two'),
   handler: async (flags) => {
     requireRoot('swap on');
-    parseSize(flags.size);
+    const { force } = flags;
+    checkSize(flags.size);
     await withDaemon(flags, async (client) => {
-      const { path, why } = await choose(client, flags);
+      const settings = await swapSettings(client, flags);
+      const { path, why } = await choose(client, settings, force);
       note(`memcloud: ${path} path: ${why}`);
       const device = await (path === 'direct'
-        ? turnOnDirect(client, flags)
-        : turnOnPool(client, flags));
+        ? turnOnDirect(client, settings)
+        : turnOnPool(client, settings));
       printData(flags, await swapOf(client, device), (line) => render([line]));
     });
   },
@@ -287,8 +296,8 @@ async function move(client: MemcloudClient, flags: MoveFlags & GlobalFlags): Pro
   const { provider, copies } = flags;
   const avoid = provider.length === 0 ? old.providers : [];
   const size = String(old.sizeBytes);
-  const on: OnFlags = { size, via: 'direct', priority: undefined, copies, provider, force: false };
-  const device = await turnOnDirect(client, on, avoid);
+  const words = { size, via: 'direct' as const, priority: undefined, copies, provider };
+  const device = await turnOnDirect(client, await swapSettings(client, words), avoid);
   note(`memcloud: ${device} is on; moving ${formatSize(old.usedBytes)} from ${old.device}`);
   try {
     await swapOff(old.device);

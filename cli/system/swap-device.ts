@@ -31,11 +31,20 @@ export function listSwaps(): SwapLine[] {
   });
 }
 
-/** Formats the device and swaps on it. @throws MemcloudError `ERR_NATIVE`, `ERR_UNSUPPORTED` */
-export async function swapOn(device: string, priority: number | undefined): Promise<void> {
+/**
+ * Formats the device and swaps on it.
+ *
+ * @param discard - tell the device which pages are free again
+ * @throws MemcloudError `ERR_NATIVE`, `ERR_UNSUPPORTED`
+ */
+export async function swapOn(
+  device: string,
+  priority: number | undefined,
+  discard = true,
+): Promise<void> {
   await runTool('mkswap', [device]);
   const priorityArgs = priority === undefined ? [] : ['--priority', String(priority)];
-  await runTool('swapon', ['--discard=pages', ...priorityArgs, device]);
+  await runTool('swapon', [...(discard ? ['--discard=pages'] : []), ...priorityArgs, device]);
 }
 
 /** Moves every page back and ends swapping on the device. @throws MemcloudError `ERR_NATIVE` */

@@ -171,8 +171,8 @@ export const OPTIONS = {
     fallbackText: 'below all others',
   }),
   'swap.path': swapOption({
-    kind: choice(['auto', 'direct', 'scoped']),
-    describe: 'the kernel to the provider, or a daemon for limited programs',
+    kind: choice(['auto', 'direct', 'pool']),
+    describe: 'direct: the kernel alone; pool: through memnode, which wants --force',
     fallback: () => 'auto' as const,
     fallbackText: 'auto',
   }),

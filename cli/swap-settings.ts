@@ -1,0 +1,75 @@
+/**
+ * What `swap on` does: its words, and for what they leave open the table `[swap]` of the configuration,
+ * as the daemon read it last. A reload therefore counts for the next `swap on` and for no swap that is on.
+ */
+import os from 'node:os';
+import type { OptionKey, OptionValue } from '../common/config/options.ts';
+import { MemcloudError } from '../common/errors.ts';
+import { parseSizeExpression } from '../common/size-expression.ts';
+import type { MemcloudClient } from '../sdk/client.ts';
+
+/** Ways to the providers. */
+export const SWAP_PATHS = ['auto', 'direct', 'pool', 'loop'] as const;
+
+/** What a command line may say about a new swap area. */
+export interface SwapWords {
+  /** As written: `8G`, `50%`. */
+  readonly size: string | undefined;
+  /** The way to the providers. */
+  readonly via: (typeof SWAP_PATHS)[number] | undefined;
+  /** Providers that keep each page. */
+  readonly copies: number | undefined;
+  /** Only these providers; empty: any. */
+  readonly provider: string[];
+  /** The priority of swapon(8). */
+  readonly priority: number | undefined;
+}
+
+/** A new swap area. */
+export interface SwapSettings {
+  /** Bytes. */
+  readonly sizeBytes: number;
+  /** The way to the providers. */
+  readonly via: (typeof SWAP_PATHS)[number];
+  /** Undefined: as many as the pool has, two at most. */
+  readonly copies: number | undefined;
+  /** Only these; empty: any. */
+  readonly providers: readonly string[];
+  /** Undefined: the kernel chooses. */
+  readonly priority: number | undefined;
+  /** Whether freed pages give their RAM back. */
+  readonly discard: boolean;
+}
+
+/** Bytes of a size as written. @throws MemcloudError `ERR_USAGE_SIZE` */
+export function checkSize(size: string | undefined): number | undefined {
+  return size === undefined ? undefined : parseSizeExpression(size, os.totalmem());
+}
+
+/**
+ * The words of a command over the daemon's `[swap]`.
+ *
+ * @throws MemcloudError `ERR_USAGE_SIZE`; `ERR_USAGE` when nobody says a size
+ */
+export async function swapSettings(
+  client: Pick<MemcloudClient, 'call'>,
+  words: SwapWords,
+): Promise<SwapSettings> {
+  const { settings } = await client.call('config.get', {});
+  const configured = <K extends OptionKey>(key: K): OptionValue<K> => {
+    const value = settings.find((setting) => setting.key === key)?.value;
+    return (value ?? undefined) as OptionValue<K>;
+  };
+  const sizeBytes = checkSize(words.size) ?? configured('swap.size');
+  if (sizeBytes === undefined) {
+    throw new MemcloudError('ERR_USAGE', 'swap on: expected a size, or [swap] size in config.toml');
+  }
+  return {
+    sizeBytes,
+    via: words.via ?? configured('swap.path'),
+    copies: words.copies ?? configured('swap.copies'),
+    providers: words.provider,
+    priority: words.priority ?? configured('swap.priority'),
+    discard: configured('swap.discard'),
+  };
+}
