@@ -32,25 +32,32 @@ function reload(daemon: Daemon): void {
   }
 }
 
+/** Ends as a program does whose terminal is gone: node's own exit would touch the terminal and abort. */
+function hangUp(): void {
+  process.removeAllListeners('SIGHUP');
+  process.kill(process.pid, 'SIGHUP');
+}
+
 async function main(): Promise<void> {
   const config = await readConfig(hideBin(process.argv));
   if (config === undefined) return;
+  const hadTerminal = tty.isatty(STDERR_FD);
   const logger = createLogger(config.logLevel);
   const daemon = await Daemon.start(config, logger);
   let ending = false;
-  const end = (why: string): void => {
+  const end = (why: string, leave: () => void = () => process.exit(ExitCode.OK)): void => {
     if (ending) process.exit(ExitCode.FAILURE);
     ending = true;
     logger.info({ why }, 'shutting down');
     setTimeout(() => process.exit(ExitCode.FAILURE), SHUTDOWN_DEADLINE_MS).unref();
-    void daemon.close().then(() => process.exit(ExitCode.OK));
+    void daemon.close().then(leave);
   };
   process.on('SIGTERM', () => end('SIGTERM'));
   process.on('SIGINT', () => end('SIGINT'));
-  const hadTerminal = tty.isatty(STDERR_FD);
   process.on('SIGHUP', () => {
-    if (hadTerminal && !tty.isatty(STDERR_FD)) return end('the terminal is gone');
-    reload(daemon);
+    if (ending) return;
+    if (hadTerminal && !tty.isatty(STDERR_FD)) end('the terminal is gone', hangUp);
+    else reload(daemon);
   });
   daemon.onShutdownRequested = () => end('RPC');
   // Whoever started us may close our output early; that is no reason to end.

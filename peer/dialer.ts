@@ -6,6 +6,7 @@
 import type { MemcloudError } from '../common/errors.ts';
 import { asMemcloudError } from '../common/errors.ts';
 import type { NodeId } from '../common/ports.ts';
+import { formatAddress, parseAddress } from '../common/units.ts';
 import { REDIAL_MAX_MS, REDIAL_MIN_MS, REDIAL_RESET_AFTER_MS } from './constants.ts';
 
 /** Where a dialler stands. */
@@ -39,6 +40,20 @@ export interface DialerOptions {
 export function redialDelayMs(failureCount: number, random: number): number {
   const ceilingMs = Math.min(REDIAL_MAX_MS, REDIAL_MIN_MS * 2 ** Math.min(failureCount, 20));
   return ceilingMs / 2 + (ceilingMs / 2) * random;
+}
+
+/**
+ * The one spelling of an address, and where it leads: without a host, to this machine.
+ *
+ * @throws MemcloudError `ERR_USAGE_ADDRESS`
+ */
+export function dialTarget(address: string): {
+  key: string;
+  target: { host: string; port: number };
+} {
+  const { host, port } = parseAddress(address);
+  const target = { host: host === '' ? '127.0.0.1' : host, port };
+  return { key: formatAddress(target.host, port), target };
 }
 
 /** One address. */

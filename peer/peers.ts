@@ -18,7 +18,6 @@ import type {
   SlabProvider,
   SlabSources,
 } from '../common/ports.ts';
-import { formatAddress, parseAddress } from '../common/units.ts';
 import type { ConnectionContext, Established } from './connection-context.ts';
 import { Connection } from './connection.ts';
 import type { ConsentQueue } from './consent.ts';
@@ -30,7 +29,7 @@ import {
   type ByeReasonValue,
 } from './constants.ts';
 import { isNodeName } from './credentials.ts';
-import { Dialer } from './dialer.ts';
+import { Dialer, dialTarget } from './dialer.ts';
 import { Gatekeeper } from './gatekeeper.ts';
 import type { Identity } from './identity.ts';
 import { KEEPALIVE_DEFAULTS, type KeepaliveLimits } from './keepalive-machine.ts';
@@ -155,6 +154,11 @@ export class Peers implements SlabSources {
         random: this.#options.random ?? Math.random,
         nowMs: () => this.#clock.nowMs(),
       });
+      // An address that was given up for a while and whose session goes on: it is that session's again.
+      const held = `${target.host}:${target.port}`;
+      created.nodeId = [...this.#records.values()].find(
+        ({ session, address }) => session?.dialled === true && address === held,
+      )?.store.nodeId;
       dialer = created;
       this.#dialers.set(key, dialer);
     }
@@ -164,10 +168,8 @@ export class Peers implements SlabSources {
   }
 
   /**
-   * Dials an address no more. A session with the node there goes on until it ends by itself; a
-   * connection that is being made is made.
+   * Dials an address no more; a session with the node there goes on until it ends by itself.
    *
-   * @param address - as {@link Peers.connect} was given it; one that is not dialled is left alone
    * @throws MemcloudError `ERR_USAGE_ADDRESS`
    */
   stopDialling(address: string): void {
@@ -371,11 +373,4 @@ export class Peers implements SlabSources {
     }
     return { total: this.connectionCount, handshakes: this.#connections.size, byAddress };
   }
-}
-
-/** The one spelling of an address, and where it leads: without a host, to this machine. */
-function dialTarget(address: string): { key: string; target: { host: string; port: number } } {
-  const { host, port } = parseAddress(address);
-  const target = { host: host === '' ? '127.0.0.1' : host, port };
-  return { key: formatAddress(target.host, port), target };
 }

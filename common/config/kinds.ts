@@ -28,15 +28,15 @@ export interface ValueKind<T> {
   /** In one or two words, for the table in `docs/configuration.md`. */
   readonly name: string;
   /** What a file would have said instead of the text of a flag or variable. */
-  readonly fromText: (text: string) => unknown;
+  fromText(text: string): unknown;
   /**
    * Checks what a file says.
    *
    * @throws MemcloudError `ERR_USAGE`, `ERR_USAGE_SIZE`, `ERR_USAGE_ADDRESS`: "expected ..., got ..."
    */
-  readonly check: (raw: unknown, context: ValueContext) => T;
+  check(raw: unknown, context: ValueContext): T;
   /** As people read it. */
-  readonly show: (value: T) => string;
+  show(value: T): string;
 }
 
 const SHOWN_LENGTH_MAX = 60;

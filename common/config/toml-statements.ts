@@ -96,7 +96,7 @@ export function parseStatements(text: string): TomlStatements {
   let first = 0;
   for (let last = 0; last < lines.length; last += 1) {
     if (problem !== undefined && last + 1 >= problem.line) break;
-    const part = tryParse(lines.slice(first, last + 1).join('\n'));
+    const part = tryParse(`${lines.slice(first, last + 1).join('\n')}\n`);
     if (part instanceof TomlError) continue;
     const line = first + 1;
     const head = /^\s*\[\[?/.exec(lines[first] ?? '')?.[0].trim();

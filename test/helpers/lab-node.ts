@@ -21,8 +21,9 @@ export interface Ended {
   stderr: string;
 }
 
-/** Environment without the settings of whoever runs the tests. */
+/** Environment without the settings of whoever runs the tests, and without their machine's files. */
 export const CLEAN_ENV: NodeJS.ProcessEnv = {
+  MEMCLOUD_CONFIG: '/dev/null',
   PATH: process.env['PATH'],
   HOME: process.env['HOME'],
   LANG: 'de_DE.UTF-8',
@@ -69,6 +70,8 @@ export interface LabNodeOptions {
   autoTrust?: boolean;
   listen?: string;
   leaseTtlS?: number;
+  /** The file that says what to offer and whom to connect, instead of flags. */
+  configFile?: string;
   /** Words before the program, such as `ip netns exec NAME`. */
   launcher?: readonly string[];
 }
@@ -103,13 +106,15 @@ export class LabNode {
       folder,
       offer = '0',
       connect = [],
+      configFile,
       autoTrust = true,
       listen = '127.0.0.1:0',
     } = options;
     const [program = '', ...args] = [
       ...(options.launcher ?? []),
       process.execPath,
-      ...[MEMNODE, '--json', '--name', name, '--offer', offer, '--listen', listen],
+      ...[MEMNODE, '--json', '--name', name, '--listen', listen],
+      ...(configFile === undefined ? ['--offer', offer] : ['--config', configFile]),
       ...['--state', path.join(folder, name), '--socket', path.join(folder, `${name}.sock`)],
       ...(autoTrust ? ['--auto-trust'] : []),
       ...(options.leaseTtlS === undefined ? [] : ['--lease-ttl', String(options.leaseTtlS)]),

@@ -250,6 +250,38 @@ t.test('every node in the list is a source of direct exports too', async (t) => 
   t.match(await source!.listDirect(), [{ connected: true }]);
 });
 
+t.test('an address that is given up keeps its session and is not dialled again', async (t) => {
+  const identity = Identity.ephemeral();
+  const provider = testNode(t, 'provider', { identity });
+  const consumer = testNode(t, 'consumer', { random: () => 0 });
+  const address = await provider.listen();
+  await consumer.peers.connect(address).outcome();
+  const store = consumer.peers.store('provider');
+  const grant = await store.lease({ pageCount: 1, ttlMs: 5000 });
+  const sink = new KeepingSink();
+  const queue = store.openPageQueue(sink);
+  consumer.peers.stopDialling(address);
+  consumer.peers.stopDialling(address);
+  t.throws(() => consumer.peers.stopDialling('x'), { code: 'ERR_USAGE_ADDRESS' });
+  t.match(consumer.peers.peers(), [{ name: 'provider', address, state: 'up', dialled: false }]);
+  t.same(await store.renew([grant.leaseId], 5000), [], 'the session lives');
+  const again = consumer.peers.connect(address);
+  t.equal(again.state, 'up', 'and is found when the address comes back');
+  t.ok(queue.readPages(1, grant.slabHandle, 0, 1));
+  await until(() => sink.reads.length === 1);
+  t.match(sink.reads, [{ tag: 1, status: 0 }], 'it was not made anew');
+  t.equal(sink.credits, 0);
+  consumer.peers.stopDialling(address);
+  await provider.peers.close();
+  await until(() => !store.up);
+  const second = testNode(t, 'provider', { identity });
+  await second.peers.listen({ host: '127.0.0.1', port: portOf(address) });
+  await new Promise((resolve) => setTimeout(resolve, 700));
+  t.equal(store.up, false, 'longer than the first waits, and nobody dialled');
+  t.match(consumer.peers.peers(), [{ name: 'provider', state: 'down' }]);
+  t.equal(await consumer.peers.connect(address).outcome(), 'up');
+});
+
 t.test('two nodes that dial each other at once keep one session, the same', async (t) => {
   for (let round = 0; round < 5; round += 1) {
     const [a, b] = [testNode(t, 'a', { random: () => 0 }), testNode(t, 'b', { random: () => 0 })];

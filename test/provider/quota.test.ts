@@ -29,6 +29,26 @@ t.test('grants at n, refuses at n + 1', async (t) => {
   t.equal(quota.refusal(A, 600, Infinity), undefined, 'what came back is lent again');
 });
 
+t.test('an offer changes around what is lent', async (t) => {
+  const quota = new Quota(1000);
+  quota.charge(A, 600);
+  quota.setOffer(2000);
+  t.equal(quota.offeredBytes, 2000);
+  t.equal(quota.refusal(A, 1400, Infinity), undefined, 'grows at once');
+  quota.setOffer(500);
+  t.equal(quota.offeredBytes, 600, 'never below what is lent');
+  t.equal(quota.refusal(B, 1, Infinity), 'asked 1 B, free 0 B of 600 B offered');
+  quota.refund(A, 50);
+  t.equal(quota.offeredBytes, 550, 'and shrinks with it');
+  t.equal(quota.refusal(B, 1, Infinity), 'asked 1 B, free 0 B of 550 B offered');
+  quota.refund(A, 250);
+  t.equal(quota.offeredBytes, 500);
+  t.equal(quota.refusal(B, 200, Infinity), undefined);
+  t.equal(quota.refusal(B, 201, Infinity), 'asked 201 B, free 200 B of 500 B offered');
+  quota.setOffer(0);
+  t.equal(quota.offeredBytes, 300);
+});
+
 t.test('an offer of nothing lends nothing', async (t) => {
   t.match(new Quota(0).refusal(A, 1, Infinity), /free 0 B of 0 B offered/);
 });

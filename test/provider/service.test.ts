@@ -84,6 +84,31 @@ t.test('lends exactly its offer, refuses with numbers, lends again what came bac
   t.ok(b.lease(ask));
 });
 
+t.test('an offer is changed live: more at once, less as leases end', async (t) => {
+  const { provider } = openProvider(t, { offeredBytes: SLAB_CHARGE });
+  const access = provider.openAccess(A);
+  const ask = { pageCount: 4096, ttlMs: 10_000 };
+  const first = access.lease(ask);
+  const page = pageBuffer(t, 1);
+  t.throws(() => access.lease(ask), { code: 'ERR_LEASE_CAPACITY' });
+  provider.setOffer(3 * SLAB_CHARGE);
+  t.equal(provider.usage().offeredBytes, 3 * SLAB_CHARGE);
+  const second = access.lease(ask);
+  provider.setOffer(0);
+  t.match(provider.usage(), { offeredBytes: 2 * SLAB_CHARGE, usedBytes: 2 * SLAB_CHARGE });
+  t.throws(() => access.lease({ pageCount: 1, ttlMs: 10_000 }), {
+    code: 'ERR_LEASE_CAPACITY',
+    message: 'lease: asked 9 KiB, free 0 B of 32.1 MiB offered',
+  });
+  t.equal(access.writePages(second.slabHandle, 0, 1, page, 0), 0, 'what is lent stays lent');
+  t.same(access.renew([first.leaseId, second.leaseId], 10_000), []);
+  access.release(first.leaseId);
+  t.equal(provider.usage().offeredBytes, SLAB_CHARGE);
+  t.throws(() => access.lease(ask), { code: 'ERR_LEASE_CAPACITY' });
+  access.release(second.leaseId);
+  t.equal(provider.usage().offeredBytes, 0);
+});
+
 t.test('a holder has its quota over all its sessions', async (t) => {
   const { provider } = openProvider(t, {
     holderQuotaBytes: (holder) => (holder === A ? SLAB_CHARGE : Infinity),

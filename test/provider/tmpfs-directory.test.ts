@@ -56,6 +56,27 @@ t.test('auto mounts noswap where it may, and says why where it may not', async (
   }
 });
 
+t.test('a private mount grows under its files and never shrinks', async (t) => {
+  const directory = TmpfsDirectory.open(options(tmpfsBase(t), 'auto'));
+  t.teardown(() => directory.close());
+  if (directory.noMountReason !== '') {
+    t.doesNotThrow(() => directory.grow(2 ** 40), 'there is no mount to grow');
+    return;
+  }
+  fs.writeFileSync(path.join(directory.path, 'arena-0'), 'lent');
+  directory.grow(8 * 2 ** 20);
+  const grownBytes = directory.freeBytes();
+  t.equal(grownBytes, 9 * 2 ** 20 - 4096);
+  directory.grow(2 ** 20);
+  t.equal(directory.freeBytes(), grownBytes, 'files may lie there');
+  t.equal(fs.readFileSync(path.join(directory.path, 'arena-0'), 'utf8'), 'lent');
+  const line = fs
+    .readFileSync('/proc/mounts', 'utf8')
+    .split('\n')
+    .find((each) => each.includes(` ${directory.path} `));
+  t.match(line, /nosuid,nodev,noexec.*noswap/, 'protected as before');
+});
+
 t.test('removes what a killed process left, mount included, and nothing else', async (t) => {
   const base = tmpfsBase(t);
   const living = TmpfsDirectory.open(options(base));
