@@ -42,6 +42,11 @@ interface Amount {
 /** Why a text is no size; becomes the end of the sentence. */
 class Mistake extends Error {}
 
+/** Text of somebody else as part of a sentence. */
+function quote(text: string): string {
+  return JSON.stringify(text.slice(0, SHOWN_LENGTH_MAX));
+}
+
 class Parser {
   readonly #text: string;
   readonly #ramBytes: number;
@@ -56,7 +61,7 @@ class Parser {
   parse(): Amount {
     const amount = this.#sum();
     const rest = this.#peek();
-    if (rest !== undefined) throw new Mistake(`"${rest}" is not expected there`);
+    if (rest !== undefined) throw new Mistake(`${quote(rest)} is not expected there`);
     return amount;
   }
 
@@ -99,7 +104,9 @@ class Parser {
     if (word === 'max') return this.#least(Math.max);
     const found = word ?? this.#peek();
     throw new Mistake(
-      found === undefined ? 'it ends too soon' : `"${found}" is no number, ram, min() or max()`,
+      found === undefined
+        ? 'it ends too soon'
+        : `${quote(found)} is no number, ram, min() or max()`,
     );
   }
 
@@ -136,7 +143,9 @@ class Parser {
     const amount = inner();
     if (!this.#take(')')) {
       const found = this.#peek();
-      throw new Mistake(found === undefined ? 'a ")" is missing' : `")" is missing at "${found}"`);
+      throw new Mistake(
+        found === undefined ? 'a ")" is missing' : `")" is missing at ${quote(found)}`,
+      );
     }
     this.#depth -= 1;
     return amount;
@@ -185,10 +194,9 @@ export function parseSizeExpression(text: string, ramBytes: number): number {
     return bytes;
   } catch (error) {
     if (!(error instanceof Mistake)) throw error;
-    const shown = JSON.stringify(text.slice(0, SHOWN_LENGTH_MAX));
     throw new MemcloudError(
       'ERR_USAGE_SIZE',
-      `expected a size such as 512M, 50% or min(ram/4, 8GiB), got ${shown}: ${error.message}`,
+      `expected a size such as 512M, 50% or min(ram/4, 8GiB), got ${quote(text)}: ${error.message}`,
     );
   }
 }

@@ -214,7 +214,7 @@ export function isOptionKey(text: string): text is OptionKey {
 
 /** A row, whatever its type. */
 export function optionOf(key: OptionKey): Option<unknown> {
-  return OPTIONS[key] as Option<unknown>;
+  return OPTIONS[key];
 }
 
 /** The environment variable of an option: `MEMCLOUD_LOG_LEVEL`, `MEMCLOUD_SWAP_SIZE`. */

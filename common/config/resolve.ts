@@ -22,6 +22,9 @@ import {
 } from './options.ts';
 import { parseStatements, type TomlStatement } from './toml-statements.ts';
 
+/** Characters of a strange key that are shown. */
+const KEY_LENGTH_MAX = 60;
+
 /** Where a value came from. */
 export interface Origin {
   /** Who wrote it. */
@@ -111,6 +114,12 @@ function pathProblem({ path, value }: TomlStatement): string | undefined {
   return `no such ${what}${hint}`;
 }
 
+/** A key as it may be printed: any text can be one, in quotes. */
+function printableKey(key: string): string {
+  const short = key.slice(0, KEY_LENGTH_MAX);
+  return /^[\w.-]+$/.test(short) ? short : JSON.stringify(short);
+}
+
 /** What a file says. */
 function readFile(file: string): { assignments: Assignment[]; problems: ConfigProblem[] } {
   const code: ErrorCode = 'ERR_CONFIG';
@@ -131,7 +140,7 @@ function readFile(file: string): { assignments: Assignment[]; problems: ConfigPr
     if (strange.has(key.slice(0, key.lastIndexOf('.')))) continue;
     const message = pathProblem(statement);
     if (message !== undefined) {
-      problems.push({ code, file, line, key, message });
+      problems.push({ code, file, line, key: printableKey(key), message });
       if (raw === undefined) strange.add(key);
     } else if (isOptionKey(key)) {
       const origin = { source: 'file' as const, at: `${file}:${line}` };

@@ -29,8 +29,11 @@ function shape(value: unknown, at = '$'): string[] {
 t.test('each documented field comes, and of its type', async (t) => {
   const folder = labFolder(t);
   const alpha = await LabNode.start(t, { name: 'alpha', folder, offer: '256M' });
-  const connect = [alpha.peerAddress];
-  const consumer = await LabNode.start(t, { name: 'consumer', folder, connect });
+  const configFile = path.join(folder, 'consumer.toml');
+  const written = `offer = 0\nconnect = ["${alpha.peerAddress}"]\n`;
+  fs.writeFileSync(configFile, written);
+  const consumer = await LabNode.start(t, { name: 'consumer', folder, configFile });
+  fs.writeFileSync(configFile, `${written}lease-ttl = 60\n`);
   await consumer.waitForPeers(1);
   const wary = await LabNode.start(t, { name: 'wary', folder, autoTrust: false });
   await LabNode.start(t, { name: 'stranger', folder, connect: [wary.peerAddress] });

@@ -20,7 +20,7 @@ function folder(t: Test, files: Record<string, string>) {
   const bare = (text: string): string => text.replaceAll(`${base}/`, '');
   return {
     base,
-    read(input: Partial<ConfigInput> = {}) {
+    read: (input: Partial<ConfigInput> = {}) => {
       const resolved = resolveConfig({ env: {}, configPath: base, ramBytes: 24 * GIB, ...input });
       const setting = (key: OptionKey): unknown[] => {
         const { source, at } = resolved.origins[key];
@@ -113,6 +113,7 @@ t.test('every mistake is told, in the order of reading, also where another value
       'x = 1',
       'y = 2',
       '[zzz]',
+      '["a\\nb"]',
     ].join('\n'),
     'config.d/1.toml': 'offer = 8G\nlisten = "x"',
     'config.d/2.toml': '[[swap]]\nsize = 1\n[offer]\nx = 1',
@@ -130,6 +131,7 @@ t.test('every mistake is told, in the order of reading, also where another value
     'config.toml:6: swap.sise: no such key; did you mean swap.size?',
     'config.toml:7: swpa: no such table; did you mean swap?',
     'config.toml:10: zzz: no such table',
+    'config.toml:11: "a\\nb": no such table',
     'config.d/1.toml:1: expected TOML, but found: illegal character in numeric literal; text stands in quotes: "8G"',
     'config.d/2.toml:1: swap: expected the table [swap]',
     'config.d/2.toml:2: swap.size: expected at least 4 KiB, got 1',
