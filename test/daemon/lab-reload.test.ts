@@ -1,11 +1,20 @@
 /** Reloads of real daemons while a client reads and writes: what changes, and that nothing ends. */
+import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import type { ConfigChange, ConfigInfo } from '../../common/rpc-schema.ts';
 import type { NbdClient } from '../../nbd-server/client/connection.ts';
-import { patternBytes } from '../helpers/judges.ts';
-import { LabNode, eventually, labFolder, memcloud, memcloudJson } from '../helpers/lab-node.ts';
+import { patternBytes, requires } from '../helpers/judges.ts';
+import {
+  CLEAN_ENV,
+  LabNode,
+  MEMNODE,
+  eventually,
+  labFolder,
+  memcloud,
+  memcloudJson,
+} from '../helpers/lab-node.ts';
 import { CHUNK, disk, readBack, volumeOf, write } from '../helpers/lab.ts';
 
 const MIB = 2 ** 20;
@@ -162,3 +171,36 @@ t.test('config show tells what the daemon does and the files do not say', async 
   t.equal(line('lease-ttl').replace(/ +/g, ' '), 'lease-ttl 120 default');
   t.match(show.stderr, /the running daemon does otherwise/);
 });
+
+t.test(
+  'SIGHUP in a terminal: a reload, and when it is closed, the end',
+  requires('script'),
+  async (t) => {
+    const folder = labFolder(t);
+    const words = [
+      ...[process.execPath, MEMNODE, '--state', folder, '--socket', `${folder}/s`],
+      ...['--listen', '127.0.0.1:0', '--offer', '0'],
+    ];
+    const terminal = spawn('script', ['-qefc', `exec ${words.join(' ')}`, '/dev/null'], {
+      stdio: ['pipe', 'pipe', 'ignore'],
+      env: CLEAN_ENV,
+    });
+    t.teardown(() => terminal.kill('SIGKILL'));
+    let output = '';
+    terminal.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    await eventually('it is ready', () => output.includes(' ready: '));
+    const pidFile = path.join(folder, 'memnode.pid');
+    const pid = Number(fs.readFileSync(pidFile, 'utf8'));
+    t.teardown(() => {
+      if (fs.existsSync(pidFile)) process.kill(pid, 'SIGKILL');
+    });
+    process.kill(pid, 'SIGHUP');
+    await eventually('it has read its files', () =>
+      output.includes('the configuration is as it was'),
+    );
+    terminal.kill('SIGKILL');
+    await eventually('it gave back its lock and socket', () => {
+      return !fs.existsSync(pidFile) && !fs.existsSync(`${folder}/s`);
+    });
+  },
+);
