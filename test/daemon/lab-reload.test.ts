@@ -202,5 +202,6 @@ t.test(
     await eventually('it gave back its lock and socket', () => {
       return !fs.existsSync(pidFile) && !fs.existsSync(`${folder}/s`);
     });
+    t.match(output, / ready: [^]*the configuration is as it was/, 'in this order');
   },
 );
