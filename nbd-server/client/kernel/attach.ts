@@ -55,12 +55,7 @@ export class KernelAttachment {
   #onLinkDead: () => void = () => undefined;
 
   /** @internal Made by {@link attachKernel}. */
-  constructor(
-    netlink: NbdNetlinkSocket,
-    index: number,
-    sizeBytes: number,
-    options: AttachOptions,
-  ) {
+  constructor(netlink: NbdNetlinkSocket, index: number, sizeBytes: number, options: AttachOptions) {
     this.#netlink = netlink;
     this.#options = options;
     this.index = index;

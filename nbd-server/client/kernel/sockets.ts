@@ -71,7 +71,8 @@ export async function openSockets(options: AttachOptions): Promise<KernelSocket[
 function openSocket(options: AttachOptions): Promise<KernelSocket> {
   const { address, connector, exportName, handshakeTimeoutMs: timeoutMs } = options;
   if (connector !== undefined) return connector();
-  if (address === undefined) throw new MemcloudError('ERR_INTERNAL', 'neither address nor connector');
+  if (address === undefined)
+    throw new MemcloudError('ERR_INTERNAL', 'neither address nor connector');
   return KernelSocket.connect(address, {
     exportName,
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
