@@ -182,6 +182,10 @@ export interface VolumeDetails extends VolumeInfo {
     readonly nodeId: string;
     readonly name: string;
     readonly leasedBytes: number;
+    /** Until the first lease ends unless it is renewed, milliseconds; not above 0 once it has ended. */
+    readonly leaseEndsInMs: number;
+    /** The time to live of a lease that was just renewed, milliseconds. */
+    readonly leaseTtlMs: number;
   }[];
   /** Counters from the creation on. */
   readonly counters: Readonly<Record<string, number>>;

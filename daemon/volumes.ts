@@ -149,10 +149,10 @@ export class Volumes {
       ...describe(entry),
       slabs: { leased: status.leasedSlabs, degraded: status.degradedSlabs },
       ring: { used: status.ringUsedPages, size: status.ringPages, locked: status.ringLocked },
-      providers: status.providers.map(({ nodeId, nodeName, leasedBytes }) => ({
-        nodeId,
+      providers: status.providers.map(({ nodeName, leaseEndsInMs, ...share }) => ({
+        ...share,
         name: nodeName,
-        leasedBytes,
+        leaseEndsInMs: Math.round(leaseEndsInMs),
       })),
       counters: { ...entry.volume.counters },
     };

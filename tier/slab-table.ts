@@ -97,6 +97,11 @@ export class SlabTable {
     this.#ttlMs = state.options.leaseTtlMs;
   }
 
+  /** The shortest time to live that a provider granted, milliseconds. */
+  get leaseTtlMs(): number {
+    return this.#ttlMs;
+  }
+
   /** Slabs with a replica set. */
   get leasedCount(): number {
     return this.#leasedCount;
@@ -195,7 +200,8 @@ export class SlabTable {
         for (const replica of slab.replicas)
           if (replica.link === link) held.push({ slab, replica });
       }
-      if (held.length > 0) void this.#renew(link, held);
+      if (held.length > 0) void this.#renew(link, held, nowMs + this.#ttlMs);
+      else link.leasesEndAtMs = NaN;
     }
   }
 
@@ -239,6 +245,7 @@ export class SlabTable {
     // Whoever asks is in the middle of a request: answers come after it.
     await Promise.resolve();
     const { options, world } = this.#state;
+    const askedAtMs = world.clock.nowMs();
     const { granted, retryable } = await this.#askProviders(slab);
     if (granted.length === options.copies && !this.#state.closed) {
       slab.replicas = granted.map(({ source, leaseId, slabHandle }) => ({
@@ -246,6 +253,9 @@ export class SlabTable {
         leaseId,
         slabHandle,
       }));
+      for (const { link } of slab.replicas) {
+        if (Number.isNaN(link.leasesEndAtMs)) link.leasesEndAtMs = askedAtMs + this.#ttlMs;
+      }
       slab.membership += 1;
       slab.phase = SlabPhase.LEASED;
       this.#leasedCount += 1;
@@ -309,11 +319,16 @@ export class SlabTable {
     return link;
   }
 
-  async #renew(link: SourceLink, held: { slab: Slab; replica: Replica }[]): Promise<void> {
+  async #renew(
+    link: SourceLink,
+    held: { slab: Slab; replica: Replica }[],
+    endsAtMs: number,
+  ): Promise<void> {
     const { options, world } = this.#state;
     try {
       const ids = held.map(({ replica }) => replica.leaseId);
       const gone = new Set(await link.source.renew(ids, options.leaseTtlMs));
+      link.leasesEndAtMs = endsAtMs;
       for (const { slab, replica } of held) {
         if (gone.has(replica.leaseId) && slab.replicas.includes(replica)) {
           this.dropReplica(slab, replica, IoStatus.NO_LEASE);

@@ -32,6 +32,8 @@ export class SourceLink implements PageCompletionSink {
   readonly sendQueue: IndexQueue;
   /** Ring slots to be sent again at the next tick. */
   readonly resendQueue: IndexQueue;
+  /** When the first of its leases ends unless it is renewed, on the volume's clock; NaN without any. */
+  leasesEndAtMs = NaN;
   readonly #calls: CallTable;
   readonly #ring: Ring;
   readonly #events: LinkEvents;

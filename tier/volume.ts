@@ -50,8 +50,22 @@ export interface VolumeStatus {
   readonly ringPages: number;
   /** True when the ring and the key are in locked memory. */
   readonly ringLocked: boolean;
-  /** Bytes leased from each provider. */
-  readonly providers: readonly { nodeId: NodeId; nodeName: string; leasedBytes: number }[];
+  /** What is leased from each provider. */
+  readonly providers: readonly ProviderShare[];
+}
+
+/** What a volume has leased from one provider. */
+export interface ProviderShare {
+  /** Who it is. */
+  readonly nodeId: NodeId;
+  /** What people call it. */
+  readonly nodeName: string;
+  /** Bytes. */
+  leasedBytes: number;
+  /** Until the first lease ends unless it is renewed, milliseconds; less than 0 when it has ended. */
+  readonly leaseEndsInMs: number;
+  /** The time to live of a lease that was just renewed, milliseconds. */
+  readonly leaseTtlMs: number;
 }
 
 function makePageMap(pageCount: number): PageMap {
@@ -278,8 +292,10 @@ export class Volume {
 
   /** Counts and providers, for people; walks the slabs. */
   status(): VolumeStatus {
-    const { ring } = this.#state;
-    const providers = new Map<string, { nodeId: NodeId; nodeName: string; leasedBytes: number }>();
+    const { ring, world } = this.#state;
+    const { leaseTtlMs } = this.#slabs;
+    const nowMs = world.clock.nowMs();
+    const providers = new Map<string, ProviderShare>();
     let sealedPages = 0;
     let degradedSlabs = 0;
     for (const slab of this.#slabs.touched()) {
@@ -290,7 +306,9 @@ export class Volume {
       if (upCount < this.options.copies) degradedSlabs += 1;
       for (const { link } of slab.replicas) {
         const { nodeId, nodeName } = link.source;
-        const row = providers.get(nodeId) ?? { nodeId, nodeName, leasedBytes: 0 };
+        const leaseEndsInMs = link.leasesEndAtMs - nowMs;
+        const fresh = { nodeId, nodeName, leasedBytes: 0, leaseEndsInMs, leaseTtlMs };
+        const row = providers.get(nodeId) ?? fresh;
         row.leasedBytes += slab.pageCount * SEALED_PAGE_SIZE_BYTES;
         providers.set(nodeId, row);
       }
