@@ -16,7 +16,7 @@ import { NodeProcess } from '../demo/node-process.ts';
 import { StepList, type StepResult } from '../demo/step-list.ts';
 import { swapHere, swapInGuest } from '../demo/swap-check.ts';
 import { note, printData, table, type GlobalFlags } from '../output.ts';
-import { kernelModule } from '../system/checks.ts';
+import { kernelModule } from '../system/kernel-modules.ts';
 import { hasMemoryGroups } from '../system/memory-group.ts';
 
 const DISK_SIZE_BYTES = 256 * 2 ** 20;

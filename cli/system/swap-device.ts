@@ -19,7 +19,12 @@ export interface SwapLine {
 
 /** The active swap areas. */
 export function listSwaps(): SwapLine[] {
-  const lines = fs.readFileSync('/proc/swaps', 'utf8').trim().split('\n').slice(1);
+  return parseSwaps(fs.readFileSync('/proc/swaps', 'utf8'));
+}
+
+/** The swap areas of a text like /proc/swaps. */
+export function parseSwaps(text: string): SwapLine[] {
+  const lines = text.trim().split('\n').slice(1);
   return lines.map((line) => {
     const [device = '', , size, used, priority] = line.split(/\s+/);
     return {

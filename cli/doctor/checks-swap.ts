@@ -1,0 +1,89 @@
+/** Checks of the swap areas: their order, their queues, and how many copies their pages have. */
+import { isRemote } from '../system/block-queue.ts';
+import { queueSettings } from '../system/swap-tuning.ts';
+import type { MachineFacts, SwapFacts } from './facts.ts';
+import { ok, warning, type CheckResult } from './finding.ts';
+
+/** zswap's pool is local RAM: beyond this share it takes what it should free, percent. */
+const ZSWAP_POOL_MAX_PERCENT = 50;
+
+/** Whether any of the areas lies on other machines. */
+export function hasRemoteSwap(swaps: readonly SwapFacts[]): boolean {
+  return swaps.some(({ queues }) => isRemote(queues));
+}
+
+/** Whether the area is compressed RAM. */
+export function isZram(device: string): boolean {
+  return /\/zram\d+$/.test(device);
+}
+
+/**
+ * zram in front of remote swap turns the order of the pages around: the cold ones, which went first,
+ * fill it and stay, and what is swapped later, hotter, goes far away. zswap moves the coldest on.
+ */
+export function checkZram({ swaps, memory }: MachineFacts): CheckResult[] {
+  const check = 'zram';
+  const zrams = swaps.filter(({ device }) => isZram(device));
+  const remote = swaps.filter(({ queues }) => isRemote(queues));
+  const above = zrams.filter((a) => remote.some((b) => a.priority >= b.priority));
+  if (above.length === 0) return [ok(check, 'not in front of remote swap')];
+  const finding =
+    'zram fills first and keeps cold pages, so that hot ones end up remote; ' +
+    'zswap in front of remote swap moves cold pages on instead';
+  const off = `swapoff ${above.map(({ device }) => device).join(' ')}`;
+  const on = ' && echo Y >/sys/module/zswap/parameters/enabled';
+  return [warning(check, finding, memory.zswap === undefined ? off : off + on)];
+}
+
+/** zswap, the compressed cache in front of swap. */
+export function checkZswap({ swaps, memory: { zswap } }: MachineFacts): CheckResult[] {
+  const check = 'zswap';
+  if (zswap === undefined) return [ok(check, 'not in this kernel; remote swap does without')];
+  const { enabled, maxPoolPercent } = zswap;
+  if (!enabled) {
+    const advice = hasRemoteSwap(swaps)
+      ? 'off; on, it would keep compressible pages here: echo Y >/sys/module/zswap/parameters/enabled'
+      : 'off';
+    return [ok(check, advice)];
+  }
+  if (maxPoolPercent <= ZSWAP_POOL_MAX_PERCENT) {
+    return [ok(check, `on, with at most ${maxPoolPercent} % of the RAM`)];
+  }
+  const finding = `on, with up to ${maxPoolPercent} % of the RAM: it takes what swap should free`;
+  return [warning(check, finding, 'echo 20 >/sys/module/zswap/parameters/max_pool_percent')];
+}
+
+/** The request queues under remote swap. */
+export function checkSwapQueues({ swaps }: MachineFacts): CheckResult[] {
+  return swaps.flatMap(({ device, queues }) => {
+    if (!isRemote(queues)) return [];
+    const check = `swap ${device}`;
+    const results: CheckResult[] = [];
+    const mute = queues.filter(({ discardMaxBytes }) => discardMaxBytes === 0);
+    if (mute.length > 0) {
+      const finding =
+        `${mute.map(({ name }) => name).join(', ')} takes no discards: ` +
+        'RAM of lenders only grows until swap is off';
+      results.push(warning(check, finding, `memcloud swap off ${device}`));
+    }
+    for (const { file, before, wanted } of queueSettings(queues)) {
+      const finding = `page-outs are cut into ${before} KiB; ${wanted} KiB need fewer requests`;
+      results.push(warning(check, finding, `echo ${wanted} >${file}`));
+    }
+    return results.length > 0 ? results : [ok(check, 'large requests, discards')];
+  });
+}
+
+/** Swap whose pages have one copy: the end of one lender ends programs. */
+export function checkSwapCopies({ swaps, daemon }: MachineFacts): CheckResult[] {
+  if (!('status' in daemon)) return [];
+  const swapped = new Set(swaps.map(({ device }) => device));
+  return daemon.volumes.flatMap(({ name, copies, devices }) => {
+    const device = devices.find((path) => swapped.has(path));
+    if (device === undefined) return [];
+    const check = `copies of swap ${device}`;
+    if (copies > 1) return [ok(check, `${copies}`)];
+    const finding = `one (volume ${name}): when its lender goes, programs lose memory and are killed`;
+    return [warning(check, finding, `memcloud swap off ${device}, then swap on with --copies 2`)];
+  });
+}

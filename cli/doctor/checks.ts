@@ -1,0 +1,47 @@
+/** Every check, in the order of the report: from the machine outwards. */
+import {
+  checkCapabilities,
+  checkDirectPath,
+  checkMemlock,
+  checkNbd,
+  checkNode,
+  checkPrivileges,
+  checkTools,
+} from './checks-kernel.ts';
+import { checkControlGroups, checkKit, checkLentMemory, checkVmValues } from './checks-memory.ts';
+import { checkClock, checkPaths, checkPort } from './checks-network.ts';
+import { checkConsent, checkDaemon, checkLeases, checkPeers, checkVolumes } from './checks-pool.ts';
+import { checkSwapCopies, checkSwapQueues, checkZram, checkZswap } from './checks-swap.ts';
+import type { MachineFacts } from './facts.ts';
+import type { CheckResult } from './finding.ts';
+
+const CHECKS: readonly ((facts: MachineFacts) => CheckResult[])[] = [
+  checkNode,
+  checkPrivileges,
+  checkNbd,
+  checkDirectPath,
+  checkTools,
+  checkCapabilities,
+  checkMemlock,
+  checkControlGroups,
+  checkLentMemory,
+  checkVmValues,
+  checkZram,
+  checkZswap,
+  checkSwapQueues,
+  checkSwapCopies,
+  checkClock,
+  checkDaemon,
+  checkKit,
+  checkPort,
+  checkPeers,
+  checkPaths,
+  checkConsent,
+  checkVolumes,
+  checkLeases,
+];
+
+/** Judges the facts. */
+export function checkAll(facts: MachineFacts): CheckResult[] {
+  return CHECKS.flatMap((check) => check(facts));
+}

@@ -1,0 +1,61 @@
+/**
+ * What `swap on` sets on the devices under remote swap, and what it advises of the machine's own
+ * settings. The values are those that kernel-scripts/README.md has figures for; they are set once,
+ * below swap that is not yet on, and go with the device.
+ */
+import { blockQueues, type BlockQueue } from './block-queue.ts';
+import type { SystemFiles } from './system-files.ts';
+
+/** Largest request wanted, KiB. */
+export const MAX_SECTORS_WANTED_KB = 512;
+
+/** Pages that one page-in reads, as a power of two. */
+export const PAGE_CLUSTER_WANTED = 3;
+
+/** One value to set. */
+export interface QueueSetting {
+  /** The file in /sys. */
+  readonly file: string;
+  /** What it holds now. */
+  readonly before: number;
+  /** What it should hold. */
+  readonly wanted: number;
+}
+
+/** What to set on the queues of one stack, in this order (the lowest device first); pure. */
+export function queueSettings(queues: readonly BlockQueue[]): QueueSetting[] {
+  const settings: QueueSetting[] = [];
+  for (const { name, maxSectorsKb, maxHwSectorsKb } of queues) {
+    const wanted = Math.min(MAX_SECTORS_WANTED_KB, maxHwSectorsKb);
+    if (maxSectorsKb >= wanted) continue;
+    const file = `/sys/class/block/${name}/queue/max_sectors_kb`;
+    settings.push({ file, before: maxSectorsKb, wanted });
+  }
+  return settings;
+}
+
+/** A sentence about `vm.page-cluster`, empty when it is as it should be; pure. */
+export function pageClusterAdvice(pageCluster: number | undefined): string {
+  if (pageCluster === undefined || pageCluster === PAGE_CLUSTER_WANTED) return '';
+  const pages = 2 ** pageCluster;
+  return (
+    `vm.page-cluster is ${pageCluster}: each page-in reads ${pages === 1 ? 'one page' : `${pages} pages`}; ` +
+    `${2 ** PAGE_CLUSTER_WANTED} share one round trip with: sysctl vm.page-cluster=${PAGE_CLUSTER_WANTED}`
+  );
+}
+
+/**
+ * Sets what the queues under a device need.
+ *
+ * @param device - a path such as `/dev/nbd0` or `/dev/mapper/swap`
+ * @returns what was set, and advice about the machine, empty when there is none
+ * @throws MemcloudError `ERR_NATIVE` when the kernel refuses a value
+ */
+export function tuneSwapDevice(
+  device: string,
+  files: SystemFiles,
+): { set: QueueSetting[]; advice: string } {
+  const set = queueSettings(blockQueues(device, files));
+  for (const { file, wanted } of set) files.write(file, String(wanted));
+  return { set, advice: pageClusterAdvice(files.readNumber('/proc/sys/vm/page-cluster')) };
+}
