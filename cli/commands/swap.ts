@@ -20,6 +20,8 @@ import {
 import { loadSwapModules } from '../system/modules.ts';
 import { requireRoot } from '../system/root.ts';
 import { listSwaps, sameDevice, swapOff, swapOn, type SwapLine } from '../system/swap-device.ts';
+import { requireRoomForSwapOff } from '../system/swap-preflight.ts';
+import { SystemFiles } from '../system/system-files.ts';
 
 const ATTACH_TIMEOUT_MS = 120_000;
 const VOLUME_PREFIX = 'swap-';
@@ -237,6 +239,7 @@ async function idleDevices(client: MemcloudClient): Promise<DirectDeviceInfo[]> 
 interface OffFlags {
   device: string | undefined;
   'if-on': boolean;
+  force: boolean;
 }
 
 async function turnOff(client: MemcloudClient, flags: OffFlags & GlobalFlags): Promise<void> {
@@ -247,6 +250,8 @@ async function turnOff(client: MemcloudClient, flags: OffFlags & GlobalFlags): P
   if (swaps.length === 0 && idle.length === 0 && !flags['if-on']) {
     throw new MemcloudError('ERR_VOLUME_UNKNOWN', 'there is no swap on the pool to turn off');
   }
+  const devices = swaps.map(({ device }) => device);
+  if (!flags.force) requireRoomForSwapOff(new SystemFiles(), listSwaps(), devices);
   for (const line of swaps) {
     note(`memcloud: moving ${formatSize(line.usedBytes)} back from ${line.device}`);
     await swapOff(line.device);
@@ -267,11 +272,18 @@ const off = command<OffFlags>({
   command: 'off [device]',
   describe: 'move the pages back and stop swapping onto the pool',
   builder: (argv: Argv<GlobalFlags>) =>
-    argv.positional('device', { type: 'string', describe: 'only this one' }).option('if-on', {
-      type: 'boolean',
-      default: false,
-      describe: 'be content when there is none',
-    }),
+    argv
+      .positional('device', { type: 'string', describe: 'only this one' })
+      .option('if-on', {
+        type: 'boolean',
+        default: false,
+        describe: 'be content when there is none',
+      })
+      .option('force', {
+        type: 'boolean',
+        default: false,
+        describe: 'although its pages may have no room',
+      }),
   handler: async (flags) => {
     requireRoot('swap off');
     await withDaemon(flags, (client) => turnOff(client, flags));
