@@ -4,13 +4,15 @@
 #                  [--timeout SECONDS] [--device /dev/nbdN]
 # Prints the device. Needs root (CAP_SYS_ADMIN), nbd-client and the nbd module, which it loads.
 # Undo: detach.sh DEVICE. A failure undoes what was done, but leaves a loaded module loaded.
+# NBD_ROOT=DIR looks at the tree below DIR instead of the running kernel.
 set -euo pipefail
 
 usage() {
-  sed -n '2,6s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
   exit 2
 }
 
+root=${NBD_ROOT:-}
 dry_run=no target=() export_name='' connections=1 timeout=30 device=''
 while [ $# -gt 0 ]; do
   case $1 in
@@ -29,6 +31,7 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 [ ${#target[@]} -eq 2 ] || usage
+[[ -z $device || $device =~ ^/dev/nbd[0-9]+$ ]] || usage
 
 # run COMMAND...: runs it, or says what would be run.
 run() {
@@ -38,7 +41,7 @@ run() {
 # The first device that the kernel names no user of.
 free_device() {
   local block
-  for block in /sys/block/nbd*; do
+  for block in "$root"/sys/block/nbd*; do
     if [ -e "$block" ] && [ ! -e "$block/pid" ]; then
       echo "/dev/${block##*/}"
       return
@@ -48,27 +51,30 @@ free_device() {
   return 1
 }
 
-if [ "$dry_run" = no ] && [ "$(id -u)" -ne 0 ]; then
+if [ "$dry_run" = no ] && [ -z "$root" ] && [ "$(id -u)" -ne 0 ]; then
   echo "attach.sh: run it as root" >&2
   exit 1
 fi
-[ -d /sys/block/nbd0 ] || run modprobe nbd
+[ -d "$root/sys/block/nbd0" ] || run modprobe nbd
 if [ -z "$device" ]; then
-  if [ -d /sys/block/nbd0 ] || [ "$dry_run" = no ]; then device=$(free_device); else device=/dev/nbd0; fi
+  if [ -d "$root/sys/block/nbd0" ] || [ "$dry_run" = no ]; then device=$(free_device); else device=/dev/nbd0; fi
 fi
-if [ -e "/sys/block/${device##*/}/pid" ]; then
+if [ -e "$root/sys/block/${device##*/}/pid" ]; then
   echo "attach.sh: $device is in use" >&2
   exit 1
 fi
 
-undo() { nbd-client -d "$device" >&2 || true; }
-[ "$dry_run" = yes ] || trap undo ERR
+# Runs at every end: an attachment that did not finish, or was interrupted, is taken back.
+finished=$dry_run
+undo() { [ "$finished" = yes ] || nbd-client -d "$device" >&2 || true; }
+trap undo EXIT
 run nbd-client "${target[@]}" "$device" -N "$export_name" -b 4096 -t "$timeout" -C "$connections"
 if [ "$dry_run" = no ]; then
   for _ in $(seq 50); do
-    [ "$(cat "/sys/block/${device##*/}/size")" != 0 ] && break
+    [ "$(cat "$root/sys/block/${device##*/}/size")" != 0 ] && break
     sleep 0.1
   done
-  [ "$(cat "/sys/block/${device##*/}/size")" != 0 ]
+  [ "$(cat "$root/sys/block/${device##*/}/size")" != 0 ]
 fi
+finished=yes
 echo "$device"

@@ -9,7 +9,10 @@ const SCRIPT = path.resolve('kernel-scripts/check-kernel.sh');
 const NAMES = [
   'nbd',
   'tls',
+  'rfc7539(chacha20,poly1305)',
   'dm-crypt',
+  'xts(aes)',
+  'raid1',
   'zram',
   'zswap',
   'PSI',
@@ -21,7 +24,7 @@ const NAMES = [
 interface Report {
   release: string;
   ok: boolean;
-  checks: { check: string; state: string; finding: string; needed: boolean }[];
+  checks: { check: string; state: string; finding: string; needed: boolean; use: string }[];
 }
 
 /** Files of a tree: path to content; a path that ends in / is a directory. */
@@ -31,11 +34,13 @@ const BARE: Tree = { 'proc/sys/kernel/osrelease': '5.10.0-test\n' };
 const FULL: Tree = {
   'proc/sys/kernel/osrelease': '6.3.0-test\n',
   'proc/filesystems': 'nodev\ttmpfs\n\text4\nnodev\tfuse\n',
+  'proc/crypto': 'name         : rfc7539(chacha20,poly1305)\ndriver       : x\n',
   'proc/pressure/memory': 'some avg10=0.00\n',
   'sys/fs/cgroup/cgroup.controllers': 'cpuset cpu io memory pids\n',
   'sys/module/nbd/': '',
   'sys/module/dm_crypt/': '',
-  'lib/modules/6.3.0-test/modules.builtin': 'kernel/net/tls/tls.ko\nkernel/mm/zswap.ko\n',
+  'sys/module/raid1/': '',
+  'lib/modules/6.3.0-test/modules.builtin': 'kernel/net/tls/tls.ko\nkernel/mm/zswap.ko\nk/xts.ko\n',
   'lib/modules/6.3.0-test/modules.dep':
     'kernel/drivers/block/zram/zram.ko.xz: kernel/mm/zsmalloc.ko.xz\n',
 };
@@ -75,9 +80,12 @@ t.test('a kernel with everything: all ok, exit 0', async (t) => {
   const { code, out, err } = run(root);
   t.equal(code, 0, err);
   const lines = out.trimEnd().split('\n');
-  t.equal(lines.length, 9, 'one line each');
-  for (const [at, name] of NAMES.entries()) t.match(lines[at], new RegExp(`^ok +${name} `));
-  t.match(lines[3], /not loaded now; run: modprobe zram$/, 'a module on disk says how to load it');
+  t.equal(lines.length, 12, 'one line each');
+  for (const [at, name] of NAMES.entries()) {
+    const plain = name.replace(/[()]/g, '\\$&');
+    t.match(lines[at], new RegExp(`^ok +${plain} .*; for .{10}`), 'each says what it is for');
+  }
+  t.match(lines[6], /not loaded now; run: modprobe zram;/, 'a module on disk says how to load it');
   const { ok, release, checks } = report(root);
   t.strictSame([ok, release], [true, '6.3.0-test']);
   t.strictSame(
@@ -97,6 +105,7 @@ t.test('a bare kernel: all missing, each says what that costs, exit 9', async (t
   t.equal(err, '');
   for (const line of out.trimEnd().split('\n')) t.match(line, /^missing +\S.{40,}$/);
   t.strictSame(missing(root), NAMES);
+  for (const { use } of report(root).checks) t.match(use, /^.{15,}$/);
   t.equal(report(root).ok, false);
 });
 
@@ -127,11 +136,21 @@ const parts: [string, Tree, string[], number][] = [
     0,
   ],
   [
+    'the parts of the direct path, each on its own',
+    {
+      ...FULL,
+      'proc/crypto': 'name         : xts(aes)\nname         : rfc7539xchacha20,poly1305x\n',
+      'lib/modules/6.3.0-test/modules.builtin': 'k/zswap.ko\n',
+    },
+    ['tls', 'rfc7539(chacha20,poly1305)'],
+    0,
+  ],
+  [
     'Linux 6.2 has no noswap',
     {
       ...FULL,
       'proc/sys/kernel/osrelease': '6.2.16\n',
-      'lib/modules/6.2.16/modules.builtin': 'k/tls.ko\nk/zswap.ko\nk/zram.ko\n',
+      'lib/modules/6.2.16/modules.builtin': 'k/tls.ko\nk/zswap.ko\nk/zram.ko\nk/xts.ko\n',
     },
     ['tmpfs noswap'],
     0,
@@ -141,7 +160,7 @@ const parts: [string, Tree, string[], number][] = [
     {
       ...FULL,
       'proc/sys/kernel/osrelease': '10.0-rc1\n',
-      'lib/modules/10.0-rc1/modules.builtin': 'k/tls.ko\nk/zswap.ko\nk/zram.ko\n',
+      'lib/modules/10.0-rc1/modules.builtin': 'k/tls.ko\nk/zswap.ko\nk/zram.ko\nk/xts.ko\n',
     },
     [],
     0,
