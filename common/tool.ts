@@ -28,18 +28,22 @@ export function runTool(
   options: { readonly input?: Uint8Array } = {},
 ): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = spawn(name, args, { env: ENVIRONMENT, timeout: TOOL_TIMEOUT_MS });
+    const child = spawn(name, args, { env: ENVIRONMENT });
+    // Not the option `timeout`: its timer outlives a program that was never started.
+    const timer = setTimeout(() => child.kill(), TOOL_TIMEOUT_MS);
     let output = '';
     let complaint = '';
     child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
     child.stderr.on('data', (chunk: Buffer) => (complaint += chunk.toString()));
     child.on('error', (cause) => {
+      clearTimeout(timer);
       reject(new MemcloudError('ERR_UNSUPPORTED', `${name} is not installed`, { cause }));
     });
     // A tool that ends before it has read its input says why by itself.
     child.stdin.on('error', () => undefined);
     child.stdin.end(options.input);
     child.on('close', (code) => {
+      clearTimeout(timer);
       if (code === 0) resolve(output);
       else {
         const why = complaint.trim() || `exit code ${code}`;
