@@ -44,7 +44,15 @@ function world(): World {
         ringUsedPages: 0,
         ringPages: 64,
         ringLocked: true,
-        providers: [{ nodeId: 'id', nodeName: 'alpha', leasedBytes: 10 }],
+        providers: [
+          {
+            nodeId: 'id',
+            nodeName: 'alpha',
+            leasedBytes: 10,
+            leaseEndsInMs: 1234.5,
+            leaseTtlMs: 2000,
+          },
+        ],
       };
       const volume = {
         options,
@@ -90,7 +98,10 @@ t.test('a volume is described by what it is and where it is used', async (t) => 
   await volumes.attach('v', ATTACH);
   lostPages.value = 1;
   t.match(volumes.list(), [{ servedAt: ['nbd://x/v'], devices: ['/dev/nbd0'], health: 'lost' }]);
-  t.match(volumes.inspect('v'), { providers: [{ name: 'alpha' }], ring: { size: 64 } });
+  const { providers, ring } = volumes.inspect('v');
+  const share = { nodeId: 'id', name: 'alpha', leasedBytes: 10, leaseTtlMs: 2000 };
+  t.strictSame(providers, [{ ...share, leaseEndsInMs: 1235 }], 'whole milliseconds');
+  t.equal(ring.size, 64);
   t.match(volumes.attachments(), [{ device: '/dev/nbd0' }]);
 });
 

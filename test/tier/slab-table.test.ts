@@ -40,6 +40,37 @@ t.test(
   },
 );
 
+t.test('the end of the leases is known, and comes nearer only while renewals fail', async (t) => {
+  const rig = new VolumeRig({ leaseTtlMs: 20_000 });
+  const endsInMs = (): number => rig.volume.status().providers[0]?.leaseEndsInMs ?? NaN;
+  t.strictSame(rig.volume.status().providers, [], 'no lease, no end');
+  rig.write(0, 1, 7);
+  await rig.advance(1_000);
+  t.equal(rig.volume.status().providers[0]?.leaseTtlMs, 20_000);
+  for (let look = 0; look < 20; look += 1) {
+    await rig.advance(1_000);
+    // Renewed at a quarter of the time; a tick of 100 ms and the reply come on top.
+    t.ok(endsInMs() > 14_000 && endsInMs() <= 20_000, `${endsInMs()} ms`);
+  }
+  rig.source(0).goDown();
+  await rig.advance(12_000);
+  t.ok(endsInMs() < 9_000, `${endsInMs()} ms after 12 s without an answer`);
+  rig.source(0).comeBack(false);
+  await rig.advance(6_000);
+  t.ok(endsInMs() > 13_000, `${endsInMs()} ms: renewed`);
+  rig.source(0).goDown();
+  await rig.advance(21_000);
+  t.ok(endsInMs() <= 0, 'over');
+  rig.source(0).comeBack(false);
+  rig.volume.trim(0, 1);
+  await rig.advance(30_000);
+  t.strictSame(rig.volume.status().providers, []);
+  rig.write(0, 1, 8);
+  await rig.advance(1_000);
+  t.ok(endsInMs() > 18_000, 'a new lease has its whole time');
+  await rig.close();
+});
+
 t.test(
   'a volume that closes while a provider thinks about a lease gives that lease back',
   async (t) => {
