@@ -50,8 +50,8 @@ export function checkNbd({ kernel }: MachineFacts): CheckResult[] {
 }
 
 /** What the direct path needs: kTLS and its cipher, dm-crypt and its cipher, dmsetup. */
-export function checkDirectPath({ kernel }: MachineFacts): CheckResult[] {
-  const { modules, ciphers } = kernel;
+export function checkDirectPath(facts: MachineFacts): CheckResult[] {
+  const { modules, ciphers } = facts.kernel;
   const results: CheckResult[] = [];
   const part = (check: string, there: boolean, what: string, cost: string): void => {
     const upgrade = 'apt-get install linux-image-amd64';
@@ -80,7 +80,22 @@ export function checkDirectPath({ kernel }: MachineFacts): CheckResult[] {
     'the kernel can keep two copies on the direct path',
     'neither raid1 nor dm-raid: the direct path keeps one copy only',
   );
-  return results;
+  return [...results, ...checkDirectTry(facts)];
+}
+
+/**
+ * What the daemon found when it tried. Modules that are merely not loaded are left out, since swap on
+ * loads them; where a sentence names the command that mends, that is it.
+ */
+function checkDirectTry({ directProblems, scriptsFolder }: MachineFacts): CheckResult[] {
+  if (directProblems === undefined) return [];
+  const check = 'direct path';
+  const lasting = directProblems.filter((sentence) => !/module is not loaded/.test(sentence));
+  if (lasting.length === 0) return [ok(check, 'memnode tried: swap on can use it')];
+  return lasting.map((sentence) => {
+    const named = /\brun: ([^;]+)$|\(([a-z-]+ [^()]+)\)$/.exec(sentence);
+    return warning(check, sentence, named?.[1] ?? named?.[2] ?? `${scriptsFolder}/check-kernel.sh`);
+  });
 }
 
 /** The programs that swap is set up with. */

@@ -93,9 +93,10 @@ export function checkKit(facts: MachineFacts): CheckResult[] {
   const { kit } = facts;
   if (kit === undefined) return [];
   const check = 'protection of memnode';
-  const missing = kit.filter(({ active }) => !active);
+  const missing = kit.filter(({ active, optional }) => !active && optional !== true);
   if (missing.length === 0) {
-    return [ok(check, kit.map(({ part }) => part).join(', '))];
+    const active = kit.filter((each) => each.active);
+    return [ok(check, active.map(({ part }) => part).join(', '))];
   }
   if (!hasRemoteSwap(facts.swaps)) {
     const parts = missing.map(({ part }) => part).join(', ');

@@ -42,7 +42,7 @@ export function checkPaths({ network }: MachineFacts): CheckResult[] {
  * it has a chain on input that drops or rejects, and no rule names the port. A hint, not a proof.
  */
 export function firewallMayBlock(ruleset: string, port: number): boolean {
-  const chains = ruleset.split(/^\s*(?=chain )/m).slice(1);
+  const chains = ruleset.split(/\bchain\s/).slice(1);
   const input = chains.filter((chain) => /\bhook input\b/.test(chain));
   const drops = input.some((chain) => /policy drop|\b(drop|reject)\b/.test(chain));
   const named = new RegExp(`\\bdport\\b[^\\n]*\\b${port}\\b`).test(ruleset);

@@ -8,7 +8,7 @@ import net from 'node:net';
 import os from 'node:os';
 import type { StatusInfo } from '../../common/rpc-schema.ts';
 import { formatAddress, parseAddress } from '../../common/units.ts';
-import { runTool } from '../system/exec.ts';
+import { hasTool, runTool } from '../system/exec.ts';
 import type { SystemFiles } from '../system/system-files.ts';
 import type { NetworkFacts, PathFacts, PortProbe } from './facts.ts';
 import { routeTo } from './system-calls.ts';
@@ -74,6 +74,7 @@ function ownAddresses(host: string): string[] {
 
 /** The rules of nftables, iptables among them; undefined without root or without the tool. */
 async function ruleset(): Promise<string | undefined> {
+  if (!hasTool('nft')) return undefined;
   try {
     return await runTool('nft', ['list', 'ruleset']);
   } catch {

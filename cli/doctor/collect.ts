@@ -47,6 +47,7 @@ export async function collectFacts(socketPath: string): Promise<MachineFacts> {
     clock: { wallMs: Date.now(), synchronised: clockSynchronised() },
     daemon,
     network: 'status' in daemon ? await collectNetwork(daemon.status, files) : undefined,
+    directProblems: undefined,
     kit: undefined,
   };
 }

@@ -146,6 +146,8 @@ export interface KitPartFacts {
   readonly detail: string;
   /** What its absence risks. */
   readonly risk: string;
+  /** Good to have; nobody is warned of its absence. */
+  readonly optional?: boolean;
 }
 
 /** The facts. */
@@ -168,6 +170,8 @@ export interface MachineFacts {
   readonly clock: ClockFacts;
   /** The daemon. */
   readonly daemon: DaemonFacts | DaemonAbsence;
+  /** Why the daemon cannot use the direct path, by a try; undefined when it was not asked. */
+  readonly directProblems: readonly string[] | undefined;
   /** The network; undefined without a daemon. */
   readonly network: NetworkFacts | undefined;
   /** The kit of the running memnode; undefined without one. */

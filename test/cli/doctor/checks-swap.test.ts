@@ -1,0 +1,80 @@
+import t from 'tap';
+import * as swap from '../../../cli/doctor/checks-swap.ts';
+import type { MachineFacts, SwapFacts } from '../../../cli/doctor/facts.ts';
+import {
+  daemonFacts,
+  diskSwap,
+  healthyFacts,
+  remoteSwap,
+  volumeDetails,
+} from '../../helpers/machine-facts.ts';
+
+const HEALTHY = healthyFacts();
+const QUEUE = { name: 'nbd0', maxSectorsKb: 1024, maxHwSectorsKb: 32_767, discardMaxBytes: 4096 };
+
+function withSwaps(...swaps: SwapFacts[]): MachineFacts {
+  return { ...HEALTHY, swaps };
+}
+
+t.test('zram above remote swap, or beside it, turns the order of pages around', async (t) => {
+  const zram = (priority: number): SwapFacts => diskSwap({ device: '/dev/zram0', priority });
+  for (const [swaps, level] of [
+    [[zram(100), remoteSwap({ priority: 5 })], 'warning'],
+    [[zram(5), remoteSwap({ priority: 5 })], 'warning'],
+    [[zram(4), remoteSwap({ priority: 5 })], 'ok'],
+    [[zram(100), diskSwap()], 'ok'],
+    [[zram(100)], 'ok'],
+  ] as const) {
+    const facts = withSwaps(...swaps);
+    t.match(swap.checkZram(facts), [{ level }], JSON.stringify(swaps.map((s) => s.priority)));
+  }
+  const facts = withSwaps(zram(100), remoteSwap());
+  const enable = 'swapoff /dev/zram0 && echo Y >/sys/module/zswap/parameters/enabled';
+  t.match(swap.checkZram(facts), [{ fix: enable }]);
+  const memory = { ...HEALTHY.memory, zswap: undefined };
+  t.match(swap.checkZram({ ...facts, memory }), [{ fix: 'swapoff /dev/zram0' }]);
+});
+
+t.test('zswap: off is fine, a pool above half of the RAM is not', async (t) => {
+  const cases: [MachineFacts['memory']['zswap'], string, RegExp][] = [
+    [undefined, 'ok', /not in this kernel/],
+    [{ enabled: false, maxPoolPercent: 90 }, 'ok', /^off; on, it would keep/],
+    [{ enabled: true, maxPoolPercent: 50 }, 'ok', /at most 50 %/],
+    [{ enabled: true, maxPoolPercent: 51 }, 'warning', /up to 51 %/],
+  ];
+  for (const [zswap, level, finding] of cases) {
+    const memory = { ...HEALTHY.memory, zswap };
+    t.match(swap.checkZswap({ ...HEALTHY, memory }), [{ level, finding }]);
+  }
+  t.match(swap.checkZswap({ ...HEALTHY, swaps: [] }), [{ finding: 'off' }]);
+});
+
+t.test('queues: each device of the stack, and only of remote swap', async (t) => {
+  t.strictSame(swap.checkSwapQueues(withSwaps(diskSwap())), [], 'a disk is not ours');
+  t.match(swap.checkSwapQueues(withSwaps(remoteSwap())), [{ level: 'ok' }]);
+  const crypt = { ...QUEUE, name: 'dm-0', maxSectorsKb: 128 };
+  const stack = remoteSwap({ device: '/dev/dm-0', queues: [QUEUE, crypt] });
+  t.match(swap.checkSwapQueues(withSwaps(stack)), [
+    {
+      check: 'swap /dev/dm-0',
+      level: 'warning',
+      fix: /^echo \d+ >\/sys\/class\/block\/dm-0\/queue\/max_sectors_kb$/,
+    },
+  ]);
+  const mute = remoteSwap({ queues: [{ ...QUEUE, discardMaxBytes: 0 }] });
+  const finding = /^nbd0 takes no discards/;
+  t.match(swap.checkSwapQueues(withSwaps(mute)), [{ level: 'warning', finding }]);
+});
+
+t.test('swap on one copy: a warning; on two, or a volume that is no swap: none', async (t) => {
+  const facts = (copies: number, devices: string[]): MachineFacts => ({
+    ...HEALTHY,
+    daemon: daemonFacts({}, [volumeDetails({ copies, devices })]),
+  });
+  t.match(swap.checkSwapCopies(facts(1, ['/dev/nbd0'])), [
+    { check: 'copies of swap /dev/nbd0', level: 'warning', finding: /^one \(volume disk\)/ },
+  ]);
+  t.match(swap.checkSwapCopies(facts(2, ['/dev/nbd0'])), [{ level: 'ok' }]);
+  t.strictSame(swap.checkSwapCopies(facts(1, ['/dev/nbd1'])), []);
+  t.strictSame(swap.checkSwapCopies({ ...HEALTHY, daemon: { reason: 'x' } }), []);
+});
