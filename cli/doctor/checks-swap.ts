@@ -67,10 +67,16 @@ export function checkSwapQueues({ swaps }: MachineFacts): CheckResult[] {
       results.push(warning(check, finding, `memcloud swap off ${device}`));
     }
     for (const { file, before, wanted } of queueSettings(queues)) {
-      const finding = `page-outs are cut into ${before} KiB; ${wanted} KiB need fewer requests`;
+      const finding =
+        before > wanted
+          ? `page-outs of up to ${before} KiB pin their pages on the way: programs in small control ` +
+            `groups may be killed; ${wanted} KiB are as fast`
+          : `page-outs are cut into ${before} KiB; ${wanted} KiB need fewer requests`;
       results.push(warning(check, finding, `echo ${wanted} >${file}`));
     }
-    return results.length > 0 ? results : [ok(check, 'large requests, discards')];
+    return results.length > 0
+      ? results
+      : [ok(check, 'requests as large as they should be, discards')];
   });
 }
 

@@ -1,16 +1,20 @@
 /**
  * What `swap on` sets on the devices under remote swap, and what it advises of the machine's own
- * settings. The values are those that kernel-scripts/README.md has figures for; they are set once,
- * below swap that is not yet on, and go with the device.
+ * settings. The values are those that kernel-scripts/README.md has figures for.
+ *
+ * Requests form at the network block devices; what stands on them (dm-crypt, RAID) hands pages on
+ * one by one. Larger requests than the kernel's default gained nothing that could be told from noise,
+ * and each of the 128 requests that a device may have on their way pins its pages: with 512 KiB,
+ * 64 MiB are pinned at once, and a program in a smaller control group is killed though the pool has room.
  */
 import { blockQueues, type BlockQueue } from './block-queue.ts';
 import type { SystemFiles } from './system-files.ts';
 
-/** Largest request wanted, KiB. */
-export const MAX_SECTORS_WANTED_KB = 512;
+/** Largest request wanted, KiB: what Linux drivers/block/nbd.c sets. */
+const MAX_SECTORS_WANTED_KB = 128;
 
 /** Pages that one page-in reads, as a power of two. */
-export const PAGE_CLUSTER_WANTED = 3;
+const PAGE_CLUSTER_WANTED = 3;
 
 /** One value to set. */
 export interface QueueSetting {
@@ -22,12 +26,12 @@ export interface QueueSetting {
   readonly wanted: number;
 }
 
-/** What to set on the queues of one stack, in this order (the lowest device first); pure. */
+/** What to set on the queues of one stack, the lowest first; pure. */
 export function queueSettings(queues: readonly BlockQueue[]): QueueSetting[] {
   const settings: QueueSetting[] = [];
   for (const { name, maxSectorsKb, maxHwSectorsKb } of queues) {
     const wanted = Math.min(MAX_SECTORS_WANTED_KB, maxHwSectorsKb);
-    if (maxSectorsKb >= wanted) continue;
+    if (!/^nbd\d+$/.test(name) || maxSectorsKb === wanted) continue;
     const file = `/sys/class/block/${name}/queue/max_sectors_kb`;
     settings.push({ file, before: maxSectorsKb, wanted });
   }

@@ -40,7 +40,7 @@ export function volumeDetails(change: Partial<VolumeDetails> = {}): VolumeDetail
 
 /** A swap area on /dev/nbd0, tuned. */
 export function remoteSwap(change: Partial<SwapFacts> = {}): SwapFacts {
-  const queue = { name: 'nbd0', maxSectorsKb: 1024, maxHwSectorsKb: 32_767, discardMaxBytes: MIB };
+  const queue = { name: 'nbd0', maxSectorsKb: 128, maxHwSectorsKb: 32_767, discardMaxBytes: MIB };
   const area = { device: '/dev/nbd0', sizeBytes: 1024 * MIB, usedBytes: 0, priority: 5 };
   return { ...area, queues: [queue], ...change };
 }

@@ -10,7 +10,7 @@ import {
 } from '../../helpers/machine-facts.ts';
 
 const HEALTHY = healthyFacts();
-const QUEUE = { name: 'nbd0', maxSectorsKb: 1024, maxHwSectorsKb: 32_767, discardMaxBytes: 4096 };
+const QUEUE = { name: 'nbd0', maxSectorsKb: 128, maxHwSectorsKb: 32_767, discardMaxBytes: 4096 };
 
 function withSwaps(...swaps: SwapFacts[]): MachineFacts {
   return { ...HEALTHY, swaps };
@@ -52,15 +52,18 @@ t.test('zswap: off is fine, a pool above half of the RAM is not', async (t) => {
 t.test('queues: each device of the stack, and only of remote swap', async (t) => {
   t.strictSame(swap.checkSwapQueues(withSwaps(diskSwap())), [], 'a disk is not ours');
   t.match(swap.checkSwapQueues(withSwaps(remoteSwap())), [{ level: 'ok' }]);
-  const crypt = { ...QUEUE, name: 'dm-0', maxSectorsKb: 128 };
-  const stack = remoteSwap({ device: '/dev/dm-0', queues: [QUEUE, crypt] });
-  t.match(swap.checkSwapQueues(withSwaps(stack)), [
-    {
-      check: 'swap /dev/dm-0',
-      level: 'warning',
-      fix: /^echo \d+ >\/sys\/class\/block\/dm-0\/queue\/max_sectors_kb$/,
-    },
-  ]);
+  const crypt = { ...QUEUE, name: 'dm-0', maxSectorsKb: 1280 };
+  const stack = (maxSectorsKb: number): SwapFacts =>
+    remoteSwap({ device: '/dev/dm-0', queues: [{ ...QUEUE, maxSectorsKb }, crypt] });
+  t.match(swap.checkSwapQueues(withSwaps(stack(128))), [{ level: 'ok' }], 'what stands on it');
+  for (const [maxSectorsKb, finding] of [
+    [512, /up to 512 KiB pin their pages/],
+    [4, /cut into 4 KiB/],
+  ] as const) {
+    const fix = 'echo 128 >/sys/class/block/nbd0/queue/max_sectors_kb';
+    const results = swap.checkSwapQueues(withSwaps(stack(maxSectorsKb)));
+    t.match(results, [{ check: 'swap /dev/dm-0', level: 'warning', finding, fix }]);
+  }
   const mute = remoteSwap({ queues: [{ ...QUEUE, discardMaxBytes: 0 }] });
   const finding = /^nbd0 takes no discards/;
   t.match(swap.checkSwapQueues(withSwaps(mute)), [{ level: 'warning', finding }]);
