@@ -76,9 +76,9 @@ export function checkDirectPath(facts: MachineFacts): CheckResult[] {
   );
   part(
     'mirrors',
-    modules.raid1 !== 'absent' || modules['dm-raid'] !== 'absent',
+    modules.raid1 !== 'absent',
     'the kernel can keep two copies on the direct path',
-    'neither raid1 nor dm-raid: the direct path keeps one copy only',
+    'no raid1 module: the direct path keeps one copy only',
   );
   return [...results, ...checkDirectTry(facts)];
 }
@@ -110,8 +110,12 @@ export function checkTools({ kernel: { tools } }: MachineFacts): CheckResult[] {
     const finding = 'dmsetup not found: the direct path of swap needs it to encrypt';
     results.push(warning('tools', finding, 'apt-get install dmsetup'));
   }
+  if (!tools.mdadm) {
+    const finding = 'mdadm not found: the direct path of swap needs it for two copies';
+    results.push(warning('tools', finding, 'apt-get install mdadm'));
+  }
   if (results.length > 0) return results;
-  return [ok('tools', 'mkswap, swapon, swapoff and dmsetup are there')];
+  return [ok('tools', 'mkswap, swapon, swapoff, dmsetup and mdadm are there')];
 }
 
 /** The rights of this process; the daemon's own may differ (see the kit). */

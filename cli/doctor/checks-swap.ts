@@ -1,8 +1,10 @@
 /** Checks of the swap areas: their order, their queues, and how many copies their pages have. */
+import type { DirectDeviceInfo } from '../../common/rpc-schema.ts';
+import { printable } from '../output.ts';
 import { isRemote } from '../system/block-queue.ts';
 import { queueSettings } from '../system/swap-tuning.ts';
 import type { MachineFacts, SwapFacts } from './facts.ts';
-import { ok, warning, type CheckResult } from './finding.ts';
+import { ok, problem, warning, type CheckResult } from './finding.ts';
 
 /** zswap's pool is local RAM: beyond this share it takes what it should free, percent. */
 const ZSWAP_POOL_MAX_PERCENT = 50;
@@ -92,4 +94,27 @@ export function checkSwapCopies({ swaps, daemon }: MachineFacts): CheckResult[] 
     const finding = `one (volume ${name}): when its lender goes, programs lose memory and are killed`;
     return [warning(check, finding, `memcloud swap off ${device}, then swap on with --copies 2`)];
   });
+}
+
+function checkDirectDevice(direct: DirectDeviceInfo): CheckResult {
+  const { device, copies, health, legs } = direct;
+  const check = `direct swap ${device}`;
+  const down = legs.filter(({ state }) => state !== 'live');
+  const names = down.map(({ name, state }) => `${printable(name)} is ${state}`).join(', ');
+  if (health === 'lost') {
+    const finding = `pages were lost${names === '' ? '' : ` (${names})`}: programs that need them are killed`;
+    return problem(check, finding, `memcloud swap off ${device}`);
+  }
+  const move = `memcloud swap move ${device}`;
+  if (health !== 'ok') return warning(check, `one copy is left (${names})`, `${move} --copies 2`);
+  if (down.length > 0) return warning(check, names, 'memcloud peer ls');
+  if (copies > 1) return ok(check, `${copies} copies, both lenders connected`);
+  const finding = 'one copy: when its lender goes, programs lose memory and are killed';
+  return warning(check, finding, `${move} --copies 2`);
+}
+
+/** Swap that the kernel reaches by itself: its copies and its lenders. */
+export function checkDirectDevices({ daemon }: MachineFacts): CheckResult[] {
+  if (!('status' in daemon)) return [];
+  return daemon.status.directDevices.map(checkDirectDevice);
 }

@@ -11,7 +11,13 @@ import {
 import { checkControlGroups, checkKit, checkLentMemory, checkVmValues } from './checks-memory.ts';
 import { checkClock, checkPaths, checkPort } from './checks-network.ts';
 import { checkConsent, checkDaemon, checkLeases, checkPeers, checkVolumes } from './checks-pool.ts';
-import { checkSwapCopies, checkSwapQueues, checkZram, checkZswap } from './checks-swap.ts';
+import {
+  checkDirectDevices,
+  checkSwapCopies,
+  checkSwapQueues,
+  checkZram,
+  checkZswap,
+} from './checks-swap.ts';
 import type { MachineFacts } from './facts.ts';
 import type { CheckResult } from './finding.ts';
 
@@ -30,6 +36,7 @@ const CHECKS: readonly ((facts: MachineFacts) => CheckResult[])[] = [
   checkZswap,
   checkSwapQueues,
   checkSwapCopies,
+  checkDirectDevices,
   checkClock,
   checkDaemon,
   checkKit,

@@ -1,5 +1,5 @@
 /** Collects the facts of the kernel and of this process. Reads files; runs nothing but `command -v`. */
-import { hasTool } from '../system/exec.ts';
+import { hasTool } from '../../common/tool.ts';
 import { KernelModules, type ModuleState } from '../system/kernel-modules.ts';
 import type { SystemFiles } from '../system/system-files.ts';
 import { CIPHERS, MODULES, TOOLS, type KernelFacts } from './facts.ts';

@@ -8,7 +8,7 @@ import net from 'node:net';
 import os from 'node:os';
 import type { StatusInfo } from '../../common/rpc-schema.ts';
 import { formatAddress, parseAddress } from '../../common/units.ts';
-import { hasTool, runTool } from '../system/exec.ts';
+import { hasTool, runTool } from '../../common/tool.ts';
 import type { SystemFiles } from '../system/system-files.ts';
 import type { NetworkFacts, PathFacts, PortProbe } from './facts.ts';
 import { routeTo } from './system-calls.ts';

@@ -12,7 +12,9 @@ import { clockSynchronised } from './system-calls.ts';
 /** Beside the built program, in a checkout as in a package. */
 const SCRIPTS_FOLDER = fileURLToPath(new URL('../../../kernel-scripts', import.meta.url));
 
-async function collectDaemon(socketPath: string): Promise<DaemonFacts | DaemonAbsence> {
+async function collectDaemon(
+  socketPath: string,
+): Promise<(DaemonFacts & { directProblems: readonly string[] }) | DaemonAbsence> {
   let client: MemcloudClient;
   try {
     client = await MemcloudClient.connect(socketPath);
@@ -24,7 +26,8 @@ async function collectDaemon(socketPath: string): Promise<DaemonFacts | DaemonAb
     const volumes = await Promise.all(
       status.volumes.map(({ name }) => client.call('volume.inspect', { name })),
     );
-    return { status, volumes };
+    const { problems } = await client.call('direct.check', {});
+    return { status, volumes, directProblems: problems };
   } catch (error) {
     return { reason: asMemcloudError(error).message };
   } finally {
@@ -47,7 +50,7 @@ export async function collectFacts(socketPath: string): Promise<MachineFacts> {
     clock: { wallMs: Date.now(), synchronised: clockSynchronised() },
     daemon,
     network: 'status' in daemon ? await collectNetwork(daemon.status, files) : undefined,
-    directProblems: undefined,
+    directProblems: 'status' in daemon ? daemon.directProblems : undefined,
     kit: undefined,
   };
 }

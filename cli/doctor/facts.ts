@@ -9,7 +9,7 @@ import type { ModuleState } from '../system/kernel-modules.ts';
 import type { SwapLine } from '../system/swap-device.ts';
 
 /** Parts of the kernel that are looked for. */
-export const MODULES = ['nbd', 'tls', 'dm-crypt', 'raid1', 'dm-raid'] as const;
+export const MODULES = ['nbd', 'tls', 'dm-crypt', 'raid1'] as const;
 
 /** Ciphers that the kernel encrypts remote swap with: the name in /proc/crypto, the module. */
 export const CIPHERS = [
@@ -18,7 +18,7 @@ export const CIPHERS = [
 ] as const;
 
 /** Programs that are looked for. */
-export const TOOLS = ['mkswap', 'swapon', 'swapoff', 'dmsetup'] as const;
+export const TOOLS = ['mkswap', 'swapon', 'swapoff', 'dmsetup', 'mdadm'] as const;
 
 /** Values of /proc/sys/vm that matter to remote swap. */
 export const VM_VALUES = [

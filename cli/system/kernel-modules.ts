@@ -15,7 +15,6 @@ const CONFIG_OPTIONS: Readonly<Record<string, string>> = {
   tls: 'CONFIG_TLS',
   'dm-crypt': 'CONFIG_DM_CRYPT',
   raid1: 'CONFIG_MD_RAID1',
-  'dm-raid': 'CONFIG_DM_RAID',
   chacha20poly1305: 'CONFIG_CRYPTO_CHACHA20POLY1305',
   xts: 'CONFIG_CRYPTO_XTS',
 };

@@ -1,4 +1,5 @@
 import t from 'tap';
+import type { DirectDeviceInfo } from '../../../common/rpc-schema.ts';
 import * as swap from '../../../cli/doctor/checks-swap.ts';
 import type { MachineFacts, SwapFacts } from '../../../cli/doctor/facts.ts';
 import {
@@ -80,4 +81,46 @@ t.test('swap on one copy: a warning; on two, or a volume that is no swap: none',
   t.match(swap.checkSwapCopies(facts(2, ['/dev/nbd0'])), [{ level: 'ok' }]);
   t.strictSame(swap.checkSwapCopies(facts(1, ['/dev/nbd1'])), []);
   t.strictSame(swap.checkSwapCopies({ ...HEALTHY, daemon: { reason: 'x' } }), []);
+});
+
+t.test('direct devices: copies, lenders, losses', async (t) => {
+  const leg = (name: string, state: string): DirectDeviceInfo['legs'][number] => {
+    return { device: '/dev/nbd0', nodeId: `id-${name}`, name, state };
+  };
+  const live = [leg('alpha', 'live'), leg('beta', 'live')];
+  const cases: [Partial<DirectDeviceInfo>, string, RegExp, RegExp][] = [
+    [{}, 'ok', /^2 copies/, /^$/],
+    [
+      { copies: 1, legs: live.slice(1) },
+      'warning',
+      /^one copy:/,
+      /swap move \/dev\/md7 --copies 2/,
+    ],
+    [
+      { legs: [leg('alpha', 'reconnecting'), leg('beta', 'live')] },
+      'warning',
+      /^alpha is reconnecting$/,
+      /peer ls/,
+    ],
+    [
+      { health: 'degraded', legs: [leg('al\npha', 'lost'), leg('beta', 'live')] },
+      'warning',
+      /^one copy is left \(al\?pha is lost\)$/,
+      /swap move \/dev\/md7 --copies 2/,
+    ],
+    [
+      { health: 'lost', legs: [leg('alpha', 'lost')] },
+      'problem',
+      /were lost \(alpha is lost\)/,
+      /off/,
+    ],
+  ];
+  for (const [change, level, finding, fix] of cases) {
+    const whole = { device: '/dev/md7', sizeBytes: 4096, copies: 2, health: 'ok', legs: live };
+    const daemon = daemonFacts({ directDevices: [{ ...whole, ...change }] });
+    const check = 'direct swap /dev/md7';
+    const results = swap.checkDirectDevices({ ...HEALTHY, daemon });
+    t.match(results, [{ check, level, finding, fix }]);
+  }
+  t.strictSame(swap.checkDirectDevices({ ...HEALTHY, daemon: { reason: 'x' } }), []);
 });

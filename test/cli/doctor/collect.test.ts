@@ -45,7 +45,6 @@ t.test('the kernel: modules, ciphers, rights', async (t) => {
       tls: 'ready',
       'dm-crypt': 'ready',
       raid1: 'absent',
-      'dm-raid': 'absent',
     },
     ciphers: { 'rfc7539(chacha20,poly1305)': 'loadable', 'xts(aes)': 'ready' },
     capabilities: 0x203000n,

@@ -6,7 +6,10 @@ import { SystemFiles } from '../../../cli/system/system-files.ts';
 t.test('a part is there, to be loaded, or absent', async (t) => {
   const root = t.testdir({
     sys: { module: { dm_crypt: {} } },
-    boot: { 'config-6.1': 'CONFIG_TLS=m\nCONFIG_DM_RAID=y\n# CONFIG_MD_RAID1 is not set\n' },
+    boot: {
+      'config-6.1':
+        'CONFIG_TLS=m\nCONFIG_CRYPTO_CHACHA20POLY1305=y\n# CONFIG_MD_RAID1 is not set\n',
+    },
     lib: {
       modules: {
         '6.1': {
@@ -20,7 +23,7 @@ t.test('a part is there, to be loaded, or absent', async (t) => {
   for (const [name, state] of [
     ['dm-crypt', 'ready'],
     ['xts', 'ready'],
-    ['dm-raid', 'ready'],
+    ['chacha20poly1305', 'ready'],
     ['nbd', 'loadable'],
     ['raid1', 'absent'],
     ['tls', 'absent'],
