@@ -64,6 +64,10 @@ function lendersUp({ status }: DaemonFacts, volume: VolumeDetails): number {
   return ids.size + (local ? 1 : 0);
 }
 
+function counted(count: number, one: string, many: string): string {
+  return `${count} ${count === 1 ? one : many}`;
+}
+
 function checkVolume(daemon: DaemonFacts, volume: VolumeDetails, swapped: boolean): CheckResult {
   const { name, copies, health } = volume;
   const check = `volume ${name}`;
@@ -76,7 +80,7 @@ function checkVolume(daemon: DaemonFacts, volume: VolumeDetails, swapped: boolea
     return result(check, finding, 'memcloud peer connect HOST:PORT');
   }
   if (health !== 'ok') return warning(check, 'fewer copies than promised', inspect);
-  return ok(check, `${copies} ${copies === 1 ? 'copy' : 'copies'}, ${up} lenders up`);
+  return ok(check, `${counted(copies, 'copy', 'copies')}, ${counted(up, 'lender', 'lenders')} up`);
 }
 
 /** Each volume: its copies against the lenders that are up. */

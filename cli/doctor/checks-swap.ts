@@ -86,13 +86,16 @@ export function checkSwapQueues({ swaps }: MachineFacts): CheckResult[] {
 export function checkSwapCopies({ swaps, daemon }: MachineFacts): CheckResult[] {
   if (!('status' in daemon)) return [];
   const swapped = new Set(swaps.map(({ device }) => device));
-  return daemon.volumes.flatMap(({ name, copies, devices }) => {
+  return daemon.volumes.flatMap(({ name, copies, devices, sizeBytes }) => {
     const device = devices.find((path) => swapped.has(path));
     if (device === undefined) return [];
     const check = `copies of swap ${device}`;
     if (copies > 1) return [ok(check, `${copies}`)];
     const finding = `one (volume ${name}): when its lender goes, programs lose memory and are killed`;
-    return [warning(check, finding, `memcloud swap off ${device}, then swap on with --copies 2`)];
+    const fix = name.startsWith('run-')
+      ? 'memcloud run --copies 2'
+      : `memcloud swap on ${sizeBytes} --copies 2 && memcloud swap off ${device}`;
+    return [warning(check, finding, fix)];
   });
 }
 

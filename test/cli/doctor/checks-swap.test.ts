@@ -76,8 +76,16 @@ t.test('swap on one copy: a warning; on two, or a volume that is no swap: none',
     daemon: daemonFacts({}, [volumeDetails({ copies, devices })]),
   });
   t.match(swap.checkSwapCopies(facts(1, ['/dev/nbd0'])), [
-    { check: 'copies of swap /dev/nbd0', level: 'warning', finding: /^one \(volume disk\)/ },
+    {
+      check: 'copies of swap /dev/nbd0',
+      level: 'warning',
+      finding: /^one \(volume disk\)/,
+      fix: 'memcloud swap on 67108864 --copies 2 && memcloud swap off /dev/nbd0',
+    },
   ]);
+  const run = volumeDetails({ name: 'run-7', copies: 1, devices: ['/dev/nbd0'] });
+  const daemon = daemonFacts({}, [run]);
+  t.match(swap.checkSwapCopies({ ...HEALTHY, daemon }), [{ fix: 'memcloud run --copies 2' }]);
   t.match(swap.checkSwapCopies(facts(2, ['/dev/nbd0'])), [{ level: 'ok' }]);
   t.strictSame(swap.checkSwapCopies(facts(1, ['/dev/nbd1'])), []);
   t.strictSame(swap.checkSwapCopies({ ...HEALTHY, daemon: { reason: 'x' } }), []);

@@ -26,7 +26,7 @@ t.test('doctor sees peers up and down, the port, and copies that lack a lender',
   t.match(find(before, 'peer alpha'), { level: 'ok' });
   t.match(find(before, 'peer 127.0.0.1:1'), { level: 'warning', finding: /ECONNREFUSED/ });
   t.match(find(before, 'peer port'), { level: 'ok', finding: /lends nothing/ });
-  t.match(find(before, 'volume disk'), { level: 'ok', finding: '1 copy, 1 lenders up' });
+  t.match(find(before, 'volume disk'), { level: 'ok', finding: '1 copy, 1 lender up' });
   for (const { check, level, fix } of before) t.equal(fix === '', level === 'ok', check);
   await alpha.end('SIGKILL');
   await consumer.waitForPeers(0);
