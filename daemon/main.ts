@@ -4,9 +4,11 @@
  * requests in flight finish, leases go back, keys are destroyed. A second signal ends it at once.
  */
 import { hideBin } from 'yargs/helpers';
+import { monotonicClock } from '../common/clock.ts';
 import { ExitCode, asMemcloudError } from '../common/errors.ts';
 import { createLogger } from '../common/log.ts';
 import { readConfig, type DaemonConfig } from './config.ts';
+import { ServiceNotifier } from './notify.ts';
 import { Daemon } from './wire.ts';
 
 /** An orderly end may take this long; then the process ends all the same. */
@@ -24,12 +26,15 @@ async function main(): Promise<void> {
   const config = await readConfig(hideBin(process.argv));
   if (config === undefined) return;
   const logger = createLogger(config.logLevel);
+  const notifier = new ServiceNotifier(process.env, process.pid, logger);
   const daemon = await Daemon.start(config, logger);
+  daemon.onTick = () => notifier.onTick(monotonicClock.nowMs(), () => daemon.poolNumbers());
   let ending = false;
   const end = (why: string): void => {
     if (ending) process.exit(ExitCode.FAILURE);
     ending = true;
     logger.info({ why }, 'shutting down');
+    notifier.stopping();
     setTimeout(() => process.exit(ExitCode.FAILURE), SHUTDOWN_DEADLINE_MS).unref();
     void daemon.close().then(() => process.exit(ExitCode.OK));
   };
@@ -40,6 +45,7 @@ async function main(): Promise<void> {
   process.stdout.on('error', () => undefined);
   // Whoever passed a socket knows that it can be used, and may print on the same stdout.
   if (config.exportVolume === undefined) printReady(config, daemon);
+  notifier.ready();
 }
 
 try {

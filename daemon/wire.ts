@@ -38,6 +38,7 @@ import { VolumeBlockDevice } from '../tier/block-device.ts';
 import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
 import { capacityProblem } from './capacity.ts';
 import type { DaemonConfig } from './config.ts';
+import type { PoolNumbers } from './notify.ts';
 import { rpcHandlers } from './rpc-methods.ts';
 import { RpcServer } from './rpc-server.ts';
 import { lockStateDirectory } from './state-lock.ts';
@@ -68,6 +69,8 @@ export class Daemon implements VolumeParts {
   readonly peerAddress: string;
   /** Called when somebody asks by RPC that the process end. */
   onShutdownRequested: () => void = () => undefined;
+  /** Called on each tick of the volumes, by the loop that carries pages. */
+  onTick: () => void = () => undefined;
   readonly #config: DaemonConfig;
   readonly #logger: Logger;
   readonly #peers: Peers;
@@ -122,7 +125,10 @@ export class Daemon implements VolumeParts {
       requestShutdown: () => this.onShutdownRequested(),
     });
     this.#rpc = new RpcServer(handlers, logger);
-    this.#timer = setInterval(() => this.#volumes.tick(), VOLUME_TICK_MS);
+    this.#timer = setInterval(() => {
+      this.#volumes.tick();
+      this.onTick();
+    }, VOLUME_TICK_MS);
   }
 
   /**
@@ -163,6 +169,21 @@ export class Daemon implements VolumeParts {
       for (const step of undo.reverse()) await step();
       throw error;
     }
+  }
+
+  /** The pool in numbers. */
+  poolNumbers(): PoolNumbers {
+    const peers = this.#peers.peers();
+    const { usage } = this.#provider.status();
+    const volumes = this.#volumes.list();
+    return {
+      peersUp: peers.filter(({ state }) => state === 'up').length,
+      peerCount: peers.length,
+      lentBytes: usage.usedBytes,
+      offeredBytes: usage.offeredBytes,
+      borrowedBytes: volumes.reduce((sum, { leasedBytes }) => sum + leasedBytes, 0),
+      devices: volumes.flatMap(({ devices }) => devices),
+    };
   }
 
   /** Ends everything in order. */
