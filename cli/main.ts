@@ -21,6 +21,7 @@ const MODULES: Readonly<Record<string, () => Promise<{ commands: readonly Comman
   nbd: () => import('./commands/nbd.ts'),
   swap: () => import('./commands/swap.ts'),
   run: () => import('./commands/run.ts'),
+  service: () => import('./commands/service.ts'),
   doctor: () => import('./commands/doctor.ts'),
   demo: () => import('./commands/demo.ts'),
 };
@@ -60,7 +61,7 @@ function parserFor(args: readonly string[]): Argv<GlobalFlags> {
 }
 
 /** Options that may be given more than once. */
-const LIST_OPTIONS: readonly string[] = ['_', '--', 'provider'];
+const LIST_OPTIONS: readonly string[] = ['_', '--', 'provider', 'connect'];
 
 function refuseRepeated(flags: Readonly<Record<string, unknown>>): true {
   for (const [name, value] of Object.entries(flags)) {
