@@ -82,11 +82,18 @@ function warnOfOwners(): void {
   }
 }
 
+/** What `--swap` asks for. */
+function swapWish(swap: string | undefined): { wish: 'on' | 'off' | 'keep'; bytes: number } {
+  if (swap === undefined) return { wish: 'keep', bytes: 0 };
+  const bytes = parseSize(swap);
+  return { wish: bytes === 0 ? 'off' : 'on', bytes };
+}
+
 function planOfInstall(flags: InstallFlags, prefix: string): Step[] {
-  const { swap, offer, connect } = flags;
+  const { offer, connect } = flags;
   if (offer !== undefined) parseSize(offer);
   for (const address of connect) parseAddress(address);
-  const swapBytes = swap === undefined ? undefined : parseSize(swap);
+  const { wish, bytes } = swapWish(flags.swap);
   const options = [
     ...(offer === undefined ? [] : ['--offer', offer]),
     ...connect.flatMap((address) => ['--connect', address]),
@@ -95,10 +102,9 @@ function planOfInstall(flags: InstallFlags, prefix: string): Step[] {
     daemon: [process.execPath, DAEMON_FILE, ...options],
     cli: [process.execPath, CLI_FILE],
     readme: path.join(PACKAGE_ROOT, 'README.md'),
-    swapSize: swapBytes === undefined || swapBytes === 0 ? undefined : String(swapBytes),
+    swapSize: wish === 'on' ? String(bytes) : undefined,
   };
-  const wish = swapBytes === undefined ? 'keep' : swapBytes === 0 ? 'off' : 'on';
-  return installPlan({ prefix, templates: templates() }, values, wish);
+  return installPlan({ prefix, templates: templates() }, values, wish, presentUnits(prefix));
 }
 
 function printPlan(flags: GlobalFlags, steps: Step[]): void {
@@ -117,6 +123,7 @@ async function install(flags: InstallFlags & GlobalFlags): Promise<void> {
   if (flags['print-only']) return printPlan(flags, steps);
   checkMachine('service install', { ...flags, prefix });
   warnOfOwners();
+  if (prefix === '' && swapWish(flags.swap).wish === 'off') await emptySwap(flags);
   const wasActive = prefix === '' && unitState(DAEMON_UNIT) === 'active';
   const changed = await carryOut(steps);
   const units: Record<string, string> = {};
@@ -150,9 +157,15 @@ function refuseWithoutRoom(): void {
   if (usedBytes <= roomBytes) return;
   throw new MemcloudError(
     'ERR_SWAP_UNSAFE',
-    `service uninstall: ${formatSize(usedBytes)} are swapped out and ${formatSize(roomBytes)} ` +
+    `swap cannot be taken off: ${formatSize(usedBytes)} are swapped out and ${formatSize(roomBytes)} ` +
       'of memory are available to bring them back; end some programs first. Nothing was changed',
   );
+}
+
+/** Before anything is taken away: units without swap can go, swap without units cannot. */
+async function emptySwap(flags: GlobalFlags): Promise<void> {
+  refuseWithoutRoom();
+  await takeSwapOff(hands(flags), { deadlineMs: SWAP_OFF_DEADLINE_S * 1000, daemonDied: false });
 }
 
 async function uninstall(flags: TargetFlags & GlobalFlags & { purge: boolean }): Promise<void> {
@@ -161,10 +174,7 @@ async function uninstall(flags: TargetFlags & GlobalFlags & { purge: boolean }):
   const steps = uninstallPlan(prefix, present, flags.purge);
   if (flags['print-only']) return printPlan(flags, steps);
   checkMachine('service uninstall', { ...flags, prefix });
-  if (prefix === '') {
-    refuseWithoutRoom();
-    await takeSwapOff(hands(flags), { deadlineMs: SWAP_OFF_DEADLINE_S * 1000, daemonDied: false });
-  }
+  if (prefix === '') await emptySwap(flags);
   const changed = await carryOut(steps);
   printData(flags, { changed, units: {} }, renderInstalled);
 }

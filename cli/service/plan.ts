@@ -46,20 +46,23 @@ function systemctl(prefix: string, ...words: string[]): Step {
  * The plan of an installation.
  *
  * @param swap - `on` writes the swap units too, `off` takes them away, `keep` leaves what is there
+ * @param present - names of the units that are there
  * @throws MemcloudError `ERR_USAGE` as {@link renderUnit}
  */
 export function installPlan(
   target: InstallTarget,
   values: UnitValues,
   swap: 'on' | 'off' | 'keep',
+  present: readonly string[],
 ): Step[] {
   const { prefix, templates } = target;
   const swapUnits = swap === 'on' ? [SWAP_UNIT, SLEEP_UNIT] : [];
   const written = [SLICE_UNIT, DAEMON_UNIT, ...swapUnits];
   const enabled = [DAEMON_UNIT, ...swapUnits];
   const isHere = prefix === '';
+  const unwanted = [SLEEP_UNIT, SWAP_UNIT].filter((name) => present.includes(name));
   return [
-    ...(swap === 'off' ? removalOf([SLEEP_UNIT, SWAP_UNIT], prefix) : []),
+    ...(swap === 'off' && unwanted.length > 0 ? removalOf(unwanted, prefix) : []),
     ...written.map((name): Step => {
       const content = renderUnit(templates[name] ?? '', values);
       return { step: 'write', path: path.join(prefix, UNIT_FOLDER, name), content };

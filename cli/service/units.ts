@@ -51,9 +51,21 @@ export function unitWord(word: string): string {
   return `"${escaped.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"`;
 }
 
-/** The program of a command line: as {@link unitWord}, but systemd takes `$` there as it is. */
+/**
+ * The program of a command line: as {@link unitWord}, but systemd takes `$` there as it is, and no
+ * quotes at all.
+ */
 function unitProgram(word: string): string {
+  if (/["'\\]/.test(word)) {
+    throw new MemcloudError('ERR_USAGE', `systemd starts no program in ${word}: quotes in a path`);
+  }
   return unitWord(word).replaceAll('$$', '$');
+}
+
+/** A path as an URL that a unit file can hold. */
+function unitUrl(place: string): string {
+  const segments = place.split('/').map(encodeURIComponent);
+  return `file://${segments.join('/')}`.replaceAll("'", '%27').replaceAll('%', '%%');
 }
 
 /**
@@ -64,7 +76,7 @@ function unitProgram(word: string): string {
  */
 export function renderUnit(text: string, values: UnitValues): string {
   const { swapSize } = values;
-  const url = `file://${encodeURI(values.readme)}`.replaceAll('%', '%%');
+  const url = unitUrl(values.readme);
   const commands: [string, string][] = [
     [DAEMON_PROGRAM, commandLine(values.daemon)],
     [CLI_PROGRAM, commandLine(values.cli)],
