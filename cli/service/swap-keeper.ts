@@ -28,6 +28,8 @@ const RETRY_INTERVAL_MS = 1000;
 /** A failing `swap on` is repeated after 1, 2, 4 and then every 8 s. */
 const WAIT_MIN_MS = 1000;
 const WAIT_MAX_MS = 8000;
+/** A `swap on` that is cut short leaves a volume behind; it has deadlines of its own. */
+const TRY_TIMEOUT_MS = 150_000;
 const LIST_TIMEOUT_MS = 15_000;
 const OUTPUT_LENGTH_MAX = 65_536;
 /** Devices that were put on by {@link keepSwapOn}, one a line; gone with a reboot, as they are. */
@@ -127,6 +129,7 @@ async function ourDevices(hands: SwapHands): Promise<Set<string>> {
  * Puts swap on the pool, waiting for providers. An area that is there already is enough.
  *
  * @param words - after `swap on`: the size, then flags
+ * @param deadlineMs - no try begins later
  * @returns the exit code of the last try: 0 when swap is on
  */
 export async function keepSwapOn(
@@ -143,8 +146,7 @@ export async function keepSwapOn(
     return ExitCode.OK;
   }
   for (let waitMs = WAIT_MIN_MS; ; waitMs = Math.min(WAIT_MAX_MS, waitMs * 2)) {
-    const leftMs = endMs - hands.nowMs();
-    const { code, complaint } = await hands.memcloud(['swap', 'on', ...words], leftMs);
+    const { code, complaint } = await hands.memcloud(['swap', 'on', ...words], TRY_TIMEOUT_MS);
     if (code === ExitCode.OK) break;
     if (!CURABLE_CODES.includes(code) || hands.nowMs() + waitMs > endMs) {
       hands.note(complaint);
