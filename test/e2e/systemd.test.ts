@@ -1,0 +1,175 @@
+/**
+ * The units under a real systemd: Debian's, as process 1 of a guest that boots Debian's kernel. The
+ * providers are processes outside. What is judged is the journal, which goes to the serial console
+ * and so outlives the guest: in which order things stop, and that they do stop.
+ */
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import t, { type Test } from 'tap';
+import { NodeProcess } from '../../cli/demo/node-process.ts';
+import type { Guest } from '../../cli/guest/guest.ts';
+import { ALL_UNITS } from '../../cli/service/units.ts';
+import { bootGuest, runOk, skipWithoutGuest } from '../helpers/guest.ts';
+
+const UNITS = '/etc/systemd/system';
+const MEMCLOUD = 'node /opt/memcloud/dist/cli/main.js';
+const DATA_MIB = 80;
+const GROUP_MIB = 48;
+/** From `reboot` to the end of the machine; under emulation, on a busy host. */
+const SHUTDOWN_MAX_MS = 150_000;
+
+/** Until the whole-machine path needs no force, and because providers here are strangers. */
+function dropIns(connect: string): Record<string, string> {
+  const exec = `ExecStart=\nExecStart=/usr/bin/node /opt/memcloud/dist`;
+  return {
+    [`${UNITS}/memnode.service.d/test.conf`]: `[Service]\n${exec}/daemon/main.js --offer 0 --auto-trust ${connect}\n`,
+    [`${UNITS}/memcloud-swap.service.d/test.conf`]: `[Service]\n${exec}/cli/main.js service swap-on $SIZE -- --force\n`,
+  };
+}
+
+async function startProviders(t: Test): Promise<NodeProcess[]> {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'memcloud-systemd-'));
+  const providers: NodeProcess[] = [];
+  t.teardown(async () => {
+    await Promise.all(providers.map((node) => node.stop()));
+    fs.rmSync(folder, { recursive: true, force: true });
+  });
+  for (const name of ['provider-a', 'provider-b']) {
+    providers.push(await NodeProcess.start({ name, folder, offer: '512M' }));
+  }
+  return providers;
+}
+
+async function boot(t: Test, providers: readonly NodeProcess[]): Promise<Guest> {
+  const ports = providers.map(({ peerAddress }) => peerAddress.split(':').at(-1));
+  const connect = ports.map((port) => `--connect 10.0.2.2:${port}`).join(' ');
+  const units: Record<string, { hostPath: string }> = {};
+  for (const name of ALL_UNITS) {
+    units[`/opt/memcloud/systemd/${name}`] = { hostPath: path.resolve('systemd', name) };
+  }
+  return bootGuest(t, {
+    timeoutMs: 5 * 60_000,
+    memoryMib: 640,
+    systemd: true,
+    files: { ...units, ...dropIns(connect) },
+    onConsole: (line) => process.env['SHOW_CONSOLE'] && t.comment(line),
+  });
+}
+
+/** Waits in the guest until a condition of the shell holds. */
+function until(t: Test, guest: Guest, condition: string, seconds: number): Promise<unknown> {
+  const script = `for i in $(seq ${seconds * 2}); do ${condition} && exit 0; sleep 0.5; done
+    systemctl status memnode memcloud-swap; cat /proc/swaps; exit 1`;
+  return runOk(t, guest, `# until ${condition}\n${script}`, { timeoutMs: (seconds + 60) * 1000 });
+}
+
+/** A service whose data does not fit in the memory that it may use. */
+async function fillSwap(t: Test, guest: Guest): Promise<void> {
+  await runOk(
+    t,
+    guest,
+    `systemd-run -q --unit=hog -p MemoryMax=${GROUP_MIB}M sh -c \\
+      'dd if=/dev/urandom of=/dev/shm/data bs=1M count=${DATA_MIB} 2>/dev/null; \\
+       sha256sum /dev/shm/data >/run/data.sum; exec sleep 600'`,
+  );
+  await until(t, guest, 'test -s /run/data.sum', 60);
+  const { stdout } = await runOk(t, guest, 'cat /proc/swaps');
+  const used = Number(/\/dev\/nbd\d+\s+\S+\s+\d+\s+(\d+)/.exec(stdout)?.[1]) / 1024;
+  t.ok(used > (DATA_MIB - GROUP_MIB) / 2, `${Math.round(used)} MiB are swapped out`);
+}
+
+/** Lines of the journal since the last reboot command, and where each named event is in it. */
+class Shutdown {
+  readonly #lines: string[];
+
+  constructor(console: string) {
+    this.#lines = console.split('\n');
+  }
+
+  /** The index of the first line that matches; fails when none does. */
+  at(t: Test, pattern: RegExp): number {
+    const index = this.#lines.findIndex((line) => pattern.test(line));
+    if (index < 0) t.fail(`the journal has no ${String(pattern)}`, { lines: this.#lines });
+    return index;
+  }
+
+  ordered(t: Test, patterns: readonly RegExp[]): void {
+    const places = patterns.map((pattern) => this.at(t, pattern));
+    const sorted = [...places].sort((a, b) => a - b);
+    t.strictSame(places, sorted, patterns.map(String).join(' before '), { lines: this.#lines });
+  }
+}
+
+async function reboot(t: Test, guest: Guest): Promise<Shutdown> {
+  const before = guest.kernelLog.length;
+  const startMs = performance.now();
+  await runOk(t, guest, 'systemctl reboot');
+  await guest.ended(SHUTDOWN_MAX_MS);
+  t.pass(`down in ${Math.round((performance.now() - startMs) / 1000)} s`);
+  return new Shutdown(guest.kernelLog.slice(before));
+}
+
+const STOP_ORDER = [
+  /Stopped memcloud-swap\.service/,
+  /Stopping memnode\.service/,
+  /Stopped memnode\.service/,
+  /Stopping guest-network\.service/,
+  /Stopped guest-network\.service/,
+  /systemd-shutdown\[1\]: All swaps deactivated/,
+  /reboot: /,
+];
+
+t.test(
+  'installed, used, a donor dies, sleep and resume, shut down in order',
+  { skip: skipWithoutGuest(), timeout: 8 * 60_000 },
+  async (t) => {
+    const providers = await startProviders(t);
+    const guest = await boot(t, providers);
+    const installed = await runOk(
+      t,
+      guest,
+      `${MEMCLOUD} --json service install --swap 256M --offer 0`,
+      { timeoutMs: 120_000 },
+    );
+    t.match(JSON.parse(installed.stdout), { units: { 'memnode.service': 'active' } });
+
+    await until(t, guest, 'systemctl is-active -q memcloud-swap', 60);
+    const shown = await runOk(
+      t,
+      guest,
+      'cat /proc/swaps; systemctl is-active dev-nbd0.swap; ' +
+        'systemctl show memnode -p Type -p WatchdogUSec -p NRestarts -p StatusText',
+    );
+    t.match(shown.stdout, /^\/dev\/nbd0 .*\nactive\n/m, 'systemd sees the swap area too');
+    t.match(shown.stdout, /Type=notify\n[^]*WatchdogUSec=30s|WatchdogUSec=30s[^]*Type=notify/);
+    t.match(shown.stdout, /NRestarts=0/);
+    await fillSwap(t, guest);
+    await until(
+      t,
+      guest,
+      "systemctl show memnode -p StatusText | grep -q 'peers 2 of 2 up.*swap .* of 256 MiB'",
+      30,
+    );
+
+    await providers[1]?.kill();
+    await until(t, guest, "systemctl show memnode -p StatusText | grep -q 'peers 1 of 2 up'", 30);
+    const status = await runOk(t, guest, `${MEMCLOUD} --json status`);
+    t.match(JSON.parse(status.stdout), { health: [/has fewer copies than promised/] });
+    await runOk(t, guest, 'sha256sum -c /run/data.sum', { timeoutMs: 90_000 });
+
+    const target = '[Unit]\nRequires=memcloud-sleep.service\nAfter=memcloud-sleep.service\n';
+    await guest.writeFile('/run/systemd/system/doze.target', target);
+    await runOk(t, guest, 'systemctl daemon-reload; systemctl start doze.target', {
+      timeoutMs: 120_000,
+    });
+    const asleep = await runOk(t, guest, 'cat /proc/swaps');
+    t.notMatch(asleep.stdout, /nbd/, 'no swap on the network while the machine sleeps');
+    await runOk(t, guest, 'systemctl stop doze.target');
+    await until(t, guest, 'grep -q nbd /proc/swaps', 60);
+
+    const shutdown = await reboot(t, guest);
+    shutdown.ordered(t, STOP_ORDER);
+    t.notMatch(guest.kernelLog, /blocked for more than|timed out\. Killing|Out of memory/);
+  },
+);
