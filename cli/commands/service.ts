@@ -73,6 +73,17 @@ function absolutePrefix({ prefix }: TargetFlags): string {
   return prefix === '' || path.resolve(prefix) === '/' ? '' : path.resolve(prefix);
 }
 
+/** Folders that a reboot empties, and that units with PrivateTmp do not see. */
+const FLEETING = /^\/(tmp|var\/tmp|dev\/shm|run)\//;
+
+function refuseFleeting(): void {
+  for (const file of [process.execPath, DAEMON_FILE]) {
+    if (!FLEETING.test(file)) continue;
+    const text = `service install: a reboot removes ${file}; put MemCloud elsewhere first`;
+    throw new MemcloudError('ERR_UNSUPPORTED', text);
+  }
+}
+
 /** Whoever may write the programs that root starts is root: said, not refused. */
 function warnOfOwners(): void {
   for (const file of [process.execPath, DAEMON_FILE]) {
@@ -122,6 +133,7 @@ async function install(flags: InstallFlags & GlobalFlags): Promise<void> {
   const steps = planOfInstall(flags, prefix);
   if (flags['print-only']) return printPlan(flags, steps);
   checkMachine('service install', { ...flags, prefix });
+  if (prefix === '') refuseFleeting();
   warnOfOwners();
   if (prefix === '' && swapWish(flags.swap).wish === 'off') await emptySwap(flags);
   const wasActive = prefix === '' && unitState(DAEMON_UNIT) === 'active';

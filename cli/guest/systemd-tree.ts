@@ -24,6 +24,8 @@ import { execute } from './host-command.ts';
 import { agentScript } from './init-script.ts';
 import { sharedLibraries } from './libraries.ts';
 
+/** Raise it when {@link arrange} changes, so that old trees are not used. */
+const LAYOUT_VERSION = 1;
 const TREE_PREFIX = 'systemd-';
 const PACKAGES = ['systemd', 'libsystemd-shared', 'udev', 'mount'];
 const APT_TIMEOUT_MS = 300_000;
@@ -101,7 +103,7 @@ export async function systemdTree(
   cacheFolder: string,
   onProgress: (text: string) => void,
 ): Promise<{ folder: string; name: string }> {
-  const content = JSON.stringify([PACKAGES, TAKEN, WANTS, TEXT_FILES]);
+  const content = JSON.stringify([LAYOUT_VERSION, PACKAGES, TAKEN, WANTS, TEXT_FILES]);
   const name = `${TREE_PREFIX}${createHash('sha256').update(content).digest('hex').slice(0, 16)}`;
   const folder = await cacheEntry(cacheFolder, name, async (target) => {
     onProgress('downloading systemd for the guest (7 MB, unpacked, not installed)');
@@ -156,6 +158,7 @@ async function arrange(unpacked: string, target: string): Promise<void> {
   }
   await symlink('multi-user.target', path.join(target, 'etc/systemd/system/default.target'));
   await mkdir(path.join(target, 'usr/sbin'), { recursive: true });
+  await symlink('../bin/busybox', path.join(target, 'usr/sbin/modprobe'));
   for (const name of ['reboot', 'poweroff', 'halt']) {
     await symlink('../bin/systemctl', path.join(target, 'usr/sbin', name));
   }

@@ -20,7 +20,6 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ExitCode, MemcloudError, asMemcloudError } from '../../common/errors.ts';
 import { formatSize } from '../../common/units.ts';
-import { detachKernel } from '../../nbd-server/client/kernel/attach.ts';
 import { networkSwaps, type NetworkSwap } from '../system/network-swap.ts';
 import { swapOff } from '../system/swap-device.ts';
 
@@ -92,7 +91,10 @@ export function machineHands(cli: readonly string[], note: (text: string) => voi
       fs.writeFileSync(RECORD_FILE, devices.map((device) => `${device}\n`).join(''));
     },
     memcloud: (words, timeoutMs) => runToEnd([...cli, ...words], timeoutMs),
-    disconnect: detachKernel,
+    disconnect: async (device) => {
+      const { detachKernel } = await import('../../nbd-server/client/kernel/attach.ts');
+      await detachKernel(device);
+    },
     swapOff,
     nowMs: () => performance.now(),
     wait: async (ms) => void (await delay(ms)),
@@ -114,15 +116,20 @@ function runToEnd(words: readonly string[], timeoutMs: number): Promise<Ended> {
     child.stdout.on('data', collect('output'));
     child.stderr.on('data', collect('complaint'));
     child.on('error', reject);
-    child.on('close', (code) => resolve({ code, ...texts, complaint: texts.complaint.trim() }));
+    child.on('close', (code) => {
+      const complaint = texts.complaint.trim().replaceAll(/^memcloud: /gm, '');
+      resolve({ code, output: texts.output, complaint });
+    });
   });
 }
 
-/** Devices of the areas that are ours. */
+/** Devices of the areas that are ours; the daemon is only asked about what is not written down. */
 async function ourDevices(hands: SwapHands): Promise<Set<string>> {
+  const recorded = hands.recorded();
+  if (hands.areas().every(({ device }) => recorded.includes(device))) return new Set(recorded);
   const { code, output } = await hands.memcloud(['--json', 'swap', 'ls'], LIST_TIMEOUT_MS);
   const listed = code === ExitCode.OK ? (JSON.parse(output) as { device: string }[]) : [];
-  return new Set([...listed.map(({ device }) => device), ...hands.recorded()]);
+  return new Set([...listed.map(({ device }) => device), ...recorded]);
 }
 
 /**

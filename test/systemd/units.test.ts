@@ -93,7 +93,7 @@ t.test('systemd-analyze security', requires('systemd-analyze'), async (t) => {
       return;
     }
     const exposure: string = /Overall exposure level for \S+: ([\d.]+) /.exec(stdout)?.[1] ?? '';
-    t.ok(Number(exposure) > 0 && Number(exposure) <= 2.5, `${name}: ${exposure}, 10 is the worst`);
+    t.ok(Number(exposure) > 0 && Number(exposure) <= 3.5, `${name}: ${exposure}, 10 is the worst`);
     const unit = name.replace('.service', '');
     t.match(readme, new RegExp(`\\b${unit} ${exposure}\\b`), 'as the README says');
   }
@@ -135,6 +135,16 @@ t.test('the daemon is as safe for swap as it says', async (t) => {
   const min = (name: string): string | undefined =>
     directives(name).find((line) => line.startsWith('MemoryMin='));
   t.equal(min(SLICE), min(DAEMON), 'the slice protects as much as its service asks for');
+});
+
+t.test('swapon runs where its device has a name', async (t) => {
+  // In a mount namespace of its own, which ends with the command, /proc/swaps would say `/nbd0`.
+  const namespaced =
+    /^(Private(Devices|IPC|Mounts|Tmp)|ProcSubset|ProtectProc|ProtectHome|ProtectSystem|\w+Paths|ProtectKernel\w+|ProtectControlGroups|Bind\w+|MountFlags|TemporaryFileSystem)=/;
+  t.strictSame(
+    directives(SWAP).filter((line) => namespaced.test(line)),
+    [],
+  );
 });
 
 t.test('each program ends by itself before systemd kills it', async (t) => {
