@@ -107,7 +107,7 @@ function runToEnd(words: readonly string[], timeoutMs: number): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: Math.max(1, timeoutMs),
+      timeout: Math.max(1, Math.ceil(timeoutMs)),
     });
     const texts = { output: '', complaint: '' };
     const collect = (name: keyof typeof texts) => (chunk: Buffer) => {
@@ -191,6 +191,7 @@ export async function takeSwapOff(
     const [first] = areas;
     if (first === undefined) {
       hands.record(left.map(({ device }) => device));
+      hands.note('swap is off');
       return;
     }
     const leftMs = endMs - hands.nowMs();

@@ -82,9 +82,28 @@ async function fillSwap(t: Test, guest: Guest): Promise<void> {
       `systemd-run -q --unit=hog -p MemoryMax=${GROUP_MIB}M sh /run/hog`,
   );
   await until(t, guest, 'test -s /run/data.sum', 60);
+  await expectSwappedOut(t, guest);
+}
+
+/** Part of the data is out there. */
+async function expectSwappedOut(t: Test, guest: Guest): Promise<void> {
   const { stdout } = await runOk(t, guest, 'cat /proc/swaps');
   const used = Number(/\/dev\/nbd\d+\s+\S+\s+\d+\s+(\d+)/.exec(stdout)?.[1]) / 1024;
   t.ok(used > (DATA_MIB - GROUP_MIB) / 2, `${Math.round(used)} MiB are swapped out`);
+}
+
+/** What a service may use; less than it has sends the rest out. */
+async function limitMemory(t: Test, guest: Guest, limit: string): Promise<void> {
+  const script = `systemctl set-property --runtime hog MemoryMax=${limit}`;
+  await runOk(t, guest, script, { timeoutMs: 90_000 });
+}
+
+/** Installs from inside, as a person would. */
+async function install(t: Test, guest: Guest): Promise<void> {
+  const words = `${MEMCLOUD} --json service install --swap 256M --offer 0`;
+  const { stdout } = await runOk(t, guest, words, { timeoutMs: 150_000 });
+  t.match(JSON.parse(stdout), { units: { 'memnode.service': 'active' } });
+  await until(t, guest, 'systemctl is-active -q memcloud-swap', 90);
 }
 
 /** Lines of the journal since the last reboot command, and where each named event is in it. */
@@ -119,6 +138,7 @@ async function reboot(t: Test, guest: Guest): Promise<Shutdown> {
 }
 
 const STOP_ORDER = [
+  /memcloud: swap is off/,
   /Stopped memcloud-swap\.service/,
   /Stopping memnode\.service/,
   /Stopped memnode\.service/,
@@ -134,15 +154,7 @@ t.test(
   async (t) => {
     const providers = await startProviders(t);
     const guest = await boot(t, providers);
-    const installed = await runOk(
-      t,
-      guest,
-      `${MEMCLOUD} --json service install --swap 256M --offer 0`,
-      { timeoutMs: 120_000 },
-    );
-    t.match(JSON.parse(installed.stdout), { units: { 'memnode.service': 'active' } });
-
-    await until(t, guest, 'systemctl is-active -q memcloud-swap', 90);
+    await install(t, guest);
     const shown = await runOk(
       t,
       guest,
@@ -166,7 +178,7 @@ t.test(
     const status = await runOk(t, guest, `${MEMCLOUD} --json status`);
     t.match(JSON.parse(status.stdout), { health: [/has fewer copies than promised/] });
     // With room, so that reading it once brings it back once.
-    await runOk(t, guest, 'systemctl set-property --runtime hog MemoryMax=infinity');
+    await limitMemory(t, guest, 'infinity');
     await runOk(t, guest, 'sha256sum -c /run/data.sum', { timeoutMs: 90_000 });
 
     const target = '[Unit]\nRequires=memcloud-sleep.service\nAfter=memcloud-sleep.service\n';
@@ -179,8 +191,36 @@ t.test(
     await runOk(t, guest, 'systemctl stop doze.target');
     await until(t, guest, 'grep -q nbd /proc/swaps', 60);
 
+    await limitMemory(t, guest, `${GROUP_MIB}M`);
+    await expectSwappedOut(t, guest);
     const shutdown = await reboot(t, guest);
     shutdown.ordered(t, STOP_ORDER);
     t.notMatch(guest.kernelLog, /blocked for more than|timed out\. Killing|Out of memory/);
+  },
+);
+
+t.test(
+  'memnode is killed: it is replaced, the dead swap goes, swap comes back; then every donor dies',
+  { skip: skipWithoutGuest(), timeout: 8 * 60_000 },
+  async (t) => {
+    const providers = await startProviders(t);
+    const guest = await boot(t, providers);
+    await install(t, guest);
+    await fillSwap(t, guest);
+
+    await runOk(t, guest, 'systemctl kill -s KILL memnode');
+    await until(t, guest, 'systemctl show memnode -p NRestarts | grep -q =1', 90);
+    const back = 'systemctl is-active -q memnode memcloud-swap && grep -q nbd /proc/swaps';
+    await until(t, guest, back, 120);
+    await runOk(t, guest, 'systemctl stop hog; rm -f /dev/shm/data /run/data.sum');
+    await fillSwap(t, guest);
+
+    await Promise.all(providers.map((node) => node.kill()));
+    const status = "systemctl show memnode -p StatusText | grep -q 'peers 0 of 2 up'";
+    await until(t, guest, status, 30);
+    await runOk(t, guest, 'systemctl is-active memnode; uptime');
+    const shutdown = await reboot(t, guest);
+    shutdown.ordered(t, STOP_ORDER.slice(1));
+    t.notMatch(guest.kernelLog, /Kernel panic|blocked for more than/);
   },
 );
