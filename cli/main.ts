@@ -23,6 +23,7 @@ const MODULES: Readonly<Record<string, () => Promise<{ commands: readonly Comman
   swap: () => import('./commands/swap.ts'),
   run: () => import('./commands/run.ts'),
   config: () => import('./commands/config.ts'),
+  service: () => import('./commands/service.ts'),
   doctor: () => import('./commands/doctor.ts'),
   demo: () => import('./commands/demo.ts'),
 };
@@ -73,7 +74,7 @@ function parserFor(args: readonly string[], socketPath: string): Argv<GlobalFlag
 }
 
 /** Options that may be given more than once. */
-const LIST_OPTIONS: readonly string[] = ['_', '--', 'provider', 'file'];
+const LIST_OPTIONS: readonly string[] = ['_', '--', 'provider', 'file', 'connect'];
 
 function refuseRepeated(flags: Readonly<Record<string, unknown>>): true {
   for (const [name, value] of Object.entries(flags)) {

@@ -6,9 +6,11 @@
  */
 import tty from 'node:tty';
 import { hideBin } from 'yargs/helpers';
+import { monotonicClock } from '../common/clock.ts';
 import { ExitCode, MemcloudError, asMemcloudError } from '../common/errors.ts';
 import { createLogger } from '../common/log.ts';
 import { readConfig, type DaemonConfig } from './config.ts';
+import { ServiceNotifier } from './notify.ts';
 import { Daemon } from './wire.ts';
 
 /** An orderly end may take this long; then the process ends all the same. */
@@ -43,12 +45,15 @@ async function main(): Promise<void> {
   if (config === undefined) return;
   const hadTerminal = tty.isatty(STDERR_FD);
   const logger = createLogger(config.logLevel);
+  const notifier = new ServiceNotifier(process.env, process.pid, logger);
   const daemon = await Daemon.start(config, logger);
+  daemon.onTick = () => notifier.onTick(monotonicClock.nowMs(), () => daemon.poolNumbers());
   let ending = false;
   const end = (why: string, leave: () => void = () => process.exit(ExitCode.OK)): void => {
     if (ending) process.exit(ExitCode.FAILURE);
     ending = true;
     logger.info({ why }, 'shutting down');
+    notifier.stopping();
     setTimeout(() => process.exit(ExitCode.FAILURE), SHUTDOWN_DEADLINE_MS).unref();
     void daemon.close().then(leave);
   };
@@ -64,6 +69,11 @@ async function main(): Promise<void> {
   process.stdout.on('error', () => undefined);
   // Whoever passed a socket knows that it can be used, and may print on the same stdout.
   if (config.exportVolume === undefined) printReady(config, daemon);
+  notifier.ready();
+  daemon.liveConfig.onPhase = (phase) => {
+    if (phase === 'reloading') notifier.reloading();
+    else notifier.ready();
+  };
 }
 
 try {

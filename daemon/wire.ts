@@ -41,6 +41,7 @@ import { capacityProblem } from './capacity.ts';
 import type { DaemonConfig } from './config.ts';
 import { DirectDevices } from './direct/devices.ts';
 import { LiveConfig, type Appliers } from './live-config.ts';
+import type { PoolNumbers } from './notify.ts';
 import { rpcHandlers } from './rpc-methods.ts';
 import { RpcServer } from './rpc-server.ts';
 import { lockStateDirectory } from './state-lock.ts';
@@ -74,6 +75,8 @@ export class Daemon implements VolumeParts {
   onShutdownRequested: () => void = () => undefined;
   /** By what it runs; its `reload` reads the files again. */
   readonly liveConfig: LiveConfig;
+  /** Called on each tick of the volumes, by the loop that carries pages. */
+  onTick: () => void = () => undefined;
   readonly #config: DaemonConfig;
   readonly #logger: Logger;
   readonly #peers: Peers;
@@ -141,7 +144,10 @@ export class Daemon implements VolumeParts {
       requestShutdown: () => this.onShutdownRequested(),
     });
     this.#rpc = new RpcServer(handlers, logger);
-    this.#timer = setInterval(() => this.#volumes.tick(), VOLUME_TICK_MS);
+    this.#timer = setInterval(() => {
+      this.#volumes.tick();
+      this.onTick();
+    }, VOLUME_TICK_MS);
   }
 
   /**
@@ -199,6 +205,21 @@ export class Daemon implements VolumeParts {
       for (const step of undo.reverse()) await step();
       throw error;
     }
+  }
+
+  /** The pool in numbers. */
+  poolNumbers(): PoolNumbers {
+    const peers = this.#peers.peers();
+    const { usage } = this.#provider.status();
+    const volumes = this.#volumes.list();
+    return {
+      peersUp: peers.filter(({ state }) => state === 'up').length,
+      peerCount: peers.length,
+      lentBytes: usage.usedBytes,
+      offeredBytes: usage.offeredBytes,
+      borrowedBytes: volumes.reduce((sum, { leasedBytes }) => sum + leasedBytes, 0),
+      devices: volumes.flatMap(({ devices }) => devices),
+    };
   }
 
   /** Ends everything in order. */

@@ -29,6 +29,7 @@ import { fetchKernel } from './kernel.ts';
 import { guestUnsupportedReason } from './packages.ts';
 import { qemuArguments, type PortForward } from './qemu-arguments.ts';
 import { rootImage } from './root-image.ts';
+import { SYSTEMD_KERNEL_ARGUMENTS, systemdTree } from './systemd-tree.ts';
 
 /** Time within which the agent must listen. Two seconds when the host is idle. */
 const BOOT_TIMEOUT_MS = 120_000;
@@ -60,6 +61,8 @@ export interface GuestOptions {
   readonly forwards?: readonly PortForward[];
   /** A task that is blocked for so long ends the guest by a kernel panic: seconds, default 120; 0: never. */
   readonly hungTaskTimeoutS?: number;
+  /** Debian's systemd as process 1, with the agent as one of its services; `modules` are left out. */
+  readonly systemd?: boolean;
   /** More kernel parameters. */
   readonly kernelArguments?: readonly string[];
   /** Told each line of the kernel log. */
@@ -132,10 +135,13 @@ export class Guest {
     const cacheFolder = options.cacheFolder ?? defaultCacheFolder();
     const onProgress = options.onProgress ?? ((): void => undefined);
     const kernel = await fetchKernel(cacheFolder, onProgress);
+    const systemd = options.systemd ?? false;
+    const overlay = systemd ? await systemdTree(cacheFolder, onProgress) : undefined;
     const image = await rootImage({
       kernel,
       packageRoot,
       programs: options.programs ?? [],
+      overlay,
       cacheFolder,
       onProgress,
     });
@@ -146,6 +152,7 @@ export class Guest {
       files: options.files ?? {},
       modules: options.modules ?? ['nbd nbds_max=4'],
       hungTaskTimeoutS: options.hungTaskTimeoutS ?? 120,
+      systemd,
     });
     if (options.signal?.aborted === true) {
       throw new MemcloudError('ERR_CANCELLED', 'the guest was cancelled');
@@ -163,11 +170,6 @@ export class Guest {
   /** The kernel's log as far as the console showed it: warnings while booting, then everything. */
   get kernelLog(): string {
     return this.#kernelLog;
-  }
-
-  /** Resolves when the guest has ended, whoever ended it. */
-  get ended(): Promise<void> {
-    return this.#exited;
   }
 
   /** Process id of QEMU, for tests that look whether it is gone. */
@@ -191,6 +193,21 @@ export class Guest {
     if (result.exitCode !== 0) {
       throw new MemcloudError('ERR_GUEST', `writing ${place}: ${result.stderr.trim()}`);
     }
+  }
+
+  /**
+   * Waits until the guest ends by itself, as after `poweroff`; the console is complete then.
+   *
+   * @throws MemcloudError `ERR_TIMEOUT` when it still runs after `timeoutMs`; it is stopped then
+   */
+  async ended(timeoutMs: number): Promise<void> {
+    const timer = setTimeout(() => {
+      const text = `the guest did not end within ${timeoutMs} ms`;
+      void this.#stopWithStacks(new MemcloudError('ERR_TIMEOUT', text));
+    }, timeoutMs);
+    await this.#exited;
+    clearTimeout(timer);
+    if (this.#stopping) throw this.#endReason ?? new MemcloudError('ERR_TIMEOUT', 'the guest hung');
   }
 
   /** Stops the guest at once; its disk is dropped. May be called twice. */
@@ -293,7 +310,10 @@ function startQemu(
     imageFile,
     memoryMib: options.memoryMib ?? 512,
     forwards: options.forwards ?? [],
-    kernelArguments: options.kernelArguments ?? [],
+    kernelArguments: [
+      ...(options.systemd === true ? SYSTEMD_KERNEL_ARGUMENTS : []),
+      ...(options.kernelArguments ?? []),
+    ],
   });
   const qemu = findProgram('qemu-system-x86_64') ?? '';
   const setpriv = findProgram('setpriv') ?? '';

@@ -29,6 +29,8 @@ export interface InitramfsOptions {
   readonly modules: readonly string[];
   /** See {@link initScript}. */
   readonly hungTaskTimeoutS: number;
+  /** See {@link initScript}. */
+  readonly systemd: boolean;
 }
 
 /**

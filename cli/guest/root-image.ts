@@ -26,6 +26,7 @@ import { runtimePackages, type InstalledPackage } from './node-modules.ts';
 /** Raise it when the layout below changes, so that old images are not used. */
 const LAYOUT_VERSION = 2;
 const IMAGE_PREFIX = 'root-';
+const OVERLAID_PREFIX = 'overlaid-';
 const IMAGE_KEEP_COUNT = 3;
 /** Room for what commands write, beyond the content: MiB of a sparse file. */
 const FREE_SPACE_MIB = 512;
@@ -92,6 +93,8 @@ export interface RootImageOptions {
   readonly packageRoot: string;
   /** Programs of the host that must be there too, by name or path. */
   readonly programs: readonly string[];
+  /** A folder of files that go over the image, and a name that is another when they are. */
+  readonly overlay: { readonly folder: string; readonly name: string } | undefined;
   /** The cache folder. */
   readonly cacheFolder: string;
   /** Told when an image is made. */
@@ -104,21 +107,22 @@ export interface RootImageOptions {
  * @throws MemcloudError `ERR_UNSUPPORTED` for a program that the host lacks, `ERR_GUEST`
  */
 export async function rootImage(options: RootImageOptions): Promise<string> {
-  const { kernel, cacheFolder } = options;
+  const { kernel, cacheFolder, overlay } = options;
   const packages = runtimePackages(options.packageRoot);
   const copies = await filesToCopy(options.programs, packages);
-  const name = imageName(kernel, copies, packages);
+  const prefix = overlay === undefined ? IMAGE_PREFIX : OVERLAID_PREFIX;
+  const name = `${prefix}${contentHash(kernel, copies, packages, overlay?.name)}.img`;
   const image = await cacheEntry(cacheFolder, name, async (target) => {
     options.onProgress('making the guest root image (once)');
     const staging = `${target}-staging`;
     try {
-      await stage(staging, kernel, copies, packages);
+      await stage(staging, kernel, copies, packages, overlay?.folder);
       await makeImage(staging, target);
     } finally {
       await rm(staging, { recursive: true, force: true });
     }
   });
-  await pruneCache(cacheFolder, IMAGE_PREFIX, IMAGE_KEEP_COUNT);
+  await pruneCache(cacheFolder, prefix, IMAGE_KEEP_COUNT);
   return image;
 }
 
@@ -157,10 +161,11 @@ function nativeModules(folder: string): string[] {
     .map((entry) => path.join(entry.parentPath, entry.name));
 }
 
-function imageName(
+function contentHash(
   kernel: GuestKernel,
   copies: readonly Copy[],
   packages: readonly InstalledPackage[],
+  overlayName = '',
 ): string {
   const hash = createHash('sha256');
   const add = (...fields: (string | number)[]): void => {
@@ -172,7 +177,8 @@ function imageName(
     add(to, from, size, mtimeMs);
   }
   for (const { place, version } of packages) add(place, version);
-  return `${IMAGE_PREFIX}${hash.digest('hex').slice(0, 16)}.img`;
+  add(overlayName);
+  return hash.digest('hex').slice(0, 16);
 }
 
 async function stage(
@@ -180,6 +186,7 @@ async function stage(
   kernel: GuestKernel,
   copies: readonly Copy[],
   packages: readonly InstalledPackage[],
+  overlay: string | undefined,
 ): Promise<void> {
   for (const name of FOLDERS) await mkdir(path.join(folder, name), { recursive: true });
   // As in Debian: one place for programs and libraries, links for the old names.
@@ -197,6 +204,9 @@ async function stage(
     await mkdir(path.dirname(target), { recursive: true });
     await copyFile(from, target, constants.COPYFILE_FICLONE);
     await chmod(target, 0o755);
+  }
+  if (overlay !== undefined) {
+    await cp(overlay, folder, { recursive: true, verbatimSymlinks: true });
   }
   await linkBusybox(folder);
   await stageModules(folder, kernel);

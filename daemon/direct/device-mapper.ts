@@ -29,7 +29,13 @@ export interface CryptLayer {
  */
 export function cryptTable(layer: CryptLayer, keyHex: string): string {
   const sectors = layer.sizeBytes / SECTOR_SIZE_BYTES;
-  const options = ['allow_discards', 'sector_size:4096', 'iv_large_sectors'];
+  const options = [
+    'allow_discards',
+    'sector_size:4096',
+    'iv_large_sectors',
+    'no_read_workqueue',
+    'no_write_workqueue',
+  ];
   return (
     `0 ${sectors} crypt aes-xts-plain64 ${keyHex} 0 ${layer.device} 0 ` +
     `${options.length} ${options.join(' ')}\n`

@@ -1,7 +1,6 @@
 /** The consumer of a soak: a guest with memnode in a protected group, hogs without any limit. */
 import { execFileSync } from 'node:child_process';
 import path from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
 import type { CommandResult } from '../../../cli/guest/command-channel.ts';
 import { findProgram } from '../../../cli/guest/host-command.ts';
@@ -92,13 +91,10 @@ export class SoakGuest {
     return { pagesOut: count('pswpout'), pagesIn: count('pswpin') };
   }
 
-  /** Asks the machine to power off; false when it hangs. */
-  async powersOff(): Promise<boolean> {
+  /** Asks the machine to power off, and waits until it has. @throws MemcloudError when it hangs */
+  async powerOff(): Promise<void> {
     void this.#guest.run('busybox poweroff -f', { timeoutMs: 10_000 }).catch(() => undefined);
-    return Promise.race([
-      this.#guest.ended.then(() => true),
-      delay(POWER_OFF_TIMEOUT_MS, false, { ref: false }),
-    ]);
+    await this.#guest.ended(POWER_OFF_TIMEOUT_MS);
   }
 }
 

@@ -1,0 +1,293 @@
+/** `memcloud service`: the daemon, and swap on the pool, started with the machine by systemd. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ExitCode, MemcloudError } from '../../common/errors.ts';
+import { formatSize, parseAddress, parseSize } from '../../common/units.ts';
+import { command, group } from '../command.ts';
+import { note, printData, type GlobalFlags } from '../output.ts';
+import { carryOut, settledState, systemdRuns, unitState } from '../service/carry-out.ts';
+import { UNIT_FOLDER, installPlan, planScript, uninstallPlan, type Step } from '../service/plan.ts';
+import { keepSwapOn, machineHands, takeSwapOff, type SwapHands } from '../service/swap-keeper.ts';
+import { ALL_UNITS, DAEMON_UNIT, SWAP_UNIT } from '../service/units.ts';
+import { hasTool } from '../../common/tool.ts';
+import { requireRoot } from '../system/root.ts';
+import { networkSwaps } from '../system/network-swap.ts';
+import { listSwaps } from '../system/swap-device.ts';
+
+/** The package: this file is `dist/cli/commands/service.js` in it. */
+const PACKAGE_ROOT = fileURLToPath(new URL('../../..', import.meta.url));
+const CLI_FILE = fileURLToPath(new URL('../main.js', import.meta.url));
+const DAEMON_FILE = fileURLToPath(new URL('../../daemon/main.js', import.meta.url));
+
+/** How long `install` waits to say whether the swap is on; it goes on without us. */
+const SWAP_SETTLE_MS = 20_000;
+/** The first try of a boot lasts so long; then systemd starts it anew every minute. */
+const SWAP_ON_DEADLINE_S = 60;
+const SWAP_OFF_DEADLINE_S = 240;
+
+interface TargetFlags {
+  prefix: string;
+  'print-only': boolean;
+}
+
+interface InstallFlags extends TargetFlags {
+  swap: string | undefined;
+  offer: string | undefined;
+  connect: string[];
+}
+
+/** What `install` prints. */
+interface Installed {
+  /** Files that were written or removed. */
+  readonly changed: readonly string[];
+  /** Units that are there, and the state of each; empty for another root. */
+  readonly units: Readonly<Record<string, string>>;
+}
+
+function templates(): Record<string, string> {
+  const folder = path.join(PACKAGE_ROOT, 'systemd');
+  return Object.fromEntries(
+    ALL_UNITS.map((name) => [name, fs.readFileSync(path.join(folder, name), 'utf8')]),
+  );
+}
+
+function presentUnits(prefix: string): string[] {
+  const folder = path.join(prefix, UNIT_FOLDER);
+  return ALL_UNITS.filter((name) => fs.existsSync(path.join(folder, name)));
+}
+
+function checkMachine(what: string, { prefix }: TargetFlags): void {
+  if (prefix === '' && !systemdRuns()) {
+    throw new MemcloudError(
+      'ERR_UNSUPPORTED',
+      `${what}: systemd does not run this machine; start memnode yourself, or use --prefix DIR`,
+    );
+  }
+  if (!hasTool('systemctl')) {
+    throw new MemcloudError('ERR_UNSUPPORTED', `${what}: systemctl is not installed`);
+  }
+  if (prefix === '') requireRoot(what);
+}
+
+function absolutePrefix({ prefix }: TargetFlags): string {
+  return prefix === '' || path.resolve(prefix) === '/' ? '' : path.resolve(prefix);
+}
+
+/** Folders that a reboot empties, and that units with PrivateTmp do not see. */
+const FLEETING = /^\/(tmp|var\/tmp|dev\/shm|run)\//;
+
+function refuseFleeting(): void {
+  for (const file of [process.execPath, DAEMON_FILE]) {
+    if (!FLEETING.test(file)) continue;
+    const text = `service install: a reboot removes ${file}; put MemCloud elsewhere first`;
+    throw new MemcloudError('ERR_UNSUPPORTED', text);
+  }
+}
+
+/** Whoever may write the programs that root starts is root: said, not refused. */
+function warnOfOwners(): void {
+  for (const file of [process.execPath, DAEMON_FILE]) {
+    const { uid, mode } = fs.statSync(file);
+    if (uid === 0 && (mode & 0o022) === 0) continue;
+    note(`memcloud: note: root will run ${file}, which others than root may change`);
+  }
+}
+
+/** What `--swap` asks for. */
+function swapWish(swap: string | undefined): { wish: 'on' | 'off' | 'keep'; bytes: number } {
+  if (swap === undefined) return { wish: 'keep', bytes: 0 };
+  const bytes = parseSize(swap);
+  return { wish: bytes === 0 ? 'off' : 'on', bytes };
+}
+
+function planOfInstall(flags: InstallFlags, prefix: string): Step[] {
+  const { offer, connect } = flags;
+  if (offer !== undefined) parseSize(offer);
+  for (const address of connect) parseAddress(address);
+  const { wish, bytes } = swapWish(flags.swap);
+  const options = [
+    ...(offer === undefined ? [] : ['--offer', offer]),
+    ...connect.flatMap((address) => ['--connect', address]),
+  ];
+  const values = {
+    daemon: [process.execPath, DAEMON_FILE, ...options],
+    cli: [process.execPath, CLI_FILE],
+    readme: path.join(PACKAGE_ROOT, 'README.md'),
+    swapSize: wish === 'on' ? String(bytes) : undefined,
+  };
+  return installPlan({ prefix, templates: templates() }, values, wish, presentUnits(prefix));
+}
+
+function printPlan(flags: GlobalFlags, steps: Step[]): void {
+  printData(flags, { steps }, () => planScript(steps));
+}
+
+function renderInstalled({ changed, units }: Installed): string {
+  const files = changed.length === 0 ? ['Nothing to change.'] : changed.map((file) => `  ${file}`);
+  const states = Object.entries(units).map(([name, state]) => `${name}: ${state}`);
+  return [...files, ...states].join('\n');
+}
+
+async function install(flags: InstallFlags & GlobalFlags): Promise<void> {
+  const prefix = absolutePrefix(flags);
+  const steps = planOfInstall(flags, prefix);
+  if (flags['print-only']) return printPlan(flags, steps);
+  checkMachine('service install', { ...flags, prefix });
+  if (prefix === '') refuseFleeting();
+  warnOfOwners();
+  if (prefix === '' && swapWish(flags.swap).wish === 'off') await emptySwap(flags);
+  const wasActive = prefix === '' && unitState(DAEMON_UNIT) === 'active';
+  const changed = await carryOut(steps);
+  const units: Record<string, string> = {};
+  if (prefix === '') {
+    const services = presentUnits(prefix).filter((name) => [DAEMON_UNIT, SWAP_UNIT].includes(name));
+    for (const name of services) {
+      units[name] = await settledState(name, name === SWAP_UNIT ? SWAP_SETTLE_MS : 0);
+    }
+  }
+  printData(flags, { changed, units }, renderInstalled);
+  if (wasActive && changed.length > 0) {
+    note(`memcloud: memnode runs with its old options until: systemctl restart ${DAEMON_UNIT}`);
+  }
+  if (units[SWAP_UNIT] !== undefined && units[SWAP_UNIT] !== 'active') {
+    note(
+      `memcloud: no swap yet; it is tried again until there is a provider. See: memcloud status`,
+    );
+  }
+}
+
+/** Refuses to begin what cannot end: every page out there needs a place here. */
+function refuseWithoutRoom(): void {
+  const out = networkSwaps();
+  const usedBytes = out.reduce((sum, area) => sum + area.usedBytes, 0);
+  const names = out.map(({ device }) => device);
+  const available = /^MemAvailable:\s+(\d+) kB/m.exec(fs.readFileSync('/proc/meminfo', 'utf8'));
+  const otherBytes = listSwaps()
+    .filter(({ device }) => !names.includes(device))
+    .reduce((sum, area) => sum + area.sizeBytes - area.usedBytes, 0);
+  const roomBytes = Number(available?.[1] ?? 0) * 1024 + otherBytes;
+  if (usedBytes <= roomBytes) return;
+  throw new MemcloudError(
+    'ERR_SWAP_UNSAFE',
+    `swap cannot be taken off: ${formatSize(usedBytes)} are swapped out and ${formatSize(roomBytes)} ` +
+      'of memory are available to bring them back; end some programs first. Nothing was changed',
+  );
+}
+
+/** Before anything is taken away: units without swap can go, swap without units cannot. */
+async function emptySwap(flags: GlobalFlags): Promise<void> {
+  refuseWithoutRoom();
+  await takeSwapOff(hands(flags), { deadlineMs: SWAP_OFF_DEADLINE_S * 1000, daemonDied: false });
+}
+
+async function uninstall(flags: TargetFlags & GlobalFlags & { purge: boolean }): Promise<void> {
+  const prefix = absolutePrefix(flags);
+  const present = presentUnits(prefix);
+  const steps = uninstallPlan(prefix, present, flags.purge);
+  if (flags['print-only']) return printPlan(flags, steps);
+  checkMachine('service uninstall', { ...flags, prefix });
+  if (prefix === '') await emptySwap(flags);
+  const changed = await carryOut(steps);
+  printData(flags, { changed, units: {} }, renderInstalled);
+}
+
+function hands({ socket }: GlobalFlags): SwapHands {
+  const words = [process.execPath, CLI_FILE, '--socket', socket];
+  return machineHands(words, (text) => note(`memcloud: ${text}`));
+}
+
+/** True when memnode ended out of order, and systemd is about to replace it. */
+function daemonDied(): boolean {
+  const { SERVICE_RESULT = 'success' } = process.env;
+  return SERVICE_RESULT !== 'success' || unitState(DAEMON_UNIT) === 'activating';
+}
+
+const installCommand = command<InstallFlags>({
+  command: 'install',
+  describe: 'start memnode, and swap if wanted, with this machine',
+  builder: (argv) =>
+    argv
+      .option('swap', {
+        type: 'string',
+        describe: 'swap of this size on the pool; 0 takes it away again',
+      })
+      .option('offer', { type: 'string', describe: 'RAM to lend, as for memnode' })
+      .option('connect', {
+        type: 'string',
+        array: true,
+        nargs: 1,
+        default: [],
+        describe: 'HOST:PORT of a peer; may be repeated',
+      })
+      .option('prefix', { type: 'string', default: '', describe: 'another root; nothing starts' })
+      .option('print-only', {
+        type: 'boolean',
+        default: false,
+        describe: 'print what would be done, as a shell script, and change nothing',
+      }),
+  handler: install,
+});
+
+const uninstallCommand = command<TargetFlags & { purge: boolean }>({
+  command: 'uninstall',
+  describe: 'take swap off, stop memnode and remove the units',
+  builder: (argv) =>
+    argv
+      .option('purge', {
+        type: 'boolean',
+        default: false,
+        describe: 'also settings, trust and the identity of this node',
+      })
+      .option('prefix', { type: 'string', default: '', describe: 'another root; nothing stops' })
+      .option('print-only', {
+        type: 'boolean',
+        default: false,
+        describe: 'print what would be done, as a shell script, and change nothing',
+      }),
+  handler: uninstall,
+});
+
+/** For the units: `swap on`, again until there are providers. */
+const swapOn = command<{ size: string; deadline: number; '--'?: string[] }>({
+  command: 'swap-on <size>',
+  describe: false,
+  builder: (argv) =>
+    argv
+      .positional('size', { type: 'string', demandOption: true })
+      .option('deadline', { type: 'number', default: SWAP_ON_DEADLINE_S, describe: 'seconds' }),
+  handler: async (flags) => {
+    requireRoot('service swap-on');
+    const words = [flags.size, ...(flags['--'] ?? [])];
+    parseSize(flags.size);
+    process.exitCode = await keepSwapOn(hands(flags), words, flags.deadline * 1000);
+  },
+});
+
+/** For the units: ends only when the swap is off, or with an error. */
+const swapOff = command<{ deadline: number }>({
+  command: 'swap-off',
+  describe: false,
+  builder: (argv) =>
+    argv.option('deadline', {
+      type: 'number',
+      default: SWAP_OFF_DEADLINE_S,
+      describe: 'seconds',
+    }),
+  handler: async (flags) => {
+    requireRoot('service swap-off');
+    const deadlineMs = flags.deadline * 1000;
+    await takeSwapOff(hands(flags), { deadlineMs, daemonDied: daemonDied() });
+    process.exitCode = ExitCode.OK;
+  },
+});
+
+/** The commands of this file. */
+export const commands = [
+  group('service', 'start with the machine (systemd)', [
+    installCommand,
+    uninstallCommand,
+    swapOn,
+    swapOff,
+  ]),
+];

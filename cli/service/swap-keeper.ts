@@ -1,0 +1,239 @@
+/**
+ * Swap as a service: on for certain, off for certain.
+ *
+ * On: providers may come later than this machine, so it waits for them. Off: it is over only when the
+ * kernel's own table has none of our areas any more. Others may be at it at the same time (at a
+ * shutdown systemd takes every swap area off that it sees, and the kernel refuses the second who
+ * asks), and memory may become free only as programs end, so it looks and tries again until its
+ * deadline. It never ends with "done" while an area is there.
+ *
+ * Ours is what the daemon lists, and what was written down when it was put on; another program's swap
+ * on the network is never touched. When the daemon has died, areas that it served are dead too: their
+ * requests wait in the kernel for a server that does not come back with the same keys. Such a device
+ * is disconnected, which fails the requests and frees those who wait. Areas that the kernel reaches
+ * without us (device-mapper over connections to the providers) live on, and stay when the daemon is
+ * only being replaced.
+ */
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { ExitCode, MemcloudError, asMemcloudError } from '../../common/errors.ts';
+import { formatSize } from '../../common/units.ts';
+import { networkSwaps, type NetworkSwap } from '../system/network-swap.ts';
+import { swapOff } from '../system/swap-device.ts';
+
+const RETRY_INTERVAL_MS = 1000;
+/** A failing `swap on` is repeated after 1, 2, 4 and then every 8 s. */
+const WAIT_MIN_MS = 1000;
+const WAIT_MAX_MS = 8000;
+/** A `swap on` that is cut short leaves a volume behind; it has deadlines of its own. */
+const TRY_TIMEOUT_MS = 150_000;
+const LIST_TIMEOUT_MS = 15_000;
+const OUTPUT_LENGTH_MAX = 65_536;
+/** Devices that were put on by {@link keepSwapOn}, one a line; gone with a reboot, as they are. */
+const RECORD_FILE = '/run/memcloud/swap-devices';
+
+/** Exit codes of `memcloud swap on` that time can mend. */
+const CURABLE_CODES: readonly (number | null)[] = [
+  ExitCode.DAEMON_NOT_RUNNING,
+  ExitCode.RETRYABLE,
+  ExitCode.CAPACITY,
+];
+/** Exit codes of `memcloud swap off` that say that no daemon serves the area. */
+const UNSERVED_CODES: readonly (number | null)[] = [
+  ExitCode.DAEMON_NOT_RUNNING,
+  ExitCode.NOT_FOUND,
+];
+
+/** How a command of ours ended. */
+export interface Ended {
+  /** Exit code; null when it was killed. */
+  readonly code: number | null;
+  /** What it printed. */
+  readonly output: string;
+  /** What it complained of. */
+  readonly complaint: string;
+}
+
+/** What the keeper does to the machine; tests have their own. */
+export interface SwapHands {
+  /** Every area on the network. */
+  readonly areas: () => NetworkSwap[];
+  /** Devices written down. */
+  readonly recorded: () => string[];
+  /** Writes devices down. */
+  readonly record: (devices: readonly string[]) => void;
+  /** Runs `memcloud` with these words, at most so long. */
+  readonly memcloud: (words: readonly string[], timeoutMs: number) => Promise<Ended>;
+  /** Disconnects a device whose server is gone. */
+  readonly disconnect: (device: string) => Promise<void>;
+  /** Takes an area off without the daemon. */
+  readonly swapOff: (device: string) => Promise<void>;
+  /** Monotonic milliseconds. */
+  readonly nowMs: () => number;
+  /** Waits. */
+  readonly wait: (ms: number) => Promise<void>;
+  /** Tells a person. */
+  readonly note: (text: string) => void;
+}
+
+/** The hands for this machine. @param cli - words that start `memcloud`, with its socket */
+export function machineHands(cli: readonly string[], note: (text: string) => void): SwapHands {
+  return {
+    areas: networkSwaps,
+    recorded: () => {
+      const text = fs.existsSync(RECORD_FILE) ? fs.readFileSync(RECORD_FILE, 'utf8') : '';
+      return text.split('\n').filter((line) => line !== '');
+    },
+    record: (devices) => {
+      fs.mkdirSync(path.dirname(RECORD_FILE), { recursive: true });
+      fs.writeFileSync(RECORD_FILE, devices.map((device) => `${device}\n`).join(''));
+    },
+    memcloud: (words, timeoutMs) => runToEnd([...cli, ...words], timeoutMs),
+    disconnect: async (device) => {
+      const { detachKernel } = await import('../../nbd-server/client/kernel/attach.ts');
+      await detachKernel(device);
+    },
+    swapOff,
+    nowMs: () => performance.now(),
+    wait: async (ms) => void (await delay(ms)),
+    note,
+  };
+}
+
+function runToEnd(words: readonly string[], timeoutMs: number): Promise<Ended> {
+  const [program = '', ...args] = words;
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: Math.max(1, Math.ceil(timeoutMs)),
+    });
+    const texts = { output: '', complaint: '' };
+    const collect = (name: keyof typeof texts) => (chunk: Buffer) => {
+      texts[name] = (texts[name] + chunk.toString()).slice(-OUTPUT_LENGTH_MAX);
+    };
+    child.stdout.on('data', collect('output'));
+    child.stderr.on('data', collect('complaint'));
+    child.on('error', reject);
+    child.on('close', (code) => {
+      const complaint = texts.complaint.trim().replaceAll(/^memcloud: /gm, '');
+      resolve({ code, output: texts.output, complaint });
+    });
+  });
+}
+
+/** Devices of the areas that are ours; the daemon is only asked about what is not written down. */
+async function ourDevices(hands: SwapHands): Promise<Set<string>> {
+  const recorded = hands.recorded();
+  if (hands.areas().every(({ device }) => recorded.includes(device))) return new Set(recorded);
+  const { code, output } = await hands.memcloud(['--json', 'swap', 'ls'], LIST_TIMEOUT_MS);
+  const listed = code === ExitCode.OK ? (JSON.parse(output) as { device: string }[]) : [];
+  return new Set([...listed.map(({ device }) => device), ...recorded]);
+}
+
+/**
+ * Puts swap on the pool, waiting for providers. An area that is there already is enough.
+ *
+ * @param words - after `swap on`: the size, then flags
+ * @param deadlineMs - no try begins later
+ * @returns the exit code of the last try: 0 when swap is on
+ */
+export async function keepSwapOn(
+  hands: SwapHands,
+  words: readonly string[],
+  deadlineMs: number,
+): Promise<number> {
+  const endMs = hands.nowMs() + deadlineMs;
+  const before = hands.areas();
+  const ours = before.length === 0 ? new Set() : await ourDevices(hands);
+  const found = before.find(({ device }) => ours.has(device));
+  if (found !== undefined) {
+    hands.note(`swap is on ${found.device} already`);
+    return ExitCode.OK;
+  }
+  for (let waitMs = WAIT_MIN_MS; ; waitMs = Math.min(WAIT_MAX_MS, waitMs * 2)) {
+    const { code, complaint } = await hands.memcloud(['swap', 'on', ...words], TRY_TIMEOUT_MS);
+    if (code === ExitCode.OK) break;
+    if (!CURABLE_CODES.includes(code) || hands.nowMs() + waitMs > endMs) {
+      hands.note(complaint);
+      return code ?? ExitCode.FAILURE;
+    }
+    await hands.wait(waitMs);
+  }
+  const old = new Set(before.map(({ device }) => device));
+  const fresh = hands.areas().filter(({ device }) => !old.has(device));
+  hands.record(fresh.map(({ device }) => device));
+  for (const { device, sizeBytes } of fresh) {
+    hands.note(`swap is on ${device}, ${formatSize(sizeBytes)}`);
+  }
+  return ExitCode.OK;
+}
+
+/**
+ * Takes every area of ours off.
+ *
+ * @param options - `daemonDied`: the daemon ended out of order and will be replaced; areas that
+ *   live without it stay then
+ * @throws MemcloudError `ERR_TIMEOUT` when an area is still on at the deadline
+ */
+export async function takeSwapOff(
+  hands: SwapHands,
+  options: { deadlineMs: number; daemonDied: boolean },
+): Promise<void> {
+  if (hands.areas().length === 0) return;
+  const endMs = hands.nowMs() + options.deadlineMs;
+  const ours = await ourDevices(hands);
+  let complaint = 'no time was left to try';
+  for (;;) {
+    const left = hands.areas().filter(({ device }) => ours.has(device));
+    const areas = left.filter((area) => !(options.daemonDied && livesAlone(area)));
+    const [first] = areas;
+    if (first === undefined) {
+      hands.record(left.map(({ device }) => device));
+      hands.note('swap is off');
+      return;
+    }
+    const leftMs = endMs - hands.nowMs();
+    if (leftMs <= 0) {
+      const rest = `${formatSize(first.usedBytes)} are still on ${first.device}`;
+      throw new MemcloudError('ERR_TIMEOUT', `swap is not off: ${rest}; ${complaint}`);
+    }
+    // Memory may become free only as programs end: to refuse beforehand is for people.
+    const ended = await hands.memcloud(['swap', 'off', '--force'], leftMs);
+    if (ended.code === ExitCode.OK) continue;
+    complaint = ended.complaint;
+    if (UNSERVED_CODES.includes(ended.code)) {
+      complaint = (await offWithoutDaemon(hands, areas)) ?? complaint;
+    }
+    await hands.wait(RETRY_INTERVAL_MS);
+  }
+}
+
+/** True for an area under which the kernel talks to the providers itself. */
+function livesAlone({ device, nbdDevices }: NetworkSwap): boolean {
+  return !nbdDevices.includes(device);
+}
+
+/** @returns the last complaint, undefined for none */
+async function offWithoutDaemon(
+  hands: SwapHands,
+  areas: readonly NetworkSwap[],
+): Promise<string | undefined> {
+  let complaint: string | undefined;
+  for (const area of areas) {
+    hands.note(`no memnode serves ${area.device}: taking swap off it without`);
+    try {
+      // A device that is swapped to stays in use until swapoff, which this makes possible.
+      if (!livesAlone(area)) await hands.disconnect(area.device);
+    } catch (error) {
+      complaint = asMemcloudError(error).message;
+    }
+    try {
+      await hands.swapOff(area.device);
+    } catch (error) {
+      complaint = asMemcloudError(error).message;
+    }
+  }
+  return complaint;
+}

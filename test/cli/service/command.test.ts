@@ -1,0 +1,105 @@
+/** `memcloud service` as a process: plans, another root, and what it says where it cannot work. */
+import fs from 'node:fs';
+import path from 'node:path';
+import t from 'tap';
+import { labFolder, memcloud, memcloudJson } from '../../helpers/lab-node.ts';
+import { judge, requires } from '../../helpers/judges.ts';
+
+const SOCKET = '/nonexistent/memcloud.sock';
+const ROOT = process.getuid?.() === 0;
+const BOOTED = fs.existsSync('/run/systemd/system');
+
+function files(folder: string): string[] {
+  return fs
+    .readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => path.relative(folder, path.join(entry.parentPath, entry.name)))
+    .sort();
+}
+
+const UNITS = 'etc/systemd/system';
+const INSTALLED = [
+  `${UNITS}/memcloud-sleep.service`,
+  `${UNITS}/memcloud-swap.service`,
+  `${UNITS}/memcloud.slice`,
+  `${UNITS}/memnode.service`,
+  `${UNITS}/memnode.service.wants/memcloud-swap.service`,
+  `${UNITS}/multi-user.target.wants/memnode.service`,
+  `${UNITS}/sleep.target.requires/memcloud-sleep.service`,
+];
+
+t.test('--print-only prints a shell script that does the same, and changes nothing', async (t) => {
+  const prefix = labFolder(t);
+  const words = ['service', 'install', '--prefix', prefix, '--print-only'];
+  const options = ['--swap', '2G', '--offer', '1G', '--connect', 'a:1', '--connect', 'b:2'];
+  const { code, stdout, stderr } = await memcloud(SOCKET, ...words, ...options);
+  t.strictSame({ code, stderr }, { code: 0, stderr: '' });
+  t.strictSame(files(prefix), []);
+  t.match(stdout, / --offer 1G --connect a:1 --connect b:2\n/);
+  t.match(stdout, /\nEnvironment=SIZE=2147483648\n/);
+  const script = stdout.replaceAll(/^systemctl .*$/gm, ':');
+  t.match(await judge('sh', ['-eu'], { input: script }), { code: 0, stderr: '' });
+  for (const name of ['memnode.service', 'memcloud-swap.service']) {
+    const written = fs.readFileSync(path.join(prefix, UNITS, name), 'utf8');
+    t.ok(stdout.includes(written), `${name} is what was printed`);
+  }
+  const json = await memcloudJson<{ steps: { step: string }[] }>(t, SOCKET, ...words, ...options);
+  t.strictSame([...new Set(json.steps.map(({ step }) => step))], ['write', 'run']);
+});
+
+t.test('another root: installed twice, removed twice', requires('systemctl'), async (t) => {
+  const prefix = labFolder(t);
+  const service = (...words: string[]): Promise<{ changed: string[] }> =>
+    memcloudJson(t, SOCKET, 'service', ...words, '--prefix', prefix);
+  t.equal((await service('install', '--swap', '2G')).changed.length, 4);
+  t.strictSame(files(prefix), INSTALLED);
+  t.strictSame((await service('install', '--swap', '2G')).changed, [], 'nothing to change');
+  t.strictSame((await service('install')).changed, [], 'without --swap, swap stays as it is');
+  const changed = (await service('install', '--offer', '3G')).changed;
+  t.strictSame(changed, [path.join(prefix, UNITS, 'memnode.service')]);
+
+  t.equal((await service('install', '--swap', '0')).changed.length, 3, 'two go, one is rewritten');
+  t.strictSame(
+    files(prefix),
+    INSTALLED.filter((name) => !/swap|sleep/.test(name)),
+  );
+  fs.mkdirSync(path.join(prefix, 'var/lib/memcloud'), { recursive: true });
+  fs.writeFileSync(path.join(prefix, 'var/lib/memcloud/identity'), '');
+  await service('uninstall');
+  t.strictSame(files(prefix), ['var/lib/memcloud/identity'], 'identity stays');
+  t.strictSame((await service('uninstall')).changed, []);
+  await service('uninstall', '--purge');
+  t.strictSame(files(prefix), []);
+});
+
+t.test('wrong words change nothing', async (t) => {
+  const prefix = labFolder(t);
+  for (const [words, code] of [
+    ['--swap 8X', 2],
+    ['--offer much', 2],
+    ['--connect nowhere', 2],
+    ['--connect a:1 --swap 1G --swap 2G', 2],
+  ] as const) {
+    const args = ['service', 'install', '--prefix', prefix, ...words.split(' ')];
+    const ended = await memcloud(SOCKET, ...args);
+    t.match(ended, { code, stdout: '', stderr: /^memcloud: / }, words);
+  }
+  t.strictSame(files(prefix), []);
+});
+
+t.test('without systemd: one sentence that says what to do', { skip: BOOTED }, async (t) => {
+  for (const word of ['install', 'uninstall']) {
+    const { code, stdout, stderr } = await memcloud(SOCKET, 'service', word);
+    t.strictSame({ code, stdout }, { code: 1, stdout: '' });
+    t.match(stderr, /^memcloud: service \w+: systemd does not run this machine; .*--prefix DIR\n$/);
+  }
+});
+
+t.test("the units' own commands", { skip: !ROOT && 'needs root' }, async (t) => {
+  const off = await memcloud(SOCKET, 'service', 'swap-off');
+  t.strictSame(off.code, 0, `no swap on the network here is off already: ${off.stderr}`);
+  const on = await memcloud(SOCKET, 'service', 'swap-on', '1G', '--deadline', '2', '--', '--force');
+  t.match(on, { code: 3, stdout: '' }, 'no memnode, also not after two seconds');
+  t.equal((await memcloud(SOCKET, 'service', 'swap-on', '1X')).code, 2);
+  t.notMatch((await memcloud(SOCKET, 'service', '--help')).stdout, /swap-o/, 'not for people');
+});

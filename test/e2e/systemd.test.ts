@@ -1,0 +1,226 @@
+/**
+ * The units under a real systemd: Debian's, as process 1 of a guest that boots Debian's kernel. The
+ * providers are processes outside. What is judged is the journal, which goes to the serial console
+ * and so outlives the guest: in which order things stop, and that they do stop.
+ */
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import t, { type Test } from 'tap';
+import { NodeProcess } from '../../cli/demo/node-process.ts';
+import type { Guest } from '../../cli/guest/guest.ts';
+import { ALL_UNITS } from '../../cli/service/units.ts';
+import { bootGuest, runOk, skipWithoutGuest } from '../helpers/guest.ts';
+
+const UNITS = '/etc/systemd/system';
+const MEMCLOUD = 'node /opt/memcloud/dist/cli/main.js';
+const DATA_MIB = 60;
+const GROUP_MIB = 40;
+/** From `reboot` to the end of the machine; under emulation, on a busy host. */
+const SHUTDOWN_MAX_MS = 150_000;
+
+/** Until the whole-machine path needs no force, and because providers here are strangers. */
+function dropIns(connect: string): Record<string, string> {
+  const exec = `ExecStart=\nExecStart=/usr/bin/node /opt/memcloud/dist`;
+  return {
+    [`${UNITS}/memnode.service.d/test.conf`]: `[Service]\n${exec}/daemon/main.js --offer 0 --auto-trust ${connect}\n`,
+    [`${UNITS}/memcloud-swap.service.d/test.conf`]: `[Service]\n${exec}/cli/main.js service swap-on $SIZE -- --force\n`,
+  };
+}
+
+async function startProviders(t: Test): Promise<NodeProcess[]> {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'memcloud-systemd-'));
+  const providers: NodeProcess[] = [];
+  t.teardown(async () => {
+    await Promise.all(providers.map((node) => node.stop()));
+    fs.rmSync(folder, { recursive: true, force: true });
+  });
+  for (const name of ['provider-a', 'provider-b']) {
+    providers.push(await NodeProcess.start({ name, folder, offer: '512M' }));
+  }
+  return providers;
+}
+
+async function boot(t: Test, providers: readonly NodeProcess[]): Promise<Guest> {
+  const units: Record<string, { hostPath: string }> = {};
+  for (const name of ALL_UNITS) {
+    units[`/opt/memcloud/systemd/${name}`] = { hostPath: path.resolve('systemd', name) };
+  }
+  const guest = await bootGuest(t, {
+    timeoutMs: 5 * 60_000,
+    memoryMib: 640,
+    systemd: true,
+    files: units,
+    onConsole: (line) => process.env['SHOW_CONSOLE'] && t.comment(line),
+  });
+  const ports = providers.map(({ peerAddress }) => peerAddress.split(':').at(-1));
+  const connect = ports.map((port) => `--connect 10.0.2.2:${port}`).join(' ');
+  for (const [place, text] of Object.entries(dropIns(connect))) {
+    await runOk(t, guest, `mkdir -p ${path.dirname(place)}`);
+    await guest.writeFile(place, text);
+  }
+  return guest;
+}
+
+/** Waits in the guest until a condition of the shell holds. */
+async function until(t: Test, guest: Guest, condition: string, seconds: number): Promise<void> {
+  const script = `for i in $(seq ${seconds * 2}); do ${condition} && exit 0; sleep 0.5; done
+    systemctl status memnode memcloud-swap; cat /proc/swaps; exit 1`;
+  const text = `# until ${condition}\n${script}`;
+  const { exitCode } = await runOk(t, guest, text, { timeoutMs: (seconds + 60) * 1000 });
+  if (exitCode !== 0) throw new Error(`not within ${seconds} s: ${condition}`);
+}
+
+/** A service whose data does not fit in the memory that it may use. */
+async function fillSwap(t: Test, guest: Guest): Promise<void> {
+  const fill = `dd if=/dev/urandom bs=1M count=${DATA_MIB} 2>/dev/null | tee /dev/shm/data`;
+  const sum = `{ read sum rest; echo "$sum  /dev/shm/data" >/run/data.sum; }`;
+  await runOk(
+    t,
+    guest,
+    `cat >/run/hog <<'END'\n${fill} | sha256sum | ${sum}\nexec sleep 600\nEND\n` +
+      `systemd-run -q --unit=hog -p MemoryMax=${GROUP_MIB}M sh /run/hog`,
+  );
+  await until(t, guest, 'test -s /run/data.sum', 60);
+  await expectSwappedOut(t, guest);
+}
+
+/** Part of the data is out there. */
+async function expectSwappedOut(t: Test, guest: Guest): Promise<void> {
+  const { stdout } = await runOk(t, guest, 'cat /proc/swaps');
+  const used = Number(/\/dev\/nbd\d+\s+\S+\s+\d+\s+(\d+)/.exec(stdout)?.[1]) / 1024;
+  t.ok(used > (DATA_MIB - GROUP_MIB) / 2, `${Math.round(used)} MiB are swapped out`);
+}
+
+/** What a service may use; less than it has sends the rest out. */
+async function limitMemory(t: Test, guest: Guest, limit: string): Promise<void> {
+  const script = `systemctl set-property --runtime hog MemoryMax=${limit}`;
+  await runOk(t, guest, script, { timeoutMs: 90_000 });
+}
+
+/** Installs from inside, as a person would. */
+async function install(t: Test, guest: Guest): Promise<void> {
+  const words = `${MEMCLOUD} --json service install --swap 256M --offer 0`;
+  const { stdout } = await runOk(t, guest, words, { timeoutMs: 150_000 });
+  t.match(JSON.parse(stdout), { units: { 'memnode.service': 'active' } });
+  await until(t, guest, 'systemctl is-active -q memcloud-swap', 90);
+}
+
+/** Lines of the journal since the last reboot command, and where each named event is in it. */
+class Shutdown {
+  readonly #lines: string[];
+
+  constructor(console: string) {
+    this.#lines = console.split('\n');
+  }
+
+  /** The index of the first line that matches; fails when none does. */
+  at(t: Test, pattern: RegExp): number {
+    const index = this.#lines.findIndex((line) => pattern.test(line));
+    if (index < 0) t.fail(`the journal has no ${String(pattern)}`, { lines: this.#lines });
+    return index;
+  }
+
+  ordered(t: Test, patterns: readonly RegExp[]): void {
+    const places = patterns.map((pattern) => this.at(t, pattern));
+    const sorted = [...places].sort((a, b) => a - b);
+    t.strictSame(places, sorted, patterns.map(String).join(' before '), { lines: this.#lines });
+  }
+}
+
+async function reboot(t: Test, guest: Guest): Promise<Shutdown> {
+  const before = guest.kernelLog.length;
+  const startMs = performance.now();
+  await runOk(t, guest, 'systemctl reboot');
+  await guest.ended(SHUTDOWN_MAX_MS);
+  t.pass(`down in ${Math.round((performance.now() - startMs) / 1000)} s`);
+  return new Shutdown(guest.kernelLog.slice(before));
+}
+
+const STOP_ORDER = [
+  /memcloud: swap is off/,
+  /Stopped memcloud-swap\.service/,
+  /Stopping memnode\.service/,
+  /Stopped memnode\.service/,
+  /Stopping guest-network\.service/,
+  /Stopped guest-network\.service/,
+  /systemd-shutdown\[1\]: All swaps deactivated/,
+  /reboot: /,
+];
+
+t.test(
+  'installed, used, a donor dies, sleep and resume, shut down in order',
+  { skip: skipWithoutGuest(), timeout: 8 * 60_000 },
+  async (t) => {
+    const providers = await startProviders(t);
+    const guest = await boot(t, providers);
+    await install(t, guest);
+    const shown = await runOk(
+      t,
+      guest,
+      'cat /proc/swaps; systemctl is-active dev-nbd0.swap; ' +
+        'systemctl show memnode -p Type -p WatchdogUSec -p NRestarts -p StatusText',
+    );
+    t.match(shown.stdout, /^\/dev\/nbd0 .*\nactive\n/m, 'systemd sees the swap area too');
+    for (const line of ['Type=notify', 'WatchdogUSec=30s', 'NRestarts=0']) {
+      t.ok(shown.stdout.split('\n').includes(line), line);
+    }
+    await fillSwap(t, guest);
+    await until(
+      t,
+      guest,
+      "systemctl show memnode -p StatusText | grep -q 'peers 2 of 2 up.*swap .* of 256 MiB'",
+      30,
+    );
+
+    await providers[1]?.kill();
+    await until(t, guest, "systemctl show memnode -p StatusText | grep -q 'peers 1 of 2 up'", 30);
+    const status = await runOk(t, guest, `${MEMCLOUD} --json status`);
+    t.match(JSON.parse(status.stdout), { health: [/has fewer copies than promised/] });
+    // With room, so that reading it once brings it back once.
+    await limitMemory(t, guest, 'infinity');
+    await runOk(t, guest, 'sha256sum -c /run/data.sum', { timeoutMs: 90_000 });
+
+    const target = '[Unit]\nRequires=memcloud-sleep.service\nAfter=memcloud-sleep.service\n';
+    await guest.writeFile('/run/systemd/system/doze.target', target);
+    await runOk(t, guest, 'systemctl daemon-reload; systemctl start doze.target', {
+      timeoutMs: 120_000,
+    });
+    const asleep = await runOk(t, guest, 'cat /proc/swaps');
+    t.notMatch(asleep.stdout, /nbd/, 'no swap on the network while the machine sleeps');
+    await runOk(t, guest, 'systemctl stop doze.target');
+    await until(t, guest, 'grep -q nbd /proc/swaps', 60);
+
+    await limitMemory(t, guest, `${GROUP_MIB}M`);
+    await expectSwappedOut(t, guest);
+    const shutdown = await reboot(t, guest);
+    shutdown.ordered(t, STOP_ORDER);
+    t.notMatch(guest.kernelLog, /blocked for more than|timed out\. Killing|Out of memory/);
+  },
+);
+
+t.test(
+  'memnode is killed: it is replaced, the dead swap goes, swap comes back; then every donor dies',
+  { skip: skipWithoutGuest(), timeout: 8 * 60_000 },
+  async (t) => {
+    const providers = await startProviders(t);
+    const guest = await boot(t, providers);
+    await install(t, guest);
+    await fillSwap(t, guest);
+
+    await runOk(t, guest, 'systemctl kill -s KILL memnode');
+    await until(t, guest, 'systemctl show memnode -p NRestarts | grep -q =1', 90);
+    const back = 'systemctl is-active -q memnode memcloud-swap && grep -q nbd /proc/swaps';
+    await until(t, guest, back, 120);
+    await runOk(t, guest, 'systemctl stop hog; rm -f /dev/shm/data /run/data.sum');
+    await fillSwap(t, guest);
+
+    await Promise.all(providers.map((node) => node.kill()));
+    const status = "systemctl show memnode -p StatusText | grep -q 'peers 0 of 2 up'";
+    await until(t, guest, status, 30);
+    await runOk(t, guest, 'systemctl is-active memnode; uptime');
+    const shutdown = await reboot(t, guest);
+    shutdown.ordered(t, STOP_ORDER.slice(1));
+    t.notMatch(guest.kernelLog, /Kernel panic|blocked for more than/);
+  },
+);
