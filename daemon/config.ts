@@ -30,6 +30,10 @@ export interface DaemonConfig {
   readonly memoryDirectory: string | undefined;
   /** Serve one new volume on the socket that the service manager passed (LISTEN_FDS). */
   readonly exportVolume: { readonly name: string; readonly sizeBytes: number } | undefined;
+  /** `auto`: protect the process as far as its rights go (common/kit.ts). */
+  readonly kit: 'auto' | 'off';
+  /** Priority of SCHED_FIFO, 1 to 99; 0 leaves the ordinary policy. */
+  readonly realtimePriority: number;
   /** How long providers keep its pages after it fell silent, milliseconds. */
   readonly leaseTtlMs: number;
   /** What is logged. */
@@ -43,6 +47,7 @@ const LEASE_TTL_DEFAULT_S = 120;
 /** Below, one lost renewal would end a lease. */
 const LEASE_TTL_MIN_S = 5;
 const LEASE_TTL_MAX_S = 24 * 3600;
+const REALTIME_MAX = 99;
 const NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 
 /** A quarter of the machine's RAM, at most 8 GiB. */
@@ -74,6 +79,14 @@ function parseLeaseTtl(seconds: number): number {
   throw new MemcloudError(
     'ERR_USAGE',
     `--lease-ttl: expected ${LEASE_TTL_MIN_S} to ${LEASE_TTL_MAX_S} seconds, got ${seconds}`,
+  );
+}
+
+function parseRealtime(priority: number): number {
+  if (Number.isInteger(priority) && priority >= 0 && priority <= REALTIME_MAX) return priority;
+  throw new MemcloudError(
+    'ERR_USAGE',
+    `--realtime: expected a priority of 1 to ${REALTIME_MAX}, or 0 for none, got ${priority}`,
   );
 }
 
@@ -126,6 +139,16 @@ function parserFor(args: readonly string[]) {
     .option('export', {
       type: 'string',
       describe: 'NAME=SIZE: serve a new volume on the NBD socket passed by LISTEN_FDS',
+    })
+    .option('kit', {
+      choices: ['auto', 'off'] as const,
+      default: 'auto' as const,
+      describe: 'protect memnode from the memory shortage that it relieves, as far as it may',
+    })
+    .option('realtime', {
+      type: 'number',
+      default: 0,
+      describe: 'run before ordinary programs: priority 1 to 99 (SCHED_FIFO)',
     })
     .option('lease-ttl', {
       type: 'number',
@@ -186,6 +209,8 @@ export async function readConfig(args: readonly string[]): Promise<DaemonConfig 
     autoTrust: flags['auto-trust'],
     memoryDirectory: flags['memory-dir'],
     exportVolume: flags.export === undefined ? undefined : parseExport(flags.export),
+    kit: flags.kit,
+    realtimePriority: parseRealtime(flags.realtime),
     leaseTtlMs: parseLeaseTtl(flags['lease-ttl']),
     logLevel: flags['log-level'],
     json: flags.json,

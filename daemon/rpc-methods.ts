@@ -3,6 +3,7 @@
  * passes.
  */
 import { MemcloudError } from '../common/errors.ts';
+import { kitStatus } from '../common/kit-status.ts';
 import type { NodeId } from '../common/ports.ts';
 import { checkSocketPath } from '../common/paths.ts';
 import type { ConsentInfo, PeerInfo, RpcParams, StatusInfo } from '../common/rpc-schema.ts';
@@ -12,6 +13,7 @@ import type { ConsentAnswer, ConsentQueue } from '../peer/consent.ts';
 import type { PeerInfo as PeerRow, Peers } from '../peer/peers.ts';
 import type { TrustStore } from '../peer/trust.ts';
 import type { RamProvider } from '../provider/service.ts';
+import type { GarbageCollectionWatch } from './garbage-collection.ts';
 import type { RpcHandlers } from './rpc-server.ts';
 import type { ServeRequest, VolumeRequest, Volumes } from './volumes.ts';
 
@@ -39,6 +41,8 @@ export interface RpcContext {
   readonly provider: RamProvider;
   /** Its volumes. */
   readonly volumes: Volumes;
+  /** Pauses of this thread. */
+  readonly garbageCollection: GarbageCollectionWatch;
   /** Asks the process to end, after the reply. */
   readonly requestShutdown: () => void;
 }
@@ -98,6 +102,8 @@ function status(context: RpcContext): StatusInfo {
     consentPending: context.consent.list().length,
     volumes: context.volumes.list(),
     health: healthOf(context),
+    kit: kitStatus(process.pid),
+    garbageCollection: context.garbageCollection.info,
   };
 }
 

@@ -38,6 +38,7 @@ import { VolumeBlockDevice } from '../tier/block-device.ts';
 import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
 import { capacityProblem } from './capacity.ts';
 import type { DaemonConfig } from './config.ts';
+import { GarbageCollectionWatch } from './garbage-collection.ts';
 import { rpcHandlers } from './rpc-methods.ts';
 import { RpcServer } from './rpc-server.ts';
 import { lockStateDirectory } from './state-lock.ts';
@@ -78,6 +79,7 @@ export class Daemon implements VolumeParts {
   readonly #timer: NodeJS.Timeout;
   readonly #spin: EventLoopSpin;
   readonly #unlock: () => void;
+  readonly #garbageCollection = new GarbageCollectionWatch();
   #attachCount = 0;
 
   private constructor(
@@ -119,6 +121,7 @@ export class Daemon implements VolumeParts {
       consent,
       provider,
       volumes: this.#volumes,
+      garbageCollection: this.#garbageCollection,
       requestShutdown: () => this.onShutdownRequested(),
     });
     this.#rpc = new RpcServer(handlers, logger);
@@ -172,6 +175,7 @@ export class Daemon implements VolumeParts {
     clearInterval(this.#timer);
     await this.#peers.close();
     this.#provider.close();
+    this.#garbageCollection.close();
     this.#unlock();
   }
 

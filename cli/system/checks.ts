@@ -4,9 +4,9 @@
  */
 import fs from 'node:fs';
 import os from 'node:os';
+import { hasMemoryController } from '../../common/control-group.ts';
 import { formatSize } from '../../common/units.ts';
 import { hasTool } from './exec.ts';
-import { hasMemoryGroups } from './memory-group.ts';
 import { listSwaps } from './swap-device.ts';
 
 /** How a check came out. */
@@ -79,7 +79,7 @@ function checkNbd(): CheckResult {
 
 function checkMemoryGroups(): CheckResult {
   const check = 'control groups';
-  if (hasMemoryGroups()) return ok(check, 'version 2 with the memory controller');
+  if (hasMemoryController()) return ok(check, 'version 2 with the memory controller');
   return {
     check,
     level: 'problem',

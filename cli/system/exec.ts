@@ -1,6 +1,7 @@
 /** Running the system's own tools (mkswap, swapon, modprobe) with plain errors. */
 import { spawn, spawnSync } from 'node:child_process';
 import { MemcloudError } from '../../common/errors.ts';
+import { withoutIoFlusher } from '../../common/kit.ts';
 
 const ENVIRONMENT = {
   ...process.env,
@@ -23,7 +24,9 @@ export function hasTool(name: string): boolean {
  */
 export function runTool(name: string, args: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = spawn(name, args, { env: ENVIRONMENT, timeout: TOOL_TIMEOUT_MS });
+    const child = withoutIoFlusher(() =>
+      spawn(name, args, { env: ENVIRONMENT, timeout: TOOL_TIMEOUT_MS }),
+    );
     let output = '';
     let complaint = '';
     child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));

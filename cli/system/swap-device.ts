@@ -3,7 +3,9 @@
  * it no longer needs, and remote RAM only grows (docs/architecture.md, "What the kernel sends").
  */
 import fs from 'node:fs';
+import { formatSize } from '../../common/units.ts';
 import { runTool } from './exec.ts';
+import { MemoryReading } from './memory-reading.ts';
 
 /** One line of /proc/swaps. */
 export interface SwapLine {
@@ -36,6 +38,20 @@ export async function swapOn(device: string, priority: number | undefined): Prom
   await runTool('mkswap', [device]);
   const priorityArgs = priority === undefined ? [] : ['--priority', String(priority)];
   await runTool('swapon', ['--discard=pages', ...priorityArgs, device]);
+}
+
+/**
+ * Why what lies on a device cannot come back into RAM now; undefined when it can. `swapoff` without
+ * room fails half-way, or takes the machine to where it has to kill.
+ */
+export function returnProblem(device: string, reserveBytes: number): string | undefined {
+  const usedBytes = listSwaps().find((line) => line.device === device)?.usedBytes ?? 0;
+  const memory = new MemoryReading();
+  memory.read();
+  memory.close();
+  const roomBytes = Math.max(0, memory.freeBytes - reserveBytes);
+  if (usedBytes <= roomBytes) return undefined;
+  return `${formatSize(usedBytes)} on ${device} do not fit into the ${formatSize(roomBytes)} of RAM to spare`;
 }
 
 /** Moves every page back and ends swapping on the device. @throws MemcloudError `ERR_NATIVE` */
