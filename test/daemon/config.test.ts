@@ -24,7 +24,7 @@ t.test('each option ends where it belongs', async (t) => {
   const words =
     '--state s --socket x.sock --listen [::1]:0 --offer 1.5G --name n.1-_ --connect a:1 ' +
     '--connect b:2 --no-mdns --auto-trust --memory-dir /m --export e=4097 --lease-ttl 5 ' +
-    '--log-level silent --json';
+    '--kit off --realtime 9 --log-level silent --json';
   t.same(await readConfig(words.split(' ')), {
     stateDirectory: path.resolve('s'),
     socketPath: path.resolve('x.sock'),
@@ -35,6 +35,8 @@ t.test('each option ends where it belongs', async (t) => {
     autoTrust: true,
     memoryDirectory: '/m',
     exportVolume: { name: 'e', sizeBytes: 8192 },
+    kit: 'off',
+    realtimePriority: 9,
     leaseTtlMs: 5000,
     logLevel: 'silent',
     json: true,
@@ -58,6 +60,10 @@ t.test('what is wrong is refused in a sentence', async (t) => {
     ['--export =1M', 'ERR_USAGE', /expected NAME=SIZE/],
     ['--lease-ttl 4.9', 'ERR_USAGE', /--lease-ttl: expected 5 to 86400 seconds, got 4\.9/],
     ['--lease-ttl x', 'ERR_USAGE', /got NaN/],
+    ['--kit on', 'ERR_USAGE', /Invalid values/],
+    ['--realtime 100', 'ERR_USAGE', /--realtime: expected a priority of 1 to 99, .*got 100/],
+    ['--realtime -1', 'ERR_USAGE', /got -1/],
+    ['--realtime 1.5', 'ERR_USAGE', /got 1\.5/],
     ['--log-level loud', 'ERR_USAGE', /Invalid values/],
     ['--state a --state b', 'ERR_USAGE', /--state was given 2 times/],
   ];
