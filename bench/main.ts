@@ -16,6 +16,7 @@ import { seededRandom } from './statistics.ts';
 import { block } from './suites/block.ts';
 import { cpu } from './suites/cpu.ts';
 import { memory } from './suites/memory.ts';
+import { steadyState } from './suites/steady-state.ts';
 import type { Suite, SuiteResult } from './suites/suite.ts';
 import { formatNumber } from './table.ts';
 import { memcloud } from './targets/memcloud.ts';
@@ -25,7 +26,7 @@ import type { Target } from './targets/target.ts';
 import { describeTool, installTools, missingTools } from './tools.ts';
 import { reasonOf } from './trials.ts';
 
-const SUITES: readonly Suite[] = [block, cpu, memory];
+const SUITES: readonly Suite[] = [block, cpu, memory, steadyState];
 const TARGETS: readonly Target[] = [memcloud, nbdkitTls, nbdkitUnix, nbdkitTcp, qemuNbd];
 /** Without more words, a quick run compares these. */
 const QUICK_TARGETS: readonly Target[] = [memcloud, nbdkitTls];

@@ -235,6 +235,8 @@ export interface GarbageCollectionInfo {
   readonly totalUs: number;
   /** The longest, microseconds. */
   readonly longestUs: number;
+  /** Bytes of the heap that outlived a collection; garbage that waits for a full one counts. */
+  readonly oldHeapBytes: number;
 }
 
 /** The result of each method. */

@@ -4,7 +4,16 @@
  * path's doing, and this is how one sees that it stays so.
  */
 import { PerformanceObserver, constants, type PerformanceEntry } from 'node:perf_hooks';
+import v8 from 'node:v8';
 import type { GarbageCollectionInfo } from '../common/rpc-schema.ts';
+
+/** Bytes in use in every space of the heap but the one for new objects. */
+function oldHeapBytes(): number {
+  return v8
+    .getHeapSpaceStatistics()
+    .filter(({ space_name: name }) => !name.startsWith('new_'))
+    .reduce((sum, { space_used_size: bytes }) => sum + bytes, 0);
+}
 
 /** Counts collections from its making on. */
 export class GarbageCollectionWatch {
@@ -36,6 +45,7 @@ export class GarbageCollectionWatch {
       majorCount: this.#majorCount,
       totalUs: this.#totalUs,
       longestUs: this.#longestUs,
+      oldHeapBytes: oldHeapBytes(),
     };
   }
 
