@@ -71,6 +71,8 @@ export interface LabNodeOptions {
   leaseTtlS?: number;
   /** Words before the program, such as `ip netns exec NAME`. */
   launcher?: readonly string[];
+  /** Options of node itself. */
+  nodeOptions?: readonly string[];
 }
 
 /** A memnode process. */
@@ -108,7 +110,7 @@ export class LabNode {
     } = options;
     const [program = '', ...args] = [
       ...(options.launcher ?? []),
-      process.execPath,
+      ...[process.execPath, ...(options.nodeOptions ?? [])],
       ...[MEMNODE, '--json', '--name', name, '--offer', offer, '--listen', listen],
       ...['--state', path.join(folder, name), '--socket', path.join(folder, `${name}.sock`)],
       ...(autoTrust ? ['--auto-trust'] : []),
