@@ -114,7 +114,7 @@ function sweepGroups(): void {
  */
 function tryJoinGroup(memoryMinBytes: number): boolean {
   const group = groupOfProcess('/proc/self');
-  if (!hasMemoryController() || group === undefined || group.includes('.service')) return false;
+  if (!hasMemoryController() || group === undefined || group.endsWith('.service')) return false;
   const directory = groupDirectory(process.pid);
   try {
     sweepGroups();

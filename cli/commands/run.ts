@@ -223,6 +223,15 @@ function readSizes(flags: RunFlags): Sizes {
   return { memoryBytes, swapBytes, reserveBytes };
 }
 
+/** Says which protections this command could not get: with them, a shortage finds it still running. */
+function noteMissing(kit: Kit): void {
+  const missing = kit.parts.filter(({ active, optional }) => !active && !optional);
+  if (missing.length === 0) return;
+  note(
+    `memcloud: this command lacks ${missing.map(({ part }) => part).join(', ')}; --kit off is quiet`,
+  );
+}
+
 async function run(flags: RunFlags & GlobalFlags): Promise<void> {
   const sizes = readSizes(flags);
   requireRoot('run');
@@ -238,6 +247,7 @@ async function run(flags: RunFlags & GlobalFlags): Promise<void> {
     flags.kit === 'off'
       ? undefined
       : enterKit({ memoryMinBytes: MEMORY_MIN_BYTES, realtimePriority });
+  if (kit !== undefined) noteMissing(kit);
   const exitCode = await withDaemon(flags, (client) =>
     scope === undefined
       ? runWords(client, flags, sizes, kit?.originalOomScore ?? 0)

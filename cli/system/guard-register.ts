@@ -28,10 +28,11 @@ export class GuardRegister {
     }
   }
 
-  /** Guards now, this one included; at least 1. */
+  /** Guards of living processes now, this one included; at least 1. */
   count(): number {
     try {
-      return Math.max(1, fs.readdirSync(this.#folder).length);
+      const names = fs.readdirSync(this.#folder);
+      return Math.max(1, names.filter((name) => fs.existsSync(`/proc/${name}`)).length);
     } catch {
       return 1;
     }
