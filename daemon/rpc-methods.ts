@@ -2,6 +2,7 @@
  * What the RPC methods do: the operator's view of a daemon. Everything here is control path; no page
  * passes.
  */
+import os from 'node:os';
 import { MemcloudError } from '../common/errors.ts';
 import { kitStatus } from '../common/kit-status.ts';
 import type { NodeId } from '../common/ports.ts';
@@ -17,7 +18,8 @@ import type { GarbageCollectionWatch } from './garbage-collection.ts';
 import type { RpcHandlers } from './rpc-server.ts';
 import type { ServeRequest, VolumeRequest, Volumes } from './volumes.ts';
 
-const RING_SIZE_DEFAULT_BYTES = 64 * 2 ** 20;
+/** Without `--ring`: 64 MiB, of a small machine a 32nd of its RAM, which it is to relieve. */
+const RING_SIZE_DEFAULT_BYTES = Math.min(64 * 2 ** 20, Math.floor(os.totalmem() / 32));
 const RING_SIZE_MAX_BYTES = 4 * 2 ** 30;
 const COPIES_DEFAULT = 2;
 /** How long `peer.connect` waits for the dial to come to something. */

@@ -25,7 +25,7 @@ export interface GuardLimits {
 /** The band is this part of the reserve. */
 const BAND_DIVISOR = 32;
 /** A limit is at most so far below what is in use, bytes. */
-export const SQUEEZE_STEP_BYTES = 32 * 2 ** 20;
+export const SQUEEZE_STEP_BYTES = 8 * 2 ** 20;
 
 function clampToPages(limits: GuardLimits, bytes: number): number {
   const { minimumBytes, maximumBytes } = limits;

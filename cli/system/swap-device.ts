@@ -3,6 +3,7 @@
  * it no longer needs, and remote RAM only grows (docs/architecture.md, "What the kernel sends").
  */
 import fs from 'node:fs';
+import path from 'node:path';
 import { formatSize } from '../../common/units.ts';
 import { runTool } from './exec.ts';
 import { MemoryReading } from './memory-reading.ts';
@@ -33,8 +34,22 @@ export function listSwaps(): SwapLine[] {
   });
 }
 
+/**
+ * Ends writeback throttling on a device. The kernel slows background writes while reads are slow, as
+ * they are on a busy disk; on remote RAM it then sends one page-out at a time, and whoever frees
+ * memory waits for it. Where the kernel has no such throttling there is nothing to end.
+ */
+function endWriteThrottling(device: string): void {
+  try {
+    fs.writeFileSync(`/sys/block/${path.basename(device)}/queue/wbt_lat_usec`, '0');
+  } catch {
+    // CONFIG_BLK_WBT is not set.
+  }
+}
+
 /** Formats the device and swaps on it. @throws MemcloudError `ERR_NATIVE`, `ERR_UNSUPPORTED` */
 export async function swapOn(device: string, priority: number | undefined): Promise<void> {
+  endWriteThrottling(device);
   await runTool('mkswap', [device]);
   const priorityArgs = priority === undefined ? [] : ['--priority', String(priority)];
   await runTool('swapon', ['--discard=pages', ...priorityArgs, device]);

@@ -6,7 +6,7 @@ import { Random } from '../../helpers/fuzz.ts';
 
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
-const STEP = 32 * MIB;
+const STEP = 8 * MIB;
 const seed = Number(process.env['SEED'] ?? Date.now() % 2 ** 31);
 t.comment(`SEED=${seed}`);
 
