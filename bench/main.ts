@@ -18,6 +18,7 @@ import { cpu } from './suites/cpu.ts';
 import { guest } from './suites/guest.ts';
 import { memory } from './suites/memory.ts';
 import { soakSuite } from './suites/soak.ts';
+import { steadyState } from './suites/steady-state.ts';
 import type { Suite, SuiteResult } from './suites/suite.ts';
 import { formatNumber } from './table.ts';
 import { memcloud } from './targets/memcloud.ts';
@@ -27,10 +28,10 @@ import type { Target } from './targets/target.ts';
 import { describeTool, installTools, missingTools } from './tools.ts';
 import { reasonOf } from './trials.ts';
 
-const SUITES: readonly Suite[] = [block, cpu, memory, guest, soakSuite];
+const SUITES: readonly Suite[] = [block, cpu, memory, steadyState, guest, soakSuite];
 const TARGETS: readonly Target[] = [memcloud, nbdkitTls, nbdkitUnix, nbdkitTcp, qemuNbd];
 /** Guests take minutes: they are measured when asked for. */
-const DEFAULT_SUITES: readonly string[] = [block, cpu, memory].map(({ name }) => name);
+const DEFAULT_SUITES: readonly string[] = [block, cpu, memory, steadyState].map(({ name }) => name);
 /** Without more words, a quick run compares these. */
 const QUICK_TARGETS: readonly Target[] = [memcloud, nbdkitTls];
 

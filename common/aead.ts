@@ -37,6 +37,14 @@ const evpCtrl = crypto.func(
   'int EVP_CIPHER_CTX_ctrl(uintptr_t ctx, int type, int arg, uintptr_t ptr)',
 );
 
+/**
+ * What a field for an address starts with. V8 keeps a number above 2^31 inside a field that never
+ * held anything else, and makes a new object of it each time it is handed to a foreign function; a
+ * field that held something else before keeps the object. That is 70 bytes of garbage
+ * less for each page (docs/benchmarks.md, "Steady state").
+ */
+const UNSET_ADDRESS = undefined as unknown as number;
+
 /** Where the parts of one message lie. Ranges may not overlap, except that output may equal input. */
 export interface AeadMessage {
   /** Address of the associated data. */
@@ -59,7 +67,10 @@ export interface AeadMessage {
 
 /** An empty {@link AeadMessage} for a caller to keep and fill again for each message. */
 export function emptyAeadMessage(): AeadMessage {
-  return { aad: 0, aadLength: 0, aad2: 0, aad2Length: 0, input: 0, length: 0, output: 0, tag: 0 };
+  const at = UNSET_ADDRESS;
+  const lengths = { aadLength: 0, aad2Length: 0, length: 0 };
+  const message = { ...lengths, aad: at, aad2: at, input: at, output: at, tag: at };
+  return Object.assign(message, { aad: 0, aad2: 0, input: 0, output: 0, tag: 0 });
 }
 
 /**
@@ -67,8 +78,11 @@ export function emptyAeadMessage(): AeadMessage {
  * seal twice breaks the cipher, so both users count them (page versions, record numbers).
  */
 export class AeadKey {
-  readonly #sealContext: number;
-  readonly #openContext: number;
+  #sealContext = UNSET_ADDRESS;
+  #openContext = UNSET_ADDRESS;
+  /** Of the nonce, and of the length that libcrypto reports. */
+  #nonceAddress = UNSET_ADDRESS;
+  #lengthAddress = UNSET_ADDRESS;
   readonly #scratch: NativeMemory;
   readonly #nonceWords: Uint32Array;
   #freed = false;
@@ -85,13 +99,15 @@ export class AeadKey {
       3,
     );
     this.#scratch.bytes.set(key, 64);
+    this.#nonceAddress = this.#scratch.address;
+    this.#lengthAddress = this.#scratch.address + 16;
     this.#sealContext = evpNew() as number;
     this.#openContext = evpNew() as number;
     const keyAddress = this.#scratch.address + 64;
     const cipher = evpCipher() as number;
     if (
-      evpInit(this.#sealContext, cipher, 0, keyAddress, this.#scratch.address, 1) !== 1 ||
-      evpInit(this.#openContext, cipher, 0, keyAddress, this.#scratch.address, 0) !== 1
+      evpInit(this.#sealContext, cipher, 0, keyAddress, this.#nonceAddress, 1) !== 1 ||
+      evpInit(this.#openContext, cipher, 0, keyAddress, this.#nonceAddress, 0) !== 1
     ) {
       throw new MemcloudError('ERR_NATIVE', 'libcrypto refused to set a ChaCha20-Poly1305 key');
     }
@@ -109,7 +125,7 @@ export class AeadKey {
     const context = this.#sealContext;
     const done =
       this.#run(context, 1, word0, word1, word2, message) &&
-      evpFinal(context, message.output, this.#scratch.address + 16) === 1 &&
+      evpFinal(context, message.output, this.#lengthAddress) === 1 &&
       evpCtrl(context, EVP_CTRL_AEAD_GET_TAG, TAG_SIZE_BYTES, message.tag) === 1;
     if (!done) throw new MemcloudError('ERR_INTERNAL', 'libcrypto failed to seal');
   }
@@ -124,7 +140,7 @@ export class AeadKey {
     return (
       this.#run(context, 0, word0, word1, word2, message) &&
       evpCtrl(context, EVP_CTRL_AEAD_SET_TAG, TAG_SIZE_BYTES, message.tag) === 1 &&
-      evpFinal(context, message.output, this.#scratch.address + 16) === 1
+      evpFinal(context, message.output, this.#lengthAddress) === 1
     );
   }
 
@@ -151,10 +167,9 @@ export class AeadKey {
     words[0] = word0;
     words[1] = word1;
     words[2] = word2;
-    const base = this.#scratch.address;
-    const outLength = base + 16;
+    const outLength = this.#lengthAddress;
     return (
-      evpInit(context, 0, 0, 0, base, encrypt) === 1 &&
+      evpInit(context, 0, 0, 0, this.#nonceAddress, encrypt) === 1 &&
       (message.aadLength === 0 ||
         evpUpdate(context, 0, outLength, message.aad, message.aadLength) === 1) &&
       (message.aad2Length === 0 ||

@@ -3,7 +3,7 @@
  * collector never moves it, it can be locked against swapping, and foreign functions take its
  * address as a number, so that no object is made for a page.
  */
-import { MMAN, mmap, munmap, madvise, tryMlock, viewMemory } from './libc.ts';
+import { MMAN, mmap, munmap, madvise, tryMadvise, tryMlock, viewMemory } from './libc.ts';
 import { PAGE_SIZE_BYTES } from './units.ts';
 
 /** A run of bytes with both its faces: a view for JavaScript, an address for foreign functions. */
@@ -43,6 +43,18 @@ export class NativeMemory implements NativeBuffer {
       options.lock === true && tryMlock(this.address, this.#lengthBytes, MMAN.MLOCK_ONFAULT);
     this.#secret = options.secret === true;
     if (this.#secret) madvise(this.address, this.#lengthBytes, MMAN.MADV_DONTDUMP);
+  }
+
+  /**
+   * Takes the memory from the kernel now, rather than page by page at the first touch, which may come
+   * when there is none. The bytes stay as they are.
+   */
+  populate(): void {
+    if (tryMadvise(this.address, this.#lengthBytes, MMAN.MADV_POPULATE_WRITE) === 0) return;
+    // Linux before 5.14.
+    for (let at = 0; at < this.#lengthBytes; at += PAGE_SIZE_BYTES) {
+      this.bytes[at] = this.bytes[at] as number;
+    }
   }
 
   /**

@@ -5,6 +5,7 @@
  * added, never renamed, so that scripts over `--json` go on working.
  */
 import * as v from 'valibot';
+import type { KitPart } from './kit-status.ts';
 import type { ProviderUsage } from './ports.ts';
 
 const name = v.pipe(
@@ -310,6 +311,24 @@ export interface StatusInfo {
   readonly directExports: readonly DirectExportInfo[];
   /** Sentences about what is not well; empty when all is. */
   readonly health: readonly string[];
+  /** The protections of memnode, as the kernel reports them. */
+  readonly kit: readonly KitPart[];
+  /** Pauses of the thread that serves pages, since its start. */
+  readonly garbageCollection: GarbageCollectionInfo;
+}
+
+/** Garbage collections that stopped the data plane. */
+export interface GarbageCollectionInfo {
+  /** Collections of any kind. */
+  readonly count: number;
+  /** Of these, of the whole heap. */
+  readonly majorCount: number;
+  /** Time in all, microseconds. */
+  readonly totalUs: number;
+  /** The longest, microseconds. */
+  readonly longestUs: number;
+  /** Bytes of the heap that outlived a collection; garbage that waits for a full one counts. */
+  readonly oldHeapBytes: number;
 }
 
 /** The result of each method. */

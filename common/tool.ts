@@ -1,6 +1,7 @@
 /** Running the system's own tools (mkswap, swapon, dmsetup) with plain errors. */
 import { spawn, spawnSync } from 'node:child_process';
 import { MemcloudError } from './errors.ts';
+import { withoutIoFlusher } from './kit.ts';
 
 const ENVIRONMENT = {
   ...process.env,
@@ -28,7 +29,7 @@ export function runTool(
   options: { readonly input?: Uint8Array } = {},
 ): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = spawn(name, args, { env: ENVIRONMENT });
+    const child = withoutIoFlusher(() => spawn(name, args, { env: ENVIRONMENT }));
     // Not the option `timeout`: its timer outlives a program that was never started.
     const timer = setTimeout(() => child.kill(), TOOL_TIMEOUT_MS);
     let output = '';

@@ -40,6 +40,10 @@ export interface DaemonConfig {
   readonly memoryDirectory: string | undefined;
   /** Serve one new volume on the socket that the service manager passed (LISTEN_FDS). */
   readonly exportVolume: { readonly name: string; readonly sizeBytes: number } | undefined;
+  /** `auto`: protect the process as far as its rights go (common/kit.ts). */
+  readonly kit: 'auto' | 'off';
+  /** Priority of SCHED_FIFO, 1 to 99; 0 leaves the ordinary policy. */
+  readonly realtimePriority: number;
   /** How long providers keep its pages after it fell silent, milliseconds. */
   readonly leaseTtlMs: number;
   /** What is logged. */
@@ -163,6 +167,8 @@ export async function readConfig(
     autoTrust: values['auto-trust'],
     memoryDirectory: values['memory-dir'],
     exportVolume: flags.export === undefined ? undefined : parseExport(flags.export),
+    kit: values.kit,
+    realtimePriority: values.realtime,
     leaseTtlMs: Math.round(values['lease-ttl'] * 1000),
     logLevel: values['log-level'],
     json: flags.json,

@@ -3,16 +3,22 @@
  * `memnode`: the daemon, in the foreground. SIGTERM and SIGINT end it in order: no new clients,
  * requests in flight finish, leases go back, keys are destroyed. A second signal ends it at once.
  * SIGHUP reads the configuration again, or, when it says that the terminal is gone, ends it too.
+ *
+ * Before anything else it puts itself under the kit (common/kit.ts), which may start this file anew;
+ * therefore the parts of the daemon are loaded only afterwards.
  */
 import tty from 'node:tty';
 import { hideBin } from 'yargs/helpers';
 import { monotonicClock } from '../common/clock.ts';
 import { ExitCode, MemcloudError, asMemcloudError } from '../common/errors.ts';
-import { createLogger } from '../common/log.ts';
+import { enterKit, type Kit } from '../common/kit.ts';
+import { createLogger, type Logger } from '../common/log.ts';
 import { readConfig, type DaemonConfig } from './config.ts';
 import { ServiceNotifier } from './notify.ts';
-import { Daemon } from './wire.ts';
+import type { Daemon } from './wire.ts';
 
+/** What `memory.min` asks for: the program, its heap and the ring of a volume or two. */
+const MEMORY_MIN_BYTES = 256 * 2 ** 20;
 /** An orderly end may take this long; then the process ends all the same. */
 const SHUTDOWN_DEADLINE_MS = 20_000;
 const STDERR_FD = 2;
@@ -40,12 +46,27 @@ function hangUp(): void {
   process.kill(process.pid, 'SIGHUP');
 }
 
+/** Says which protections are missing; a machine that does not swap through us needs none. */
+function logKit(kit: Kit, logger: Logger): void {
+  const names = (active: boolean): string =>
+    kit.parts
+      .filter((part) => part.active === active && (active || !part.optional))
+      .map(({ part }) => part)
+      .join(' ');
+  logger.info({ active: names(true), missing: names(false) }, 'kit');
+}
+
 async function main(): Promise<void> {
   const config = await readConfig(hideBin(process.argv));
   if (config === undefined) return;
+  const { kit, realtimePriority } = config;
+  const entered =
+    kit === 'off' ? undefined : enterKit({ memoryMinBytes: MEMORY_MIN_BYTES, realtimePriority });
   const hadTerminal = tty.isatty(STDERR_FD);
   const logger = createLogger(config.logLevel);
+  if (entered !== undefined) logKit(entered, logger);
   const notifier = new ServiceNotifier(process.env, process.pid, logger);
+  const { Daemon } = await import('./wire.ts');
   const daemon = await Daemon.start(config, logger);
   daemon.onTick = () => notifier.onTick(monotonicClock.nowMs(), () => daemon.poolNumbers());
   let ending = false;

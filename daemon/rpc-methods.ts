@@ -2,7 +2,9 @@
  * What the RPC methods do: the operator's view of a daemon. Everything here is control path; no page
  * passes.
  */
+import os from 'node:os';
 import { MemcloudError } from '../common/errors.ts';
+import { kitStatus } from '../common/kit-status.ts';
 import type { NodeId } from '../common/ports.ts';
 import { checkSocketPath } from '../common/paths.ts';
 import type {
@@ -21,11 +23,13 @@ import type { Peers } from '../peer/peers.ts';
 import type { TrustStore } from '../peer/trust.ts';
 import type { RamProvider } from '../provider/service.ts';
 import type { DirectDevices } from './direct/devices.ts';
+import type { GarbageCollectionWatch } from './garbage-collection.ts';
 import type { LiveConfig } from './live-config.ts';
 import type { RpcHandlers } from './rpc-server.ts';
 import type { ServeRequest, VolumeRequest, Volumes } from './volumes.ts';
 
-const RING_SIZE_DEFAULT_BYTES = 64 * 2 ** 20;
+/** Without `--ring`: 64 MiB, of a small machine a 32nd of its RAM, which it is to relieve. */
+const RING_SIZE_DEFAULT_BYTES = Math.min(64 * 2 ** 20, Math.floor(os.totalmem() / 32));
 const RING_SIZE_MAX_BYTES = 4 * 2 ** 30;
 const COPIES_DEFAULT = 2;
 /** How long `peer.connect` waits for the dial to come to something. */
@@ -55,6 +59,8 @@ export interface RpcContext {
   readonly directExports: () => DirectExportInfo[];
   /** By what it runs. */
   readonly config: LiveConfig;
+  /** Pauses of this thread. */
+  readonly garbageCollection: GarbageCollectionWatch;
   /** Asks the process to end, after the reply. */
   readonly requestShutdown: () => void;
 }
@@ -122,6 +128,8 @@ function status(context: RpcContext): StatusInfo {
     directDevices,
     directExports: context.directExports(),
     health: healthOf(context, directDevices),
+    kit: kitStatus(process.pid),
+    garbageCollection: context.garbageCollection.info,
   };
 }
 

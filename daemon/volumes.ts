@@ -199,6 +199,7 @@ export class Volumes {
   /** Attaches a volume to the kernel. @throws MemcloudError `ERR_VOLUME_UNKNOWN`, `ERR_NBD_ATTACH` */
   async attach(name: string, request: AttachRequest): Promise<AttachmentInfo> {
     const entry = this.#entry(name);
+    entry.volume.populate();
     const attachment = await this.#parts.attach(entry.device, request);
     if (entry.closing) {
       await attachment.detach();

@@ -40,6 +40,7 @@ import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
 import { capacityProblem } from './capacity.ts';
 import type { DaemonConfig } from './config.ts';
 import { DirectDevices } from './direct/devices.ts';
+import { GarbageCollectionWatch } from './garbage-collection.ts';
 import { LiveConfig, type Appliers } from './live-config.ts';
 import type { PoolNumbers } from './notify.ts';
 import { rpcHandlers } from './rpc-methods.ts';
@@ -89,6 +90,7 @@ export class Daemon implements VolumeParts {
   readonly #timer: NodeJS.Timeout;
   readonly #spin: EventLoopSpin;
   readonly #unlock: () => void;
+  readonly #garbageCollection = new GarbageCollectionWatch();
   #attachCount = 0;
 
   private constructor(
@@ -141,6 +143,7 @@ export class Daemon implements VolumeParts {
       direct: this.#direct,
       directExports: () => parts.service.status(),
       config: this.liveConfig,
+      garbageCollection: this.#garbageCollection,
       requestShutdown: () => this.onShutdownRequested(),
     });
     this.#rpc = new RpcServer(handlers, logger);
@@ -231,6 +234,7 @@ export class Daemon implements VolumeParts {
     await this.#peers.close();
     await this.#service.close();
     this.#provider.close();
+    this.#garbageCollection.close();
     this.#unlock();
   }
 

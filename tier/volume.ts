@@ -167,6 +167,14 @@ export class Volume {
     this.#writeRange = { firstPage: 0, pageCount: 0, from: buffer, fromOffset: 0 };
   }
 
+  /**
+   * Takes all memory of the ring now. For a volume that the kernel swaps onto: otherwise the ring
+   * would take it page by page just when memory is short, from the free memory that others count on.
+   */
+  populate(): void {
+    this.#ringMemory.populate();
+  }
+
   /** Pages in the volume. */
   get pageCount(): number {
     return this.#state.map.pageCount;

@@ -5,7 +5,7 @@
  */
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { PeerInfo, VolumeDetails } from '../../common/rpc-schema.ts';
+import type { PeerInfo, StatusInfo, VolumeDetails } from '../../common/rpc-schema.ts';
 import { PAGE_SIZE_BYTES, SEALED_PAGE_SIZE_BYTES } from '../../common/units.ts';
 import { waitFor, type Server, type Stage } from '../stage.ts';
 import type { RunningTarget, Target } from './target.ts';
@@ -28,6 +28,7 @@ export interface RunningMemcloud extends RunningTarget {
   readonly consumerPid: number;
   readonly providerPid: number;
   readonly inspect: () => Promise<VolumeDetails>;
+  readonly status: (side: 'consumer' | 'provider') => Promise<StatusInfo>;
   readonly verify: () => Promise<Readonly<Record<string, number>>>;
 }
 
@@ -79,11 +80,12 @@ export async function startMemcloud(stage: Stage, sizeBytes: number): Promise<Ru
   const provider = await startNode(stage, directory, PROVIDER_NAME, offerBytes, []);
   const peers = [provider.peerAddress];
   const consumer = await startNode(stage, directory, 'bench-consumer', 0, peers);
-  const memcloud = async (...args: string[]): Promise<unknown> => {
-    const all = [MEMCLOUD_FILE, '--socket', consumer.socketPath, '--json', ...args];
+  const ask = async (socketPath: string, ...args: string[]): Promise<unknown> => {
+    const all = [MEMCLOUD_FILE, '--socket', socketPath, '--json', ...args];
     const output = await stage.run(process.execPath, all, COMMAND_TIMEOUT_MS);
     return JSON.parse(output) as unknown;
   };
+  const memcloud = (...args: string[]): Promise<unknown> => ask(consumer.socketPath, ...args);
   await waitFor('the provider to be up', JOIN_TIMEOUT_MS, async () => {
     const known = (await memcloud('peer', 'ls')) as PeerInfo[];
     return known.some(({ name, state }) => name === PROVIDER_NAME && state === 'up');
@@ -100,6 +102,8 @@ export async function startMemcloud(stage: Stage, sizeBytes: number): Promise<Ru
     consumerPid: consumer.server.pid,
     providerPid: provider.server.pid,
     inspect,
+    status: async (side) =>
+      (await ask((side === 'consumer' ? consumer : provider).socketPath, 'status')) as StatusInfo,
     verify: async () => {
       const { counters } = await inspect();
       refuseElision(counters);

@@ -16,8 +16,8 @@ import { NodeProcess } from '../demo/node-process.ts';
 import { StepList, type StepResult } from '../demo/step-list.ts';
 import { swapHere, swapInGuest } from '../demo/swap-check.ts';
 import { note, printData, table, type GlobalFlags } from '../output.ts';
+import { hasMemoryController } from '../../common/control-group.ts';
 import { kernelModule } from '../system/kernel-modules.ts';
-import { hasMemoryGroups } from '../system/memory-group.ts';
 
 const DISK_SIZE_BYTES = 256 * 2 ** 20;
 const VOLUME = 'demo';
@@ -171,7 +171,7 @@ async function showSwap(
   }
   const addresses = lab.providers.map(({ peerAddress }) => peerAddress);
   const root = process.geteuid?.() === 0;
-  const possibleHere = root && kernelModule('nbd') !== 'absent' && hasMemoryGroups();
+  const possibleHere = root && kernelModule('nbd') !== 'absent' && hasMemoryController();
   if (possibleHere && (await mayUseHost(flags))) {
     await steps.run(`${SWAP_STEP} (this one)`, () => swapHere(consumerOf(lab).socketPath));
     return;

@@ -1,150 +1,259 @@
 /**
- * `memcloud run`: one command with more memory than the machine has. The command runs in a control
- * group with `--memory` bytes of RAM; what does not fit goes to the pool. Nothing else on the
- * machine is pushed out, which is what keeps the daemon able to serve (DESIGN D13, pool path).
+ * `memcloud run`: more memory than the machine has, for one command or for one running unit. What is
+ * limited runs in a control group with `--memory` bytes of RAM; what does not fit goes to the pool.
+ * Nothing else on the machine is pushed out, and the reserve guard keeps free memory above a floor:
+ * that is what keeps the daemon able to serve (docs/architecture.md, "Not freezing").
  */
 import { spawn } from 'node:child_process';
 import os from 'node:os';
+import path from 'node:path';
+import { CGROUP_ROOT, hasMemoryController } from '../../common/control-group.ts';
 import { ExitCode, MemcloudError } from '../../common/errors.ts';
+import { enterKit, withoutIoFlusher, type Kit } from '../../common/kit.ts';
 import { formatSize, parseSize } from '../../common/units.ts';
 import type { MemcloudClient } from '../../sdk/client.ts';
 import { command, withDaemon, type Command } from '../command.ts';
 import { note, type GlobalFlags } from '../output.ts';
+import { Cleanup } from '../system/cleanup.ts';
 import { requireRoot } from '../system/root.ts';
 import { MemoryGroup } from '../system/memory-group.ts';
+import { ReserveGuard, defaultReserveBytes } from '../system/reserve-guard.ts';
+import { ScopedGroup, checkScope, findScope } from '../system/scope.ts';
 import { swapCounters } from '../system/swap-counters.ts';
-import { swapOff, swapOn } from '../system/swap-device.ts';
+import { returnProblem, swapOff, swapOn } from '../system/swap-device.ts';
+import { afterTrim, describeRun, type RunSummary } from './run-summary.ts';
 
 const ATTACH_TIMEOUT_MS = 120_000;
-/** How long after its end a command's swap may take to be trimmed before we report. */
-const TRIM_WAIT_MS = 20_000;
-const TRIM_QUIET_MS = 1_000;
-const TRIM_POLL_MS = 100;
-const FORWARDED_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+const ENDING_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+/** What `memory.min` asks for: this program is small. */
+const MEMORY_MIN_BYTES = 96 * 2 ** 20;
 
 interface RunFlags {
   memory: string;
   swap: string;
   copies: number | undefined;
   priority: number;
+  scope: string | undefined;
+  reserve: string | undefined;
+  kit: 'auto' | 'off';
   '--'?: string[];
 }
 
-/** What is to be undone, last first. */
-class Cleanup {
-  readonly #steps: { what: string; undo: () => Promise<unknown> }[] = [];
-
-  add(what: string, undo: () => Promise<unknown>): void {
-    this.#steps.push({ what, undo });
-  }
-
-  async run(): Promise<void> {
-    for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
-      try {
-        await step.undo();
-      } catch (error) {
-        note(`memcloud: cannot ${step.what}: ${error instanceof Error ? error.message : 'failed'}`);
-      }
-    }
-  }
+/** Sizes of a run, bytes. */
+interface Sizes {
+  readonly memoryBytes: number;
+  readonly swapBytes: number;
+  readonly reserveBytes: number;
 }
 
-/** What a run did, as `--json` prints it on stderr after the command's own output. */
-interface RunSummary {
-  /** Of the command. */
-  readonly exitCode: number;
-  /** The swap device. */
-  readonly device: string;
-  /** Pages that the kernel swapped out and in meanwhile. */
-  readonly pagesOut: number;
-  readonly pagesIn: number;
-  /** Pages that the kernel gave back when the command had ended. */
-  readonly trimmedPages: number;
-  /** Bytes of pages still kept then: whole 2 MiB clusters are trimmed, others stay until swap off. */
-  readonly storedBytes: number;
-  /** The most RAM of the command. */
-  readonly peakBytes: number;
-}
-
-function describe(summary: RunSummary): string {
-  const { exitCode, pagesOut, pagesIn, trimmedPages, storedBytes } = summary;
-  return (
-    `memcloud: exit code ${exitCode}, ${pagesOut} pages out, ${pagesIn} in, ` +
-    `${trimmedPages} trimmed at the end, ${formatSize(storedBytes)} still kept`
-  );
-}
-
-/** Waits until the kernel has trimmed what the command left in swap: until nothing came for a while. */
-async function afterTrim(
+/** Makes a volume and swaps onto it. @returns the device */
+async function poolSwap(
   client: MemcloudClient,
   name: string,
-): Promise<{ trimmedPages: number; storedBytes: number }> {
-  const endMs = performance.now() + TRIM_WAIT_MS;
-  let quietSinceMs = performance.now();
-  for (let last = -1; ;) {
-    const { counters, storedBytes } = await client.call('volume.inspect', { name });
-    const trimmedPages = counters['trimmedPages'] ?? 0;
-    const nowMs = performance.now();
-    if (trimmedPages !== last) quietSinceMs = nowMs;
-    if (nowMs - quietSinceMs > TRIM_QUIET_MS || nowMs > endMs) return { trimmedPages, storedBytes };
-    last = trimmedPages;
-    await new Promise((resolve) => setTimeout(resolve, TRIM_POLL_MS));
-  }
+  flags: RunFlags,
+  sizes: Sizes,
+  cleanup: Cleanup,
+): Promise<string> {
+  const copies = flags.copies === undefined ? {} : { copies: flags.copies };
+  await client.call('volume.create', { name, sizeBytes: sizes.swapBytes, ...copies });
+  cleanup.add('remove the volume', () => client.call('volume.remove', { name, force: true }));
+  const timeoutMs = ATTACH_TIMEOUT_MS;
+  const { device } = await client.call('nbd.attach', { name }, { timeoutMs });
+  cleanup.add(`detach ${device}`, () => client.call('nbd.detach', { device }, { timeoutMs }));
+  await swapOn(device, flags.priority);
+  cleanup.add(`swap off ${device}`, () => swapOff(device));
+  return device;
+}
+
+function startGuard(directory: string, sizes: Sizes, cleanup: Cleanup): ReserveGuard {
+  const { memoryBytes, reserveBytes } = sizes;
+  const guard = new ReserveGuard({ directory, reserveBytes, maximumBytes: memoryBytes });
+  guard.start();
+  cleanup.add('end the reserve guard', () => guard.stop());
+  return guard;
 }
 
 /** Runs the command; resolves to its exit code, 128 + n for signal n. */
 function runCommand(launcher: readonly string[], words: readonly string[]): Promise<number> {
   return new Promise((resolve, reject) => {
     const [program = '', ...args] = [...launcher, ...words];
-    const child = spawn(program, args, { stdio: 'inherit' });
+    const child = withoutIoFlusher(() => spawn(program, args, { stdio: 'inherit' }));
     const forward = (signal: NodeJS.Signals): void => void child.kill(signal);
-    for (const signal of FORWARDED_SIGNALS) process.on(signal, forward);
+    for (const signal of ENDING_SIGNALS) process.on(signal, forward);
     child.on('error', reject);
     child.on('close', (code, signal) => {
-      for (const name of FORWARDED_SIGNALS) process.off(name, forward);
+      for (const name of ENDING_SIGNALS) process.off(name, forward);
       resolve(code ?? 128 + (signal === null ? 0 : os.constants.signals[signal]));
     });
   });
 }
 
-async function run(client: MemcloudClient, flags: RunFlags & GlobalFlags): Promise<number> {
-  const words = flags['--'] ?? [];
-  const memoryBytes = parseSize(flags.memory);
-  const swapBytes = parseSize(flags.swap);
+/** Measures `work` and says what it did. */
+async function report(
+  client: MemcloudClient,
+  flags: RunFlags & GlobalFlags,
+  run: { name: string; device: string; guard: ReserveGuard; peakBytes: () => number },
+  work: () => Promise<number>,
+): Promise<number> {
+  const before = swapCounters();
+  const exitCode = await work();
+  const after = swapCounters();
+  const summary: RunSummary = {
+    exitCode,
+    device: run.device,
+    pagesOut: after.pagesOut - before.pagesOut,
+    pagesIn: after.pagesIn - before.pagesIn,
+    ...(await afterTrim(client, run.name)),
+    peakBytes: run.peakBytes(),
+    guard: run.guard.report,
+  };
+  note(flags.json ? JSON.stringify(summary) : describeRun(summary));
+  return exitCode;
+}
+
+async function runWords(
+  client: MemcloudClient,
+  flags: RunFlags & GlobalFlags,
+  sizes: Sizes,
+  oomScore: number,
+): Promise<number> {
   const name = `run-${process.pid}`;
   const cleanup = new Cleanup();
   try {
-    const copies = flags.copies === undefined ? {} : { copies: flags.copies };
-    await client.call('volume.create', { name, sizeBytes: swapBytes, ...copies });
-    cleanup.add('remove the volume', () => client.call('volume.remove', { name, force: true }));
-    const timeoutMs = ATTACH_TIMEOUT_MS;
-    const { device } = await client.call('nbd.attach', { name }, { timeoutMs });
-    cleanup.add(`detach ${device}`, () => client.call('nbd.detach', { device }, { timeoutMs }));
-    await swapOn(device, flags.priority);
-    cleanup.add(`swap off ${device}`, () => swapOff(device));
-    const memoryGroup = MemoryGroup.create(`memcloud-${name}`, { memoryBytes, swapBytes });
-    cleanup.add('remove the control group', () => memoryGroup.remove());
+    const device = await poolSwap(client, name, flags, sizes, cleanup);
+    const group = MemoryGroup.create(`memcloud-${name}`, sizes);
+    cleanup.add('remove the control group', () => group.remove());
+    const guard = startGuard(group.directory, sizes, cleanup);
+    const { memoryBytes, swapBytes } = sizes;
     note(`memcloud: ${formatSize(memoryBytes)} of RAM and ${formatSize(swapBytes)} on ${device}`);
-    const before = swapCounters();
-    const exitCode = await runCommand(memoryGroup.launcher, words);
-    const after = swapCounters();
-    const peakBytes = memoryGroup.peakBytes();
-    await memoryGroup.remove();
-    const { trimmedPages, storedBytes } = await afterTrim(client, name);
-    const summary: RunSummary = {
-      exitCode,
-      device,
-      pagesOut: after.pagesOut - before.pagesOut,
-      pagesIn: after.pagesIn - before.pagesIn,
-      trimmedPages,
-      storedBytes,
-      peakBytes,
-    };
-    note(flags.json ? JSON.stringify(summary) : describe(summary));
-    return exitCode;
+    let peakBytes = 0;
+    return await report(
+      client,
+      flags,
+      { name, device, guard, peakBytes: () => peakBytes },
+      async () => {
+        const exitCode = await runCommand(group.launcher(oomScore), flags['--'] ?? []);
+        peakBytes = group.peakBytes();
+        guard.stop();
+        await group.remove();
+        return exitCode;
+      },
+    );
   } finally {
     await cleanup.run();
   }
+}
+
+/** Aborted by the signals that end a scope; a second one does nothing, the end is on its way. */
+function endingSignal(): AbortSignal {
+  const ending = new AbortController();
+  for (const signal of ENDING_SIGNALS) process.on(signal, () => ending.abort());
+  return ending.signal;
+}
+
+async function runScope(
+  client: MemcloudClient,
+  flags: RunFlags & GlobalFlags,
+  sizes: Sizes,
+  scope: string,
+): Promise<number> {
+  checkScope(scope, (await client.call('status', {})).pid);
+  const ending = endingSignal();
+  const group = new ScopedGroup(path.join(CGROUP_ROOT, scope));
+  const name = `run-${process.pid}`;
+  const cleanup = new Cleanup();
+  try {
+    const device = await poolSwap(client, name, flags, sizes, cleanup);
+    cleanup.add(`restore the limits of ${scope}`, () => group.restore());
+    await group.limit(sizes, ending);
+    const guard = startGuard(group.directory, sizes, cleanup);
+    const { memoryBytes, swapBytes } = sizes;
+    note(
+      `memcloud: ${scope} has ${formatSize(memoryBytes)} of RAM and ${formatSize(swapBytes)} on ` +
+        `${device} until Ctrl-C`,
+    );
+    const run = { name, device, guard, peakBytes: () => group.peakBytes };
+    return await report(client, flags, run, async () => {
+      await new Promise<void>((resolve) => {
+        guard.onGone = resolve;
+        if (ending.aborted) resolve();
+        else ending.addEventListener('abort', () => resolve(), { once: true });
+      });
+      if (!group.exists) note(`memcloud: ${scope} has ended`);
+      const problem = returnProblem(device, sizes.reserveBytes);
+      if (problem === undefined) return ExitCode.OK;
+      guard.stop();
+      cleanup.abandon();
+      throw new MemcloudError(
+        'ERR_SWAP_UNSAFE',
+        [
+          `${problem}. The limits of ${scope} and the swap on ${device} stay. When there is room:`,
+          ...group.restoreCommands.map((line) => `  ${line}`),
+          `  memcloud swap off ${device}`,
+        ].join('\n'),
+      );
+    });
+  } finally {
+    await cleanup.run();
+  }
+}
+
+function readSizes(flags: RunFlags): Sizes {
+  const words = flags['--'] ?? [];
+  if (flags.scope === undefined && words.length === 0) {
+    throw new MemcloudError('ERR_USAGE', 'run: expected a command after --, or --scope UNIT');
+  }
+  if (flags.scope !== undefined && words.length > 0) {
+    throw new MemcloudError('ERR_USAGE', 'run: expected a command or --scope, got both');
+  }
+  const memoryBytes = parseSize(flags.memory);
+  const swapBytes = parseSize(flags.swap);
+  if (memoryBytes === 0 || swapBytes === 0) {
+    throw new MemcloudError('ERR_USAGE', 'run: expected --memory and --swap of more than nothing');
+  }
+  const reserveBytes =
+    flags.reserve === undefined ? defaultReserveBytes() : parseSize(flags.reserve);
+  if (reserveBytes >= os.totalmem()) {
+    const got = `${formatSize(reserveBytes)} of ${formatSize(os.totalmem())}`;
+    throw new MemcloudError(
+      'ERR_USAGE',
+      `--reserve: expected less than the machine has, got ${got}`,
+    );
+  }
+  return { memoryBytes, swapBytes, reserveBytes };
+}
+
+/** Says which protections this command could not get: with them, a shortage finds it still running. */
+function noteMissing(kit: Kit): void {
+  const missing = kit.parts.filter(({ active, optional }) => !active && !optional);
+  if (missing.length === 0) return;
+  note(
+    `memcloud: this command lacks ${missing.map(({ part }) => part).join(', ')}; --kit off is quiet`,
+  );
+}
+
+async function run(flags: RunFlags & GlobalFlags): Promise<void> {
+  const sizes = readSizes(flags);
+  requireRoot('run');
+  if (!hasMemoryController()) {
+    throw new MemcloudError(
+      'ERR_UNSUPPORTED',
+      `no memory controller in ${CGROUP_ROOT}; mount cgroup2 there and boot without cgroup_disable=memory`,
+    );
+  }
+  const scope = flags.scope === undefined ? undefined : findScope(flags.scope);
+  const realtimePriority = 0;
+  const kit: Kit | undefined =
+    flags.kit === 'off'
+      ? undefined
+      : enterKit({ memoryMinBytes: MEMORY_MIN_BYTES, realtimePriority });
+  if (kit !== undefined) noteMissing(kit);
+  const exitCode = await withDaemon(flags, (client) =>
+    scope === undefined
+      ? runWords(client, flags, sizes, kit?.originalOomScore ?? 0)
+      : runScope(client, flags, sizes, scope),
+  );
+  process.exitCode = exitCode;
 }
 
 /** The commands of this file. */
@@ -154,21 +263,32 @@ export const commands: readonly Command[] = [
     describe: 'run a command whose memory overflows into the pool',
     builder: (argv) =>
       argv
-        .usage('$0 run --memory 4G --swap 16G -- COMMAND [ARGUMENT]...')
-        .option('memory', { type: 'string', demandOption: true, describe: 'RAM for the command' })
+        .usage(
+          '$0 run --memory 4G --swap 16G -- COMMAND [ARGUMENT]...\n' +
+            '$0 run --memory 4G --swap 16G --scope UNIT|CGROUP\n\n' +
+            'The command, or what runs in the unit, gets --memory of RAM; what does not fit goes to' +
+            ' the pool. With --scope it lasts until Ctrl-C or SIGTERM.',
+        )
+        .option('memory', { type: 'string', demandOption: true, describe: 'RAM for it' })
         .option('swap', { type: 'string', demandOption: true, describe: 'room in the pool' })
+        .option('scope', {
+          type: 'string',
+          describe: 'limit a running systemd unit or control group instead of running a command',
+        })
         .option('copies', { type: 'number', describe: 'providers that keep each page' })
+        .option('reserve', {
+          type: 'string',
+          describe: 'memory of the machine that stays free (default: 3 %, at least 48M)',
+        })
         .option('priority', { type: 'number', default: 100, describe: 'of the swap area' })
-        .example('$0 run --memory 4G --swap 16G -- make -j8', 'build with 4 GiB here, 16 there'),
-    handler: async (flags) => {
-      if ((flags['--'] ?? []).length === 0) {
-        throw new MemcloudError('ERR_USAGE', 'run: expected a command after --');
-      }
-      parseSize(flags.memory);
-      parseSize(flags.swap);
-      requireRoot('run');
-      const exitCode = await withDaemon(flags, (client) => run(client, flags));
-      process.exitCode = exitCode === 0 ? ExitCode.OK : exitCode;
-    },
+        .option('kit', {
+          choices: ['auto', 'off'] as const,
+          default: 'auto' as const,
+          describe:
+            'protect this command from the memory shortage that it manages, as far as it may',
+        })
+        .example('$0 run --memory 4G --swap 16G -- make -j8', 'build with 4 GiB here, 16 there')
+        .example('$0 run --memory 2G --swap 8G --scope nightly.service', 'a running unit'),
+    handler: run,
   }),
 ];

@@ -3,6 +3,7 @@ import type { StatusInfo } from '../../common/rpc-schema.ts';
 import { formatDuration, formatSize } from '../../common/units.ts';
 import { withDaemon, type Command } from '../command.ts';
 import { printData, printable } from '../output.ts';
+import type { KitPart } from '../../common/kit-status.ts';
 import { renderPeers } from './peer.ts';
 import { renderVolumes } from './volume.ts';
 
@@ -22,6 +23,15 @@ function directLines({ directDevices, directExports }: StatusInfo): string[] {
   return lines.length === 0 ? [] : ['', ...lines];
 }
 
+/** Which protections memnode has; what is missing matters once this machine swaps through it. */
+function renderKit(kit: readonly KitPart[]): string {
+  const names = (parts: readonly KitPart[]): string =>
+    parts.map(({ part }) => part).join(', ') || 'nothing';
+  const missing = kit.filter(({ active, optional }) => !active && !optional);
+  const text = `protected by ${names(kit.filter(({ active }) => active))}`;
+  return missing.length === 0 ? text : `${text}; not by ${names(missing)}`;
+}
+
 function render(status: StatusInfo): string {
   const { usage, directory, swapExposure } = status.provider;
   const health = status.health.map((sentence) => `! ${printable(sentence)}`);
@@ -31,6 +41,7 @@ function render(status: StatusInfo): string {
     `up ${formatDuration(status.uptimeS * 1000)}, pid ${status.pid}, peers reach it at ${status.peerAddress}`,
     `lends ${formatSize(usage.offeredBytes)}: ${formatSize(usage.usedBytes)} leased, ` +
       `${formatSize(usage.residentBytes)} resident, in ${directory} (${swapExposure})`,
+    renderKit(status.kit),
     '',
     renderPeers([...status.peers]),
     '',

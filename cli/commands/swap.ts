@@ -74,6 +74,10 @@ async function choose(
   return { path: 'pool', why: obstacle };
 }
 
+function advise(advice: string): void {
+  if (advice !== '') note(`memcloud: ${advice}`);
+}
+
 async function turnOnDirect(
   client: MemcloudClient,
   settings: SwapSettings,
@@ -96,7 +100,7 @@ async function turnOnDirect(
     );
   }
   try {
-    await swapOn(device.device, priority, discard);
+    advise(await swapOn(device.device, priority, discard));
     return device.device;
   } catch (error) {
     await client.call('direct.detach', { device: device.device });
@@ -116,7 +120,7 @@ async function turnOnPool(client: MemcloudClient, settings: SwapSettings): Promi
   });
   try {
     const { device } = await client.call('nbd.attach', { name }, { timeoutMs: ATTACH_TIMEOUT_MS });
-    await swapOn(device, priority, discard);
+    advise(await swapOn(device, priority, discard));
     return device;
   } catch (error) {
     await client.call('volume.remove', { name, force: true });

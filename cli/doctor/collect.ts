@@ -51,6 +51,6 @@ export async function collectFacts(socketPath: string): Promise<MachineFacts> {
     daemon,
     network: 'status' in daemon ? await collectNetwork(daemon.status, files) : undefined,
     directProblems: 'status' in daemon ? daemon.directProblems : undefined,
-    kit: undefined,
+    kit: 'status' in daemon ? daemon.status.kit : undefined,
   };
 }

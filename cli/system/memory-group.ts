@@ -5,21 +5,11 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { CGROUP_ROOT, hasMemoryController } from '../../common/control-group.ts';
 import { MemcloudError } from '../../common/errors.ts';
 
-const CGROUP_ROOT = '/sys/fs/cgroup';
 const REMOVE_TRIES = 50;
 const REMOVE_WAIT_MS = 100;
-
-/** True when control groups of version 2 with the memory controller are there. */
-export function hasMemoryGroups(): boolean {
-  try {
-    const controllers = fs.readFileSync(path.join(CGROUP_ROOT, 'cgroup.controllers'), 'utf8');
-    return controllers.split(/\s+/).includes('memory');
-  } catch {
-    return false;
-  }
-}
 
 /** The group. */
 export class MemoryGroup {
@@ -37,7 +27,7 @@ export class MemoryGroup {
    * @throws MemcloudError `ERR_UNSUPPORTED`, `ERR_NATIVE`
    */
   static create(name: string, limits: { memoryBytes: number; swapBytes: number }): MemoryGroup {
-    if (!hasMemoryGroups()) {
+    if (!hasMemoryController()) {
       throw new MemcloudError(
         'ERR_UNSUPPORTED',
         `no memory controller in ${CGROUP_ROOT}; mount cgroup2 there and boot without cgroup_disable=memory`,
@@ -59,14 +49,16 @@ export class MemoryGroup {
     return group;
   }
 
-  /** Words that, put before a command, run it in the group. */
-  get launcher(): string[] {
-    return [
-      '/bin/sh',
-      '-c',
-      `echo $$ > ${this.directory}/cgroup.procs && exec "$@"`,
-      'memcloud-run',
-    ];
+  /**
+   * Words that, put before a command, run it in the group.
+   *
+   * @param oomScore - oom_score_adj of the command: were it spared as we are, nothing in the group
+   *   could be killed when the group is full, and the command would stand still for good
+   */
+  launcher(oomScore: number): string[] {
+    const join = `echo $$ > ${this.directory}/cgroup.procs`;
+    const score = `echo ${oomScore} > /proc/$$/oom_score_adj`;
+    return ['/bin/sh', '-c', `${score} && ${join} && exec "$@"`, 'memcloud-run'];
   }
 
   /** The most memory that the group used, bytes; 0 where the kernel does not tell. */

@@ -4,6 +4,10 @@
  */
 import fs from 'node:fs';
 import { runTool } from '../../common/tool.ts';
+import { formatSize } from '../../common/units.ts';
+import { MemoryReading } from './memory-reading.ts';
+import { tuneSwapDevice } from './swap-tuning.ts';
+import { SystemFiles } from './system-files.ts';
 
 /** One line of /proc/swaps. */
 export interface SwapLine {
@@ -37,19 +41,36 @@ export function parseSwaps(text: string): SwapLine[] {
 }
 
 /**
- * Formats the device and swaps on it.
+ * Tunes and formats the device and swaps on it.
  *
  * @param discard - tell the device which pages are free again
+ * @returns advice about the machine's own settings, empty when there is none
  * @throws MemcloudError `ERR_NATIVE`, `ERR_UNSUPPORTED`
  */
 export async function swapOn(
   device: string,
   priority: number | undefined,
   discard = true,
-): Promise<void> {
+): Promise<string> {
+  const { advice } = tuneSwapDevice(device, new SystemFiles());
   await runTool('mkswap', [device]);
   const priorityArgs = priority === undefined ? [] : ['--priority', String(priority)];
   await runTool('swapon', [...(discard ? ['--discard=pages'] : []), ...priorityArgs, device]);
+  return advice;
+}
+
+/**
+ * Why what lies on a device cannot come back into RAM now; undefined when it can. `swapoff` without
+ * room fails half-way, or takes the machine to where it has to kill.
+ */
+export function returnProblem(device: string, reserveBytes: number): string | undefined {
+  const usedBytes = listSwaps().find((line) => line.device === device)?.usedBytes ?? 0;
+  const memory = new MemoryReading();
+  memory.read();
+  memory.close();
+  const roomBytes = Math.max(0, memory.freeBytes - reserveBytes);
+  if (usedBytes <= roomBytes) return undefined;
+  return `${formatSize(usedBytes)} on ${device} do not fit into the ${formatSize(roomBytes)} of RAM to spare`;
 }
 
 /** Moves every page back and ends swapping on the device. @throws MemcloudError `ERR_NATIVE` */

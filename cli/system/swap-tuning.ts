@@ -49,6 +49,18 @@ export function pageClusterAdvice(pageCluster: number | undefined): string {
 }
 
 /**
+ * Ends writeback throttling under a device. The kernel slows background writes while reads are slow, as
+ * they are on a busy disk; on remote RAM it then sends one page-out at a time, and whoever frees
+ * memory waits for it. A kernel without CONFIG_BLK_WBT has nothing to end.
+ */
+function endWriteThrottling(queues: readonly BlockQueue[], files: SystemFiles): void {
+  for (const { name } of queues) {
+    const file = `/sys/class/block/${name}/queue/wbt_lat_usec`;
+    if (/^nbd\d+$/.test(name) && (files.readNumber(file) ?? 0) > 0) files.write(file, '0');
+  }
+}
+
+/**
  * Sets what the queues under a device need.
  *
  * @param device - a path such as `/dev/nbd0` or `/dev/mapper/swap`
@@ -59,7 +71,9 @@ export function tuneSwapDevice(
   device: string,
   files: SystemFiles,
 ): { set: QueueSetting[]; advice: string } {
-  const set = queueSettings(blockQueues(device, files));
+  const queues = blockQueues(device, files);
+  endWriteThrottling(queues, files);
+  const set = queueSettings(queues);
   for (const { file, wanted } of set) files.write(file, String(wanted));
   return { set, advice: pageClusterAdvice(files.readNumber('/proc/sys/vm/page-cluster')) };
 }

@@ -144,6 +144,20 @@ export const OPTIONS = {
     fallbackText: 'info',
     change: 'live',
   }),
+  kit: option({
+    kind: choice(['auto', 'off']),
+    describe: 'protect memnode from the memory shortage that it relieves, as far as it may',
+    fallback: () => 'auto' as const,
+    fallbackText: 'auto',
+    change: 'restart',
+  }),
+  realtime: option({
+    kind: number({ min: 0, max: 99, unit: '', isWhole: true }),
+    describe: 'run before ordinary programs: SCHED_FIFO priority, 0 for none',
+    fallback: () => 0,
+    fallbackText: '0',
+    change: 'restart',
+  }),
   'lease-ttl': option({
     kind: number({ min: LEASE_TTL_MIN_S, max: LEASE_TTL_MAX_S, unit: ' seconds', isWhole: false }),
     describe: 'seconds that providers keep our pages after we fell silent',

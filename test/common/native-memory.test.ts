@@ -77,3 +77,16 @@ t.test('what cannot be mapped is an error of the table', (t) => {
   });
   t.end();
 });
+
+t.test('populated memory is resident, and keeps what it held', (t) => {
+  const residentKb = (address: number): number =>
+    Number(/^Rss:\s+(\d+)/m.exec(mappingOf(address)?.join('\n') ?? '')?.[1] ?? 0);
+  const memory = new NativeMemory(4 * 2 ** 20, { lock: true });
+  memory.bytes.write('kept', 8192);
+  t.ok(residentKb(memory.address) < 4096, 'memory is taken when it is touched');
+  memory.populate();
+  t.equal(residentKb(memory.address), 4096);
+  t.equal(memory.bytes.toString('latin1', 8192, 8196), 'kept');
+  memory.free();
+  t.end();
+});

@@ -36,7 +36,7 @@ t.test('each option ends where it belongs', async (t) => {
   const words =
     '--state s --socket x.sock --listen [::1]:0 --offer 1.5G --name n.1-_ --connect a:1 ' +
     '--connect b:2 --no-mdns --auto-trust --memory-dir /m --export e=4097 --lease-ttl 5 ' +
-    '--log-level silent --json';
+    '--kit off --realtime 9 --log-level silent --json';
   t.same(await readConfig(words.split(' ')), {
     stateDirectory: path.resolve('s'),
     socketPath: path.resolve('x.sock'),
@@ -47,6 +47,8 @@ t.test('each option ends where it belongs', async (t) => {
     autoTrust: true,
     memoryDirectory: '/m',
     exportVolume: { name: 'e', sizeBytes: 8192 },
+    kit: 'off',
+    realtimePriority: 9,
     leaseTtlMs: 5000,
     logLevel: 'silent',
     json: true,
@@ -70,6 +72,10 @@ t.test('what is wrong is refused in a sentence', async (t) => {
     ['--export =1M', 'ERR_USAGE', /expected NAME=SIZE/],
     ['--lease-ttl 4.9', 'ERR_USAGE', /--lease-ttl: expected 5 to 86400 seconds, got 4\.9/],
     ['--lease-ttl x', 'ERR_USAGE', /--lease-ttl: expected 5 to 86400 seconds, got "x"/],
+    ['--kit on', 'ERR_USAGE', /--kit: expected one of auto, off, got "on"/],
+    ['--realtime 100', 'ERR_USAGE', /--realtime: expected .*0 to 99.*got 100/],
+    ['--realtime -1', 'ERR_USAGE', /got -1/],
+    ['--realtime 1.5', 'ERR_USAGE', /got 1\.5/],
     ['--log-level loud', 'ERR_USAGE', /--log-level: expected one of debug, .*, got "loud"/],
     ['--state a --state b', 'ERR_USAGE', /--state was given 2 times/],
   ];

@@ -74,6 +74,8 @@ export interface LabNodeOptions {
   configFile?: string;
   /** Words before the program, such as `ip netns exec NAME`. */
   launcher?: readonly string[];
+  /** Options of node itself. */
+  nodeOptions?: readonly string[];
 }
 
 /** A memnode process. */
@@ -112,7 +114,7 @@ export class LabNode {
     } = options;
     const [program = '', ...args] = [
       ...(options.launcher ?? []),
-      process.execPath,
+      ...[process.execPath, ...(options.nodeOptions ?? [])],
       ...[MEMNODE, '--json', '--name', name, '--listen', listen],
       ...(configFile === undefined ? ['--offer', offer] : ['--config', configFile]),
       ...['--state', path.join(folder, name), '--socket', path.join(folder, `${name}.sock`)],

@@ -71,6 +71,8 @@ export function daemonFacts(
     directDevices: [],
     directExports: [],
     health: [],
+    kit: [],
+    garbageCollection: { count: 0, majorCount: 0, totalUs: 0, longestUs: 0, oldHeapBytes: 0 },
     ...change,
   };
   return { status, volumes };

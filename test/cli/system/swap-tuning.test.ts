@@ -53,7 +53,12 @@ t.test('page-cluster: silence at 3, else a sentence with the command', async (t)
 
 t.test('a device: what is set is written, and told', async (t) => {
   const block = (kb: string, slaves = {}): Exclude<Parameters<typeof t.testdir>[0], undefined> => ({
-    queue: { max_sectors_kb: kb, max_hw_sectors_kb: '32767\n', discard_max_bytes: '1\n' },
+    queue: {
+      max_sectors_kb: kb,
+      max_hw_sectors_kb: '32767\n',
+      discard_max_bytes: '1\n',
+      wbt_lat_usec: '2000\n',
+    },
     slaves,
   });
   const root = t.testdir({
@@ -64,9 +69,11 @@ t.test('a device: what is set is written, and told', async (t) => {
   const { set, advice } = tuneSwapDevice('/dev/dm-0', files);
   t.match(set, [{ before: 512, wanted: 128 }]);
   t.match(advice, /^vm\.page-cluster is 0/);
-  const read = (name: string): string =>
-    fs.readFileSync(path.join(root, `sys/class/block/${name}/queue/max_sectors_kb`), 'utf8');
-  t.strictSame([read('nbd7'), read('dm-0')], ['128', '1280\n']);
+  const read = (name: string, file: string): string =>
+    fs.readFileSync(path.join(root, `sys/class/block/${name}/queue/${file}`), 'utf8');
+  const both = (file: string): string[] => [read('nbd7', file), read('dm-0', file)];
+  t.strictSame(both('max_sectors_kb'), ['128', '1280\n']);
+  t.strictSame(both('wbt_lat_usec'), ['0', '2000\n'], 'page-outs are not throttled');
   t.strictSame(tuneSwapDevice('/dev/dm-0', files).set, [], 'a second time there is nothing to set');
   t.strictSame(tuneSwapDevice('/dev/nowhere', files).set, []);
 });
