@@ -17,11 +17,11 @@ import { bootGuest, runOk, skipWithoutGuest } from '../helpers/guest.ts';
 
 const MIB = 2 ** 20;
 const RESERVE = 48 * MIB;
-const HEAP_MIB = 96;
+const HEAP_MIB = 64;
 /** Left above the reserve when the program starts to fill its heap, and taken from outside later. */
-const SPARE_MIB = 56;
-const OUTSIDE_MIB = 24;
-/** One pass over the heap takes about a minute there. */
+const SPARE_MIB = 48;
+const OUTSIDE_MIB = 16;
+/** One pass over the heap takes about a minute there, two when others use the machine. */
 const PASSES = Math.max(1, Math.round(Number(process.env['SOAK_SECONDS'] ?? 60) / 60));
 const SOAK_MS = 6 * 60_000 + PASSES * 4 * 60_000;
 
@@ -92,7 +92,7 @@ t.test('memcloud run in a guest', { skip: skipWithoutGuest(), timeout: 3_600_000
 
   await t.test('a heap that does not fit, a greedy neighbour, a provider killed', async (t) => {
     const script = `${PREAMBLE}
-      memcloud run --memory 200M --swap 400M --copies 2 --reserve ${RESERVE} -- \\
+      memcloud run --memory 128M --swap 256M --copies 2 --reserve ${RESERVE} -- \\
         sh -c 'while [ ! -e /tmp/go ]; do sleep 0.2; done
                exec node dist/cli/demo/hog.js ${HEAP_MIB} ${PASSES}' >/tmp/hog 2>/tmp/run &
       run=$!
