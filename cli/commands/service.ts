@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { ExitCode, MemcloudError } from '../../common/errors.ts';
+import { MemcloudError } from '../../common/errors.ts';
 import { formatSize, parseAddress, parseSize } from '../../common/units.ts';
 import { command, group } from '../command.ts';
 import { note, printData, type GlobalFlags } from '../output.ts';
@@ -25,6 +25,7 @@ const SWAP_SETTLE_MS = 20_000;
 /** The first try of a boot lasts so long; then systemd starts it anew every minute. */
 const SWAP_ON_DEADLINE_S = 60;
 const SWAP_OFF_DEADLINE_S = 240;
+const SWAP_OFF_PATIENCE_S = 30;
 
 interface TargetFlags {
   prefix: string;
@@ -178,7 +179,11 @@ function refuseWithoutRoom(): void {
 /** Before anything is taken away: units without swap can go, swap without units cannot. */
 async function emptySwap(flags: GlobalFlags): Promise<void> {
   refuseWithoutRoom();
-  await takeSwapOff(hands(flags), { deadlineMs: SWAP_OFF_DEADLINE_S * 1000, daemonDied: false });
+  await takeSwapOff(hands(flags), {
+    deadlineMs: SWAP_OFF_DEADLINE_S * 1000,
+    patienceMs: SWAP_OFF_PATIENCE_S * 1000,
+    daemonDied: false,
+  });
 }
 
 async function uninstall(flags: TargetFlags & GlobalFlags & { purge: boolean }): Promise<void> {
@@ -197,7 +202,7 @@ function hands({ socket }: GlobalFlags): SwapHands {
   return machineHands(words, (text) => note(`memcloud: ${text}`));
 }
 
-/** True when memnode ended out of order, and systemd is about to replace it. */
+/** True when memnode ended out of order (this is its ExecStopPost), or is about to be replaced. */
 function daemonDied(): boolean {
   const { SERVICE_RESULT = 'success' } = process.env;
   return SERVICE_RESULT !== 'success' || unitState(DAEMON_UNIT) === 'activating';
@@ -265,20 +270,24 @@ const swapOn = command<{ size: string; deadline: number; '--'?: string[] }>({
 });
 
 /** For the units: ends only when the swap is off, or with an error. */
-const swapOff = command<{ deadline: number }>({
+const swapOff = command<{ deadline: number; patience: number }>({
   command: 'swap-off',
   describe: false,
   builder: (argv) =>
-    argv.option('deadline', {
-      type: 'number',
-      default: SWAP_OFF_DEADLINE_S,
-      describe: 'seconds',
-    }),
+    argv
+      .option('deadline', { type: 'number', default: SWAP_OFF_DEADLINE_S, describe: 'seconds' })
+      .option('patience', {
+        type: 'number',
+        default: SWAP_OFF_PATIENCE_S,
+        describe: 'seconds in which nothing comes back',
+      }),
   handler: async (flags) => {
     requireRoot('service swap-off');
-    const deadlineMs = flags.deadline * 1000;
-    await takeSwapOff(hands(flags), { deadlineMs, daemonDied: daemonDied() });
-    process.exitCode = ExitCode.OK;
+    await takeSwapOff(hands(flags), {
+      deadlineMs: flags.deadline * 1000,
+      patienceMs: flags.patience * 1000,
+      daemonDied: daemonDied(),
+    });
   },
 });
 

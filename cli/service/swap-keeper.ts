@@ -5,7 +5,8 @@
  * kernel's own table has none of our areas any more. Others may be at it at the same time (at a
  * shutdown systemd takes every swap area off that it sees, and the kernel refuses the second who
  * asks), and memory may become free only as programs end, so it looks and tries again until its
- * deadline. It never ends with "done" while an area is there.
+ * deadline. It never ends with "done" while an area is there. It gives up early when nothing comes
+ * back any more: with every provider gone, each page would wait for its own deadline.
  *
  * Ours is what the daemon lists, and what was written down when it was put on; another program's swap
  * on the network is never touched. When the daemon has died, areas that it served are dead too: their
@@ -29,6 +30,9 @@ const WAIT_MIN_MS = 1000;
 const WAIT_MAX_MS = 8000;
 /** A `swap on` that is cut short leaves a volume behind; it has deadlines of its own. */
 const TRY_TIMEOUT_MS = 150_000;
+/** Less than this in the time that patience allows is no progress. */
+const PROGRESS_SIZE_MIN_BYTES = 2 ** 20;
+const STALL_LOOK_INTERVAL_MS = 1000;
 const LIST_TIMEOUT_MS = 15_000;
 const OUTPUT_LENGTH_MAX = 65_536;
 /** Devices that were put on by {@link keepSwapOn}, one a line; gone with a reboot, as they are. */
@@ -64,8 +68,12 @@ export interface SwapHands {
   readonly recorded: () => string[];
   /** Writes devices down. */
   readonly record: (devices: readonly string[]) => void;
-  /** Runs `memcloud` with these words, at most so long. */
-  readonly memcloud: (words: readonly string[], timeoutMs: number) => Promise<Ended>;
+  /** Runs `memcloud` with these words, at most so long and until `isVain`, asked every second. */
+  readonly memcloud: (
+    words: readonly string[],
+    timeoutMs: number,
+    isVain?: () => boolean,
+  ) => Promise<Ended>;
   /** Disconnects a device whose server is gone. */
   readonly disconnect: (device: string) => Promise<void>;
   /** Takes an area off without the daemon. */
@@ -90,7 +98,7 @@ export function machineHands(cli: readonly string[], note: (text: string) => voi
       fs.mkdirSync(path.dirname(RECORD_FILE), { recursive: true });
       fs.writeFileSync(RECORD_FILE, devices.map((device) => `${device}\n`).join(''));
     },
-    memcloud: (words, timeoutMs) => runToEnd([...cli, ...words], timeoutMs),
+    memcloud: (words, timeoutMs, isVain) => runToEnd([...cli, ...words], timeoutMs, isVain),
     disconnect: async (device) => {
       const { detachKernel } = await import('../../nbd-server/client/kernel/attach.ts');
       await detachKernel(device);
@@ -102,25 +110,65 @@ export function machineHands(cli: readonly string[], note: (text: string) => voi
   };
 }
 
-function runToEnd(words: readonly string[], timeoutMs: number): Promise<Ended> {
+function runToEnd(
+  words: readonly string[],
+  timeoutMs: number,
+  isVain: () => boolean = () => false,
+): Promise<Ended> {
   const [program = '', ...args] = words;
+  const endMs = performance.now() + timeoutMs;
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: Math.max(1, Math.ceil(timeoutMs)),
-    });
+    // A group of its own: whoever ends it ends the swapoff that it waits for, too.
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+    const timer = setInterval(() => {
+      if (child.pid === undefined || (performance.now() < endMs && !isVain())) return;
+      clearInterval(timer);
+      process.kill(-child.pid);
+    }, STALL_LOOK_INTERVAL_MS);
     const texts = { output: '', complaint: '' };
     const collect = (name: keyof typeof texts) => (chunk: Buffer) => {
       texts[name] = (texts[name] + chunk.toString()).slice(-OUTPUT_LENGTH_MAX);
     };
     child.stdout.on('data', collect('output'));
     child.stderr.on('data', collect('complaint'));
-    child.on('error', reject);
-    child.on('close', (code) => {
+    child.on('error', (error) => {
+      clearInterval(timer);
+      reject(error);
+    });
+    const end = (code: number | null): void => {
+      clearInterval(timer);
       const complaint = texts.complaint.trim().replaceAll(/^memcloud: /gm, '');
       resolve({ code, output: texts.output, complaint });
+    };
+    child.on('close', end);
+    // Killed, it may leave a swapoff behind that the kernel lets go of only at its next page.
+    child.on('exit', (code) => {
+      if (code === null) end(code);
     });
   });
+}
+
+/** Whether pages still come back. */
+class Progress {
+  readonly #hands: SwapHands;
+  readonly #patienceMs: number;
+  #usedBytes = Infinity;
+  #sinceMs = 0;
+
+  constructor(hands: SwapHands, patienceMs: number) {
+    this.#hands = hands;
+    this.#patienceMs = patienceMs;
+  }
+
+  get stalled(): boolean {
+    const usedBytes = this.#hands.areas().reduce((sum, area) => sum + area.usedBytes, 0);
+    const nowMs = this.#hands.nowMs();
+    if (this.#usedBytes - usedBytes >= PROGRESS_SIZE_MIN_BYTES) {
+      this.#usedBytes = usedBytes;
+      this.#sinceMs = nowMs;
+    }
+    return nowMs - this.#sinceMs > this.#patienceMs;
+  }
 }
 
 /** Devices of the areas that are ours; the daemon is only asked about what is not written down. */
@@ -170,21 +218,27 @@ export async function keepSwapOn(
   return ExitCode.OK;
 }
 
+/** How swap is taken off. */
+export interface TakeOffOptions {
+  /** When to give up, in milliseconds from now. */
+  readonly deadlineMs: number;
+  /** How long nothing may come back before that. */
+  readonly patienceMs: number;
+  /** The daemon ended out of order and will be replaced: areas that live without it stay. */
+  readonly daemonDied: boolean;
+}
+
 /**
  * Takes every area of ours off.
  *
- * @param options - `daemonDied`: the daemon ended out of order and will be replaced; areas that
- *   live without it stay then
- * @throws MemcloudError `ERR_TIMEOUT` when an area is still on at the deadline
+ * @throws MemcloudError `ERR_TIMEOUT` when it gives up
  */
-export async function takeSwapOff(
-  hands: SwapHands,
-  options: { deadlineMs: number; daemonDied: boolean },
-): Promise<void> {
+export async function takeSwapOff(hands: SwapHands, options: TakeOffOptions): Promise<void> {
   if (hands.areas().length === 0) return;
   const endMs = hands.nowMs() + options.deadlineMs;
+  const progress = new Progress(hands, options.patienceMs);
   const ours = await ourDevices(hands);
-  let complaint = 'no time was left to try';
+  let complaint = '';
   for (;;) {
     const left = hands.areas().filter(({ device }) => ours.has(device));
     const areas = left.filter((area) => !(options.daemonDied && livesAlone(area)));
@@ -195,14 +249,16 @@ export async function takeSwapOff(
       return;
     }
     const leftMs = endMs - hands.nowMs();
-    if (leftMs <= 0) {
+    if (progress.stalled || leftMs <= 0) {
       const rest = `${formatSize(first.usedBytes)} are still on ${first.device}`;
-      throw new MemcloudError('ERR_TIMEOUT', `swap is not off: ${rest}; ${complaint}`);
+      const why = complaint === '' ? 'nothing came back; are the providers there?' : complaint;
+      throw new MemcloudError('ERR_TIMEOUT', `swap is not off: ${rest}: ${why}`);
     }
     // Memory may become free only as programs end: to refuse beforehand is for people.
-    const ended = await hands.memcloud(['swap', 'off', '--force'], leftMs);
+    const words = ['swap', 'off', '--force'];
+    const ended = await hands.memcloud(words, leftMs, () => progress.stalled);
     if (ended.code === ExitCode.OK) continue;
-    complaint = ended.complaint;
+    complaint = ended.complaint.split('\n').at(-1) ?? '';
     if (UNSERVED_CODES.includes(ended.code)) {
       complaint = (await offWithoutDaemon(hands, areas)) ?? complaint;
     }
@@ -215,7 +271,7 @@ function livesAlone({ device, nbdDevices }: NetworkSwap): boolean {
   return !nbdDevices.includes(device);
 }
 
-/** @returns the last complaint, undefined for none */
+/** @returns a complaint, undefined for none */
 async function offWithoutDaemon(
   hands: SwapHands,
   areas: readonly NetworkSwap[],
@@ -223,16 +279,13 @@ async function offWithoutDaemon(
   let complaint: string | undefined;
   for (const area of areas) {
     hands.note(`no memnode serves ${area.device}: taking swap off it without`);
-    try {
-      // A device that is swapped to stays in use until swapoff, which this makes possible.
-      if (!livesAlone(area)) await hands.disconnect(area.device);
-    } catch (error) {
-      complaint = asMemcloudError(error).message;
-    }
-    try {
-      await hands.swapOff(area.device);
-    } catch (error) {
-      complaint = asMemcloudError(error).message;
+    // Together: the device is free only after swapoff, which ends only when its requests fail.
+    const ends = await Promise.allSettled([
+      livesAlone(area) ? undefined : hands.disconnect(area.device),
+      hands.swapOff(area.device),
+    ]);
+    for (const end of ends) {
+      if (end.status === 'rejected') complaint = asMemcloudError(end.reason).message;
     }
   }
   return complaint;

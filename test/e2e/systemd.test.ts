@@ -17,7 +17,7 @@ const MEMCLOUD = 'node /opt/memcloud/dist/cli/main.js';
 const DATA_MIB = 60;
 const GROUP_MIB = 40;
 /** From `reboot` to the end of the machine; under emulation, on a busy host. */
-const SHUTDOWN_MAX_MS = 150_000;
+const SHUTDOWN_MAX_MS = 200_000;
 
 /** Until the whole-machine path needs no force, and because providers here are strangers. */
 function dropIns(connect: string): Record<string, string> {
@@ -47,7 +47,7 @@ async function boot(t: Test, providers: readonly NodeProcess[]): Promise<Guest> 
     units[`/opt/memcloud/systemd/${name}`] = { hostPath: path.resolve('systemd', name) };
   }
   const guest = await bootGuest(t, {
-    timeoutMs: 5 * 60_000,
+    timeoutMs: 7 * 60_000,
     memoryMib: 640,
     systemd: true,
     files: units,

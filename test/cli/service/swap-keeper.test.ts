@@ -20,6 +20,9 @@ class Machine {
   listed: string[] | undefined = [];
   /** Exit codes of `swap on` and `swap off`, last one for ever, and what happens with each. */
   answers: (() => number)[] = [];
+  /** `memcloud` runs until it is vain; what happens each second. */
+  endless = false;
+  whileRunning: () => void = () => undefined;
   onSwapOff: (device: string) => void = (device) => this.drop(device);
   readonly did: string[] = [];
   nowMs = 0;
@@ -33,7 +36,7 @@ class Machine {
       areas: () => this.areas,
       recorded: () => this.recorded,
       record: (devices) => (this.recorded = [...devices]),
-      memcloud: async (words) => this.#answer(words),
+      memcloud: async (words, _, isVain) => this.#answer(words, isVain),
       disconnect: async (device) => void this.did.push(`disconnect ${device}`),
       swapOff: async (device) => {
         this.did.push(`swapoff ${device}`);
@@ -48,7 +51,7 @@ class Machine {
     };
   }
 
-  #answer(words: readonly string[]): Ended {
+  #answer(words: readonly string[], isVain: () => boolean = () => false): Ended {
     const text = words.join(' ');
     if (text === '--json swap ls') {
       if (this.listed === undefined) return { code: 3, output: '', complaint: 'no memnode' };
@@ -56,6 +59,13 @@ class Machine {
       return { code: 0, output, complaint: '' };
     }
     this.did.push(text);
+    if (this.endless) {
+      while (!isVain()) {
+        this.nowMs += 1000;
+        this.whileRunning();
+      }
+      return { code: null, output: '', complaint: '' };
+    }
     const answer = this.answers.length > 1 ? this.answers.shift() : this.answers[0];
     return { code: answer?.() ?? 1, output: '', complaint: 'why not' };
   }
@@ -115,7 +125,7 @@ t.test('swap that is on already is enough, if it is ours', async (t) => {
 
 t.test('swap off: nothing is on, nothing is asked', async (t) => {
   const machine = new Machine();
-  await takeSwapOff(machine.hands, { deadlineMs: 1000, daemonDied: false });
+  await takeSwapOff(machine.hands, { deadlineMs: 1000, patienceMs: 3_600_000, daemonDied: false });
   t.strictSame(machine.did, []);
 });
 
@@ -132,13 +142,17 @@ t.test('swap off is over only when the kernel says so, whoever does it', async (
       return 1;
     },
   ];
-  await takeSwapOff(machine.hands, { deadlineMs: 60_000, daemonDied: false });
+  await takeSwapOff(machine.hands, {
+    deadlineMs: 60_000,
+    patienceMs: 3_600_000,
+    daemonDied: false,
+  });
   t.strictSame(machine.did, [
-    'swap off',
+    'swap off --force',
     'wait 1000',
-    'swap off',
+    'swap off --force',
     'wait 1000',
-    'swap off',
+    'swap off --force',
     'wait 1000',
   ]);
 });
@@ -148,18 +162,46 @@ t.test('swap off fails at its deadline and says what is left', async (t) => {
   machine.areas = [area('/dev/nbd0')];
   machine.recorded = ['/dev/nbd0'];
   machine.answers = [() => 1];
-  await t.rejects(takeSwapOff(machine.hands, { deadlineMs: 5000, daemonDied: false }), {
-    code: 'ERR_TIMEOUT',
-    message: 'swap is not off: 1 MiB are still on /dev/nbd0; why not',
-  });
+  await t.rejects(
+    takeSwapOff(machine.hands, { deadlineMs: 5000, patienceMs: 3_600_000, daemonDied: false }),
+    {
+      code: 'ERR_TIMEOUT',
+      message: 'swap is not off: 1 MiB are still on /dev/nbd0: why not',
+    },
+  );
   t.equal(machine.nowMs, 5000);
 });
+
+t.test(
+  'swap off gives up when nothing comes back any more, not while something does',
+  async (t) => {
+    const machine = new Machine();
+    const size = 2 ** 20;
+    const at = (usedBytes: number): NetworkSwap[] => [{ ...area('/dev/nbd0'), usedBytes }];
+    machine.areas = at(100 * size);
+    machine.recorded = ['/dev/nbd0'];
+    machine.endless = true;
+    // A slow minute, then every provider is gone and one page comes every 15 s.
+    machine.whileRunning = () => {
+      const used = machine.areas[0]?.usedBytes ?? 0;
+      if (machine.nowMs <= 60_000) machine.areas = at(used - size / 10);
+      else if (machine.nowMs % 15_000 === 0) machine.areas = at(used - 4096);
+    };
+    const options = { deadlineMs: 240_000, patienceMs: 30_000, daemonDied: false };
+    await t.rejects(takeSwapOff(machine.hands, options), {
+      code: 'ERR_TIMEOUT',
+      message: /^swap is not off: 94 MiB are still on \/dev\/nbd0: nothing came back/,
+    });
+    t.ok(machine.nowMs > 80_000 && machine.nowMs < 100_000, `after ${machine.nowMs} ms`);
+    t.strictSame(machine.did, ['swap off --force', 'wait 1000'], 'no second try');
+  },
+);
 
 t.test("another program's swap on the network is left alone", async (t) => {
   const machine = new Machine();
   machine.areas = [area('/dev/nbd7')];
   machine.answers = [() => 6];
-  await takeSwapOff(machine.hands, { deadlineMs: 5000, daemonDied: false });
+  await takeSwapOff(machine.hands, { deadlineMs: 5000, patienceMs: 3_600_000, daemonDied: false });
   t.strictSame(machine.did, []);
 });
 
@@ -170,7 +212,11 @@ t.test('a device whose daemon is gone is disconnected, one that lives alone is n
     machine.recorded = ['/dev/nbd0', '/dev/dm-0'];
     machine.listed = code === 3 ? undefined : [];
     machine.answers = [() => code];
-    await takeSwapOff(machine.hands, { deadlineMs: 5000, daemonDied: false });
+    await takeSwapOff(machine.hands, {
+      deadlineMs: 5000,
+      patienceMs: 3_600_000,
+      daemonDied: false,
+    });
     t.strictSame(machine.did.slice(1, 4), [
       ...['disconnect /dev/nbd0', 'swapoff /dev/nbd0'],
       'swapoff /dev/dm-0',
@@ -185,7 +231,7 @@ t.test('while the daemon is only replaced, swap that lives without it stays', as
   machine.recorded = ['/dev/nbd0', '/dev/dm-0'];
   machine.listed = undefined;
   machine.answers = [() => 3];
-  await takeSwapOff(machine.hands, { deadlineMs: 5000, daemonDied: true });
+  await takeSwapOff(machine.hands, { deadlineMs: 5000, patienceMs: 3_600_000, daemonDied: true });
   t.strictSame(machine.areas, [area('/dev/dm-0', ['/dev/nbd1'])]);
   t.strictSame(machine.recorded, ['/dev/dm-0'], 'and is still written down');
 });
