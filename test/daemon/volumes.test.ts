@@ -26,6 +26,7 @@ interface World {
   volumes: Volumes;
   log: string[];
   lostPages: { value: number };
+  populated: { count: number };
   /** Called while a server or device is being made. */
   meanwhile: { run: () => Promise<unknown> };
 }
@@ -34,6 +35,7 @@ interface World {
 function world(): World {
   const log: string[] = [];
   const lostPages = { value: 0 };
+  const populated = { count: 0 };
   const meanwhile = { run: (): Promise<unknown> => Promise.resolve() };
   const parts: VolumeParts = {
     createVolume: (options) => {
@@ -63,6 +65,7 @@ function world(): World {
         },
         status: () => status,
         tick: () => log.push('tick'),
+        populate: () => (populated.count += 1),
         close: async () => log.push('volume closed'),
       };
       return volume as unknown as Volume;
@@ -78,7 +81,13 @@ function world(): World {
       return { info, detach: async () => void log.push('detached') };
     },
   };
-  return { volumes: new Volumes(parts, createLogger('silent')), log, lostPages, meanwhile };
+  return {
+    volumes: new Volumes(parts, createLogger('silent')),
+    log,
+    lostPages,
+    populated,
+    meanwhile,
+  };
 }
 
 t.test('a volume is described by what it is and where it is used', async (t) => {
@@ -117,12 +126,13 @@ t.test('names that are not there', async (t) => {
 });
 
 t.test('a busy volume is removed by force only, device first, pages last', async (t) => {
-  const { volumes, log } = world();
+  const { volumes, log, populated } = world();
   volumes.create(REQUEST);
   await volumes.serve('v', SERVE);
   await volumes.attach('v', ATTACH);
   await t.rejects(volumes.remove('v', false), { code: 'ERR_VOLUME_BUSY' });
   t.same(log, []);
+  t.equal(populated.count, 1, 'the ring has all its memory once the kernel has the device');
   await volumes.remove('v', true);
   t.same(log, ['detached', 'server closed', 'volume closed']);
   t.same(volumes.list(), []);
