@@ -39,7 +39,7 @@ const OOM_SCORE_FILE = '/proc/self/oom_score_adj';
 const OOM_NEVER = -1000;
 
 /** `PID:OOM_SCORE`: set for our next self only, so that it neither starts over nor forgets. */
-const MARKER = 'MEMCLOUD_KIT';
+const MARKER = 'MEMCLOUD_UNDER_KIT';
 const GROUP_PREFIX = 'memcloud-kit-';
 /** Most of the machine's RAM that `memory.min` may claim. */
 const MEMORY_MIN_SHARE = 1 / 4;

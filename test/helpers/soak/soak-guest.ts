@@ -55,6 +55,7 @@ export class SoakGuest {
       )
       for second in $(seq 170); do
         if [ "$(grep -c 'peer up' /tmp/memnode.log)" -ge ${providers.length} ]; then exit 0; fi
+        if ! kill -0 "$(cat /tmp/memnode.pid)"; then break; fi
         sleep 1
       done
       cat /tmp/ready /tmp/memnode.log >&2
