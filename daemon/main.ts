@@ -32,11 +32,14 @@ function printReady(config: DaemonConfig, daemon: Daemon): void {
 }
 
 /** Nobody waits for the outcome of a signal: the log has it. */
-function reload(daemon: Daemon): void {
+function reload(daemon: Daemon, notifier: ServiceNotifier): void {
+  notifier.reloading();
   try {
     daemon.liveConfig.reload();
   } catch (error) {
     if (!(error instanceof MemcloudError)) throw error;
+  } finally {
+    notifier.ready();
   }
 }
 
@@ -83,7 +86,7 @@ async function main(): Promise<void> {
   process.on('SIGHUP', () => {
     if (ending) return;
     if (hadTerminal && !tty.isatty(STDERR_FD)) end('the terminal is gone', hangUp);
-    else reload(daemon);
+    else reload(daemon, notifier);
   });
   daemon.onShutdownRequested = () => end('RPC');
   // Whoever started us may close our output early; that is no reason to end.

@@ -215,13 +215,19 @@ export class Daemon implements VolumeParts {
     const peers = this.#peers.peers();
     const { usage } = this.#provider.status();
     const volumes = this.#volumes.list();
+    const direct = this.#direct.list();
     return {
       peersUp: peers.filter(({ state }) => state === 'up').length,
       peerCount: peers.length,
       lentBytes: usage.usedBytes,
       offeredBytes: usage.offeredBytes,
-      borrowedBytes: volumes.reduce((sum, { leasedBytes }) => sum + leasedBytes, 0),
-      devices: volumes.flatMap(({ devices }) => devices),
+      borrowedBytes:
+        volumes.reduce((sum, { leasedBytes }) => sum + leasedBytes, 0) +
+        direct.reduce((sum, { sizeBytes, copies }) => sum + sizeBytes * copies, 0),
+      devices: [
+        ...volumes.flatMap(({ devices }) => devices),
+        ...direct.map(({ device }) => device),
+      ],
     };
   }
 

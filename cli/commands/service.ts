@@ -1,19 +1,31 @@
 /** `memcloud service`: the daemon, and swap on the pool, started with the machine by systemd. */
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { MemcloudError } from '../../common/errors.ts';
-import { formatSize, parseAddress, parseSize } from '../../common/units.ts';
+import { hasTool } from '../../common/tool.ts';
+import { parseAddress } from '../../common/units.ts';
+import { parseSizeExpression } from '../../common/size-expression.ts';
 import { command, group } from '../command.ts';
 import { note, printData, type GlobalFlags } from '../output.ts';
-import { carryOut, settledState, systemdRuns, unitState } from '../service/carry-out.ts';
+import {
+  carryOut,
+  isReplaced,
+  machineStops,
+  settledState,
+  systemdRuns,
+  unitState,
+} from '../service/carry-out.ts';
 import { UNIT_FOLDER, installPlan, planScript, uninstallPlan, type Step } from '../service/plan.ts';
+import { CONFIG_FOLDER, SETTINGS_FILE, settingsText } from '../service/settings.ts';
 import { keepSwapOn, machineHands, takeSwapOff, type SwapHands } from '../service/swap-keeper.ts';
 import { ALL_UNITS, DAEMON_UNIT, SWAP_UNIT } from '../service/units.ts';
-import { hasTool } from '../../common/tool.ts';
 import { requireRoot } from '../system/root.ts';
 import { networkSwaps } from '../system/network-swap.ts';
 import { listSwaps } from '../system/swap-device.ts';
+import { requireRoomForSwapOff } from '../system/swap-preflight.ts';
+import { SystemFiles } from '../system/system-files.ts';
 
 /** The package: this file is `dist/cli/commands/service.js` in it. */
 const PACKAGE_ROOT = fileURLToPath(new URL('../../..', import.meta.url));
@@ -96,28 +108,31 @@ function warnOfOwners(): void {
 }
 
 /** What `--swap` asks for. */
-function swapWish(swap: string | undefined): { wish: 'on' | 'off' | 'keep'; bytes: number } {
-  if (swap === undefined) return { wish: 'keep', bytes: 0 };
-  const bytes = parseSize(swap);
-  return { wish: bytes === 0 ? 'off' : 'on', bytes };
+function swapWish(swap: string | undefined): 'on' | 'off' | 'keep' {
+  if (swap === undefined) return 'keep';
+  return parseSizeExpression(swap, os.totalmem()) === 0 ? 'off' : 'on';
 }
 
 function planOfInstall(flags: InstallFlags, prefix: string): Step[] {
   const { offer, connect } = flags;
-  if (offer !== undefined) parseSize(offer);
+  if (offer !== undefined) parseSizeExpression(offer, os.totalmem());
   for (const address of connect) parseAddress(address);
-  const { wish, bytes } = swapWish(flags.swap);
-  const options = [
-    ...(offer === undefined ? [] : ['--offer', offer]),
-    ...connect.flatMap((address) => ['--connect', address]),
-  ];
+  const swap = swapWish(flags.swap);
+  const settingsFile = path.join(prefix, CONFIG_FOLDER, SETTINGS_FILE);
+  const before = fs.existsSync(settingsFile) ? fs.readFileSync(settingsFile, 'utf8') : '';
+  const settings = settingsText(before, {
+    offer,
+    connect: connect.length === 0 ? undefined : connect,
+    swapSize: swap === 'on' ? flags.swap : undefined,
+  });
   const values = {
-    daemon: [process.execPath, DAEMON_FILE, ...options],
+    daemon: [process.execPath, DAEMON_FILE],
     cli: [process.execPath, CLI_FILE],
     readme: path.join(PACKAGE_ROOT, 'README.md'),
-    swapSize: wish === 'on' ? String(bytes) : undefined,
   };
-  return installPlan({ prefix, templates: templates() }, values, wish, presentUnits(prefix));
+  const example = fs.readFileSync(path.join(PACKAGE_ROOT, 'docs/examples/config.toml'), 'utf8');
+  const target = { prefix, templates: templates(), present: presentUnits(prefix) };
+  return installPlan(target, { values, swap, example, settings });
 }
 
 function printPlan(flags: GlobalFlags, steps: Step[]): void {
@@ -137,7 +152,7 @@ async function install(flags: InstallFlags & GlobalFlags): Promise<void> {
   checkMachine('service install', { ...flags, prefix });
   if (prefix === '') refuseFleeting();
   warnOfOwners();
-  if (prefix === '' && swapWish(flags.swap).wish === 'off') await emptySwap(flags);
+  if (prefix === '' && swapWish(flags.swap) === 'off') await emptySwap(flags);
   const wasActive = prefix === '' && unitState(DAEMON_UNIT) === 'active';
   const changed = await carryOut(steps);
   const units: Record<string, string> = {};
@@ -148,8 +163,8 @@ async function install(flags: InstallFlags & GlobalFlags): Promise<void> {
     }
   }
   printData(flags, { changed, units }, renderInstalled);
-  if (wasActive && changed.length > 0) {
-    note(`memcloud: memnode runs with its old options until: systemctl restart ${DAEMON_UNIT}`);
+  if (wasActive && changed.some((file) => path.basename(file) === DAEMON_UNIT)) {
+    note(`memcloud: memnode runs under its old unit until: systemctl restart ${DAEMON_UNIT}`);
   }
   if (units[SWAP_UNIT] !== undefined && units[SWAP_UNIT] !== 'active') {
     note(
@@ -158,31 +173,15 @@ async function install(flags: InstallFlags & GlobalFlags): Promise<void> {
   }
 }
 
-/** Refuses to begin what cannot end: every page out there needs a place here. */
-function refuseWithoutRoom(): void {
-  const out = networkSwaps();
-  const usedBytes = out.reduce((sum, area) => sum + area.usedBytes, 0);
-  const names = out.map(({ device }) => device);
-  const available = /^MemAvailable:\s+(\d+) kB/m.exec(fs.readFileSync('/proc/meminfo', 'utf8'));
-  const otherBytes = listSwaps()
-    .filter(({ device }) => !names.includes(device))
-    .reduce((sum, area) => sum + area.sizeBytes - area.usedBytes, 0);
-  const roomBytes = Number(available?.[1] ?? 0) * 1024 + otherBytes;
-  if (usedBytes <= roomBytes) return;
-  throw new MemcloudError(
-    'ERR_SWAP_UNSAFE',
-    `swap cannot be taken off: ${formatSize(usedBytes)} are swapped out and ${formatSize(roomBytes)} ` +
-      'of memory are available to bring them back; end some programs first. Nothing was changed',
-  );
-}
-
 /** Before anything is taken away: units without swap can go, swap without units cannot. */
 async function emptySwap(flags: GlobalFlags): Promise<void> {
-  refuseWithoutRoom();
+  const devices = networkSwaps().map(({ device }) => device);
+  requireRoomForSwapOff(new SystemFiles(), listSwaps(), devices);
   await takeSwapOff(hands(flags), {
     deadlineMs: SWAP_OFF_DEADLINE_S * 1000,
     patienceMs: SWAP_OFF_PATIENCE_S * 1000,
-    daemonDied: false,
+    daemonReplaced: false,
+    machineStops: false,
   });
 }
 
@@ -202,10 +201,13 @@ function hands({ socket }: GlobalFlags): SwapHands {
   return machineHands(words, (text) => note(`memcloud: ${text}`));
 }
 
-/** True when memnode ended out of order (this is its ExecStopPost), or is about to be replaced. */
-function daemonDied(): boolean {
+/**
+ * True when memnode is only being replaced: it ended out of order (this is its ExecStopPost), is started
+ * again, or about to be.
+ */
+function daemonReplaced(): boolean {
   const { SERVICE_RESULT = 'success' } = process.env;
-  return SERVICE_RESULT !== 'success' || unitState(DAEMON_UNIT) === 'activating';
+  return SERVICE_RESULT !== 'success' || isReplaced(DAEMON_UNIT);
 }
 
 const installCommand = command<InstallFlags>({
@@ -253,18 +255,15 @@ const uninstallCommand = command<TargetFlags & { purge: boolean }>({
   handler: uninstall,
 });
 
-/** For the units: `swap on`, again until there are providers. */
-const swapOn = command<{ size: string; deadline: number; '--'?: string[] }>({
-  command: 'swap-on <size>',
+/** For the units: `swap on` with the words after `--`, again until there are providers. */
+const swapOn = command<{ deadline: number; '--'?: string[] }>({
+  command: 'swap-on',
   describe: false,
   builder: (argv) =>
-    argv
-      .positional('size', { type: 'string', demandOption: true })
-      .option('deadline', { type: 'number', default: SWAP_ON_DEADLINE_S, describe: 'seconds' }),
+    argv.option('deadline', { type: 'number', default: SWAP_ON_DEADLINE_S, describe: 'seconds' }),
   handler: async (flags) => {
     requireRoot('service swap-on');
-    const words = [flags.size, ...(flags['--'] ?? [])];
-    parseSize(flags.size);
+    const words = flags['--'] ?? [];
     process.exitCode = await keepSwapOn(hands(flags), words, flags.deadline * 1000);
   },
 });
@@ -286,7 +285,8 @@ const swapOff = command<{ deadline: number; patience: number }>({
     await takeSwapOff(hands(flags), {
       deadlineMs: flags.deadline * 1000,
       patienceMs: flags.patience * 1000,
-      daemonDied: daemonDied(),
+      daemonReplaced: daemonReplaced(),
+      machineStops: machineStops(),
     });
   },
 });

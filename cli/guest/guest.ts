@@ -200,7 +200,7 @@ export class Guest {
    *
    * @throws MemcloudError `ERR_TIMEOUT` when it still runs after `timeoutMs`; it is stopped then
    */
-  async ended(timeoutMs: number): Promise<void> {
+  async waitForEnd(timeoutMs: number): Promise<void> {
     const timer = setTimeout(() => {
       const text = `the guest did not end within ${timeoutMs} ms`;
       void this.#stopWithStacks(new MemcloudError('ERR_TIMEOUT', text));

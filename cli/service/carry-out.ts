@@ -30,6 +30,11 @@ export async function carryOut(steps: readonly Step[]): Promise<string[]> {
       case 'write':
         if (writeFile(step.path, step.content)) changed.push(step.path);
         break;
+      case 'create':
+        if (!fs.existsSync(step.path) && writeFile(step.path, step.content)) {
+          changed.push(step.path);
+        }
+        break;
       case 'remove':
         if (removeFile(step.path)) changed.push(step.path);
         break;
@@ -68,11 +73,28 @@ function removeFile(place: string): boolean {
   }
 }
 
+/** What a question to systemctl is answered with; '' when it is not. */
+function ask(...words: string[]): string {
+  const options = { encoding: 'utf8', timeout: QUESTION_TIMEOUT_MS } as const;
+  const { stdout } = spawnSync('systemctl', words, options);
+  return typeof stdout === 'string' ? stdout.trim() : '';
+}
+
 /** `systemctl is-active`: `active`, `activating`, `inactive`, `failed` or `unknown`. */
 export function unitState(name: string): string {
-  const options = { encoding: 'utf8', timeout: QUESTION_TIMEOUT_MS } as const;
-  const { stdout } = spawnSync('systemctl', ['is-active', name], options);
-  return typeof stdout === 'string' && stdout !== '' ? stdout.trim() : 'unknown';
+  return ask('is-active', name) || 'unknown';
+}
+
+/** True when a unit stops or has stopped only to be started again. */
+export function isReplaced(name: string): boolean {
+  return (
+    unitState(name) === 'activating' || / restart /.test(ask('list-jobs', '--no-legend', name))
+  );
+}
+
+/** True while the machine is shut down or rebooted. */
+export function machineStops(): boolean {
+  return ask('is-system-running') === 'stopping';
 }
 
 /** Waits until a unit is active or has failed, at most so long; returns its state. */

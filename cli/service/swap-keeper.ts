@@ -6,7 +6,8 @@
  * shutdown systemd takes every swap area off that it sees, and the kernel refuses the second who
  * asks), and memory may become free only as programs end, so it looks and tries again until its
  * deadline. It never ends with "done" while an area is there. It gives up early when nothing comes
- * back any more: with every provider gone, each page would wait for its own deadline.
+ * back any more: with every provider gone, each page would wait for its own deadline. When the machine
+ * goes down it lets go of the devices then: pages that nobody brings are lost, but nothing hangs.
  *
  * Ours is what the daemon lists, and what was written down when it was put on; another program's swap
  * on the network is never touched. When the daemon has died, areas that it served are dead too: their
@@ -19,10 +20,9 @@ import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { ExitCode, MemcloudError, asMemcloudError } from '../../common/errors.ts';
+import { ExitCode, MemcloudError } from '../../common/errors.ts';
 import { formatSize } from '../../common/units.ts';
 import { networkSwaps, type NetworkSwap } from '../system/network-swap.ts';
-import { swapOff } from '../system/swap-device.ts';
 
 const RETRY_INTERVAL_MS = 1000;
 /** A failing `swap on` is repeated after 1, 2, 4 and then every 8 s. */
@@ -33,6 +33,8 @@ const TRY_TIMEOUT_MS = 150_000;
 /** Less than this in the time that patience allows is no progress. */
 const PROGRESS_SIZE_MIN_BYTES = 2 ** 20;
 const STALL_LOOK_INTERVAL_MS = 1000;
+/** Once the devices are let go of, swapoff takes as long as the kernel needs to fail the rest. */
+const LAST_ATTEMPT = { deadlineMs: 30_000, patienceMs: 30_000 };
 const LIST_TIMEOUT_MS = 15_000;
 const OUTPUT_LENGTH_MAX = 65_536;
 /** Devices that were put on by {@link keepSwapOn}, one a line; gone with a reboot, as they are. */
@@ -60,6 +62,12 @@ export interface Ended {
   readonly complaint: string;
 }
 
+/** When to end what takes too long. */
+export interface Patience {
+  /** True once it does. */
+  readonly isVain: boolean;
+}
+
 /** What the keeper does to the machine; tests have their own. */
 export interface SwapHands {
   /** Every area on the network. */
@@ -68,16 +76,12 @@ export interface SwapHands {
   readonly recorded: () => string[];
   /** Writes devices down. */
   readonly record: (devices: readonly string[]) => void;
-  /** Runs `memcloud` with these words, at most so long and until `isVain`, asked every second. */
-  readonly memcloud: (
-    words: readonly string[],
-    timeoutMs: number,
-    isVain?: () => boolean,
-  ) => Promise<Ended>;
+  /** Runs `memcloud` with these words until it is vain, which is asked every second. */
+  readonly memcloud: (words: readonly string[], until: Patience) => Promise<Ended>;
   /** Disconnects a device whose server is gone. */
   readonly disconnect: (device: string) => Promise<void>;
   /** Takes an area off without the daemon. */
-  readonly swapOff: (device: string) => Promise<void>;
+  readonly swapOff: (device: string, until: Patience) => Promise<Ended>;
   /** Monotonic milliseconds. */
   readonly nowMs: () => number;
   /** Waits. */
@@ -98,30 +102,25 @@ export function machineHands(cli: readonly string[], note: (text: string) => voi
       fs.mkdirSync(path.dirname(RECORD_FILE), { recursive: true });
       fs.writeFileSync(RECORD_FILE, devices.map((device) => `${device}\n`).join(''));
     },
-    memcloud: (words, timeoutMs, isVain) => runToEnd([...cli, ...words], timeoutMs, isVain),
+    memcloud: (words, until) => runToEnd([...cli, ...words], until),
     disconnect: async (device) => {
       const { detachKernel } = await import('../../nbd-server/client/kernel/attach.ts');
       await detachKernel(device);
     },
-    swapOff,
+    swapOff: (device, until) => runToEnd(['/sbin/swapoff', device], until),
     nowMs: () => performance.now(),
     wait: async (ms) => void (await delay(ms)),
     note,
   };
 }
 
-function runToEnd(
-  words: readonly string[],
-  timeoutMs: number,
-  isVain: () => boolean = () => false,
-): Promise<Ended> {
+function runToEnd(words: readonly string[], until: Patience): Promise<Ended> {
   const [program = '', ...args] = words;
-  const endMs = performance.now() + timeoutMs;
   return new Promise((resolve, reject) => {
     // A group of its own: whoever ends it ends the swapoff that it waits for, too.
     const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
     const timer = setInterval(() => {
-      if (child.pid === undefined || (performance.now() < endMs && !isVain())) return;
+      if (child.pid === undefined || !until.isVain) return;
       clearInterval(timer);
       process.kill(-child.pid);
     }, STALL_LOOK_INTERVAL_MS);
@@ -148,34 +147,49 @@ function runToEnd(
   });
 }
 
-/** Whether pages still come back. */
-class Progress {
+/** Whether it makes sense to go on. */
+class Attempt {
   readonly #hands: SwapHands;
   readonly #patienceMs: number;
+  readonly #endMs: number;
   #usedBytes = Infinity;
-  #sinceMs = 0;
+  #progressMs = 0;
 
-  constructor(hands: SwapHands, patienceMs: number) {
+  constructor(hands: SwapHands, limits: { deadlineMs: number; patienceMs: number }) {
     this.#hands = hands;
-    this.#patienceMs = patienceMs;
+    this.#patienceMs = limits.patienceMs;
+    this.#endMs = hands.nowMs() + limits.deadlineMs;
   }
 
-  get stalled(): boolean {
+  /** True once the deadline passed, or nothing came back for longer than patience lasts. */
+  get isVain(): boolean {
     const usedBytes = this.#hands.areas().reduce((sum, area) => sum + area.usedBytes, 0);
     const nowMs = this.#hands.nowMs();
     if (this.#usedBytes - usedBytes >= PROGRESS_SIZE_MIN_BYTES) {
       this.#usedBytes = usedBytes;
-      this.#sinceMs = nowMs;
+      this.#progressMs = nowMs;
     }
-    return nowMs - this.#sinceMs > this.#patienceMs;
+    return nowMs >= this.#endMs || nowMs - this.#progressMs > this.#patienceMs;
   }
+}
+
+function after(hands: SwapHands, timeoutMs: number): Patience {
+  const endMs = hands.nowMs() + timeoutMs;
+  return {
+    get isVain() {
+      return hands.nowMs() >= endMs;
+    },
+  };
 }
 
 /** Devices of the areas that are ours; the daemon is only asked about what is not written down. */
 async function ourDevices(hands: SwapHands): Promise<Set<string>> {
   const recorded = hands.recorded();
   if (hands.areas().every(({ device }) => recorded.includes(device))) return new Set(recorded);
-  const { code, output } = await hands.memcloud(['--json', 'swap', 'ls'], LIST_TIMEOUT_MS);
+  const { code, output } = await hands.memcloud(
+    ['--json', 'swap', 'ls'],
+    after(hands, LIST_TIMEOUT_MS),
+  );
   const listed = code === ExitCode.OK ? (JSON.parse(output) as { device: string }[]) : [];
   return new Set([...listed.map(({ device }) => device), ...recorded]);
 }
@@ -183,7 +197,7 @@ async function ourDevices(hands: SwapHands): Promise<Set<string>> {
 /**
  * Puts swap on the pool, waiting for providers. An area that is there already is enough.
  *
- * @param words - after `swap on`: the size, then flags
+ * @param words - after `swap on`
  * @param deadlineMs - no try begins later
  * @returns the exit code of the last try: 0 when swap is on
  */
@@ -201,7 +215,10 @@ export async function keepSwapOn(
     return ExitCode.OK;
   }
   for (let waitMs = WAIT_MIN_MS; ; waitMs = Math.min(WAIT_MAX_MS, waitMs * 2)) {
-    const { code, complaint } = await hands.memcloud(['swap', 'on', ...words], TRY_TIMEOUT_MS);
+    const { code, complaint } = await hands.memcloud(
+      ['swap', 'on', ...words],
+      after(hands, TRY_TIMEOUT_MS),
+    );
     if (code === ExitCode.OK) break;
     if (!CURABLE_CODES.includes(code) || hands.nowMs() + waitMs > endMs) {
       hands.note(complaint);
@@ -224,8 +241,10 @@ export interface TakeOffOptions {
   readonly deadlineMs: number;
   /** How long nothing may come back before that. */
   readonly patienceMs: number;
-  /** The daemon ended out of order and will be replaced: areas that live without it stay. */
-  readonly daemonDied: boolean;
+  /** The daemon is only being replaced: areas that live without it stay. */
+  readonly daemonReplaced: boolean;
+  /** The machine goes down: rather than give up, let go of the devices. */
+  readonly machineStops: boolean;
 }
 
 /**
@@ -235,33 +254,33 @@ export interface TakeOffOptions {
  */
 export async function takeSwapOff(hands: SwapHands, options: TakeOffOptions): Promise<void> {
   if (hands.areas().length === 0) return;
-  const endMs = hands.nowMs() + options.deadlineMs;
-  const progress = new Progress(hands, options.patienceMs);
   const ours = await ourDevices(hands);
-  let complaint = '';
+  let attempt = new Attempt(hands, options);
+  let mayLetGo = options.machineStops;
+  let complaint = 'nothing came back; are the providers there?';
   for (;;) {
     const left = hands.areas().filter(({ device }) => ours.has(device));
-    const areas = left.filter((area) => !(options.daemonDied && livesAlone(area)));
+    const areas = left.filter((area) => !(options.daemonReplaced && livesAlone(area)));
     const [first] = areas;
     if (first === undefined) {
       hands.record(left.map(({ device }) => device));
       hands.note('swap is off');
       return;
     }
-    const leftMs = endMs - hands.nowMs();
-    if (progress.stalled || leftMs <= 0) {
+    if (attempt.isVain && mayLetGo) {
+      mayLetGo = false;
+      await letGo(hands, areas);
+      attempt = new Attempt(hands, LAST_ATTEMPT);
+    } else if (attempt.isVain) {
       const rest = `${formatSize(first.usedBytes)} are still on ${first.device}`;
-      const why = complaint === '' ? 'nothing came back; are the providers there?' : complaint;
-      throw new MemcloudError('ERR_TIMEOUT', `swap is not off: ${rest}: ${why}`);
+      throw new MemcloudError('ERR_TIMEOUT', `swap is not off: ${rest}: ${complaint}`);
     }
     // Memory may become free only as programs end: to refuse beforehand is for people.
     const words = ['swap', 'off', '--force'];
-    const ended = await hands.memcloud(words, leftMs, () => progress.stalled);
-    if (ended.code === ExitCode.OK) continue;
-    complaint = ended.complaint.split('\n').at(-1) ?? '';
-    if (UNSERVED_CODES.includes(ended.code)) {
-      complaint = (await offWithoutDaemon(hands, areas)) ?? complaint;
-    }
+    const { code, complaint: said } = await hands.memcloud(words, attempt);
+    if (code === ExitCode.OK) continue;
+    if (code !== null && said !== '') complaint = said.split('\n').at(-1) ?? said;
+    if (UNSERVED_CODES.includes(code)) await offWithoutDaemon(hands, areas, attempt);
     await hands.wait(RETRY_INTERVAL_MS);
   }
 }
@@ -271,22 +290,24 @@ function livesAlone({ device, nbdDevices }: NetworkSwap): boolean {
   return !nbdDevices.includes(device);
 }
 
-/** @returns a complaint, undefined for none */
+/** Reads of what is on the devices fail from here on, so that swapoff comes to an end. */
+async function letGo(hands: SwapHands, areas: readonly NetworkSwap[]): Promise<void> {
+  const lost = areas.reduce((sum, area) => sum + area.usedBytes, 0);
+  hands.note(`the machine stops and nothing comes back: giving ${formatSize(lost)} up`);
+  await Promise.allSettled(areas.flatMap((area) => area.nbdDevices.map(hands.disconnect)));
+}
+
 async function offWithoutDaemon(
   hands: SwapHands,
   areas: readonly NetworkSwap[],
-): Promise<string | undefined> {
-  let complaint: string | undefined;
+  attempt: Attempt,
+): Promise<void> {
   for (const area of areas) {
     hands.note(`no memnode serves ${area.device}: taking swap off it without`);
     // Together: the device is free only after swapoff, which ends only when its requests fail.
-    const ends = await Promise.allSettled([
+    await Promise.allSettled([
       livesAlone(area) ? undefined : hands.disconnect(area.device),
-      hands.swapOff(area.device),
+      hands.swapOff(area.device, attempt),
     ]);
-    for (const end of ends) {
-      if (end.status === 'rejected') complaint = asMemcloudError(end.reason).message;
-    }
   }
-  return complaint;
 }

@@ -1,7 +1,7 @@
 /**
  * The unit files as they are written to a machine. The text is that of the folder `systemd/`; what
- * changes is where the programs lie, the options of the daemon and the size of the swap. Nothing
- * here touches the machine.
+ * changes is where the programs lie. Options are no part of it: they are in the configuration.
+ * Nothing here touches the machine.
  */
 import { MemcloudError } from '../../common/errors.ts';
 
@@ -29,8 +29,6 @@ export interface UnitValues {
   readonly cli: readonly string[];
   /** Absolute path of the README. */
   readonly readme: string;
-  /** Bytes of swap as given, such as `8G`; undefined leaves the text's own. */
-  readonly swapSize: string | undefined;
 }
 
 /**
@@ -75,7 +73,6 @@ function unitUrl(place: string): string {
  * @throws MemcloudError `ERR_USAGE` for a path or an option that no unit file can hold
  */
 export function renderUnit(text: string, values: UnitValues): string {
-  const { swapSize } = values;
   const url = unitUrl(values.readme);
   const commands: [string, string][] = [
     [DAEMON_PROGRAM, commandLine(values.daemon)],
@@ -88,9 +85,6 @@ export function renderUnit(text: string, values: UnitValues): string {
         const match = new RegExp(`^(Exec\\w+=[+-]*)${program}(?= |$)`).exec(line);
         if (match === null) continue;
         return `${match[1] ?? ''}${words}${line.slice(match[0].length)}`;
-      }
-      if (swapSize !== undefined && line.startsWith('Environment=SIZE=')) {
-        return `Environment=SIZE=${swapSize}`;
       }
       return line.replace(README_URL, () => url);
     })

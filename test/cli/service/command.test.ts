@@ -18,7 +18,10 @@ function files(folder: string): string[] {
 }
 
 const UNITS = 'etc/systemd/system';
+const CONFIG = 'etc/memcloud';
 const INSTALLED = [
+  `${CONFIG}/config.d/50-service.toml`,
+  `${CONFIG}/config.toml`,
   `${UNITS}/memcloud-sleep.service`,
   `${UNITS}/memcloud-swap.service`,
   `${UNITS}/memcloud.slice`,
@@ -35,8 +38,7 @@ t.test('--print-only prints a shell script that does the same, and changes nothi
   const { code, stdout, stderr } = await memcloud(SOCKET, ...words, ...options);
   t.strictSame({ code, stderr }, { code: 0, stderr: '' });
   t.strictSame(files(prefix), []);
-  t.match(stdout, / --offer 1G --connect a:1 --connect b:2\n/);
-  t.match(stdout, /\nEnvironment=SIZE=2147483648\n/);
+  t.match(stdout, '\noffer = "1G"\nconnect = ["a:1","b:2"]\n\n[swap]\nsize = "2G"\n');
   const script = stdout.replaceAll(/^systemctl .*$/gm, ':');
   t.match(await judge('sh', ['-eu'], { input: script }), { code: 0, stderr: '' });
   for (const name of ['memnode.service', 'memcloud-swap.service']) {
@@ -44,21 +46,25 @@ t.test('--print-only prints a shell script that does the same, and changes nothi
     t.ok(stdout.includes(written), `${name} is what was printed`);
   }
   const json = await memcloudJson<{ steps: { step: string }[] }>(t, SOCKET, ...words, ...options);
-  t.strictSame([...new Set(json.steps.map(({ step }) => step))], ['write', 'run']);
+  t.strictSame([...new Set(json.steps.map(({ step }) => step))], ['write', 'create', 'run']);
 });
 
 t.test('another root: installed twice, removed twice', requires('systemctl'), async (t) => {
   const prefix = labFolder(t);
   const service = (...words: string[]): Promise<{ changed: string[] }> =>
     memcloudJson(t, SOCKET, 'service', ...words, '--prefix', prefix);
-  t.equal((await service('install', '--swap', '2G')).changed.length, 4);
+  t.equal((await service('install', '--swap', '2G')).changed.length, 6);
   t.strictSame(files(prefix), INSTALLED);
+  const check = await memcloud(SOCKET, 'config', 'check', '--config', path.join(prefix, CONFIG));
+  t.match(check, { code: 0 }, `memnode will understand it: ${check.stderr}`);
   t.strictSame((await service('install', '--swap', '2G')).changed, [], 'nothing to change');
   t.strictSame((await service('install')).changed, [], 'without --swap, swap stays as it is');
-  const changed = (await service('install', '--offer', '3G')).changed;
-  t.strictSame(changed, [path.join(prefix, UNITS, 'memnode.service')]);
+  const settings = path.join(prefix, CONFIG, 'config.d/50-service.toml');
+  t.strictSame((await service('install', '--offer', '50%')).changed, [settings]);
+  t.match(fs.readFileSync(settings, 'utf8'), /\noffer = "50%"\n\n\[swap\]\nsize = "2G"\n$/);
 
-  t.equal((await service('install', '--swap', '0')).changed.length, 3, 'two go, one is rewritten');
+  fs.writeFileSync(path.join(prefix, CONFIG, 'config.toml'), '# mine\n');
+  t.equal((await service('install', '--swap', '0')).changed.length, 2, 'the swap units go');
   t.strictSame(
     files(prefix),
     INSTALLED.filter((name) => !/swap|sleep/.test(name)),
@@ -66,7 +72,8 @@ t.test('another root: installed twice, removed twice', requires('systemctl'), as
   fs.mkdirSync(path.join(prefix, 'var/lib/memcloud'), { recursive: true });
   fs.writeFileSync(path.join(prefix, 'var/lib/memcloud/identity'), '');
   await service('uninstall');
-  t.strictSame(files(prefix), ['var/lib/memcloud/identity'], 'identity stays');
+  const kept = [`${CONFIG}/config.toml`, 'var/lib/memcloud/identity'];
+  t.strictSame(files(prefix), kept, 'identity and what people wrote stay');
   t.strictSame((await service('uninstall')).changed, []);
   await service('uninstall', '--purge');
   t.strictSame(files(prefix), []);
@@ -98,8 +105,8 @@ t.test('without systemd: one sentence that says what to do', { skip: BOOTED }, a
 t.test("the units' own commands", { skip: !ROOT && 'needs root' }, async (t) => {
   const off = await memcloud(SOCKET, 'service', 'swap-off');
   t.strictSame(off.code, 0, `no swap on the network here is off already: ${off.stderr}`);
-  const on = await memcloud(SOCKET, 'service', 'swap-on', '1G', '--deadline', '2', '--', '--force');
+  const on = await memcloud(SOCKET, 'service', 'swap-on', '--deadline', '2', '--', '1G');
   t.match(on, { code: 3, stdout: '' }, 'no memnode, also not after two seconds');
-  t.equal((await memcloud(SOCKET, 'service', 'swap-on', '1X')).code, 2);
+  t.equal((await memcloud(SOCKET, 'service', 'swap-on', '--', '1X')).code, 2);
   t.notMatch((await memcloud(SOCKET, 'service', '--help')).stdout, /swap-o/, 'not for people');
 });

@@ -2,9 +2,18 @@
 import t from 'tap';
 import { installPlan, planScript, uninstallPlan, type Step } from '../../../cli/service/plan.ts';
 
-const TARGET = { prefix: '', templates: { 'memnode.service': 'ExecStart=/usr/bin/memnode\n' } };
-const VALUES = { daemon: ['/n', "it's"], cli: ['/n'], readme: '/r', swapSize: '1' };
+const TARGET = { prefix: '', templates: {}, present: [] as string[] };
+const WISH = {
+  values: { daemon: ['/n'], cli: ['/n'], readme: '/r' },
+  example: '# example\n',
+};
 const UNITS = '/etc/systemd/system';
+const SETTINGS = '/etc/memcloud/config.d/50-service.toml';
+
+/** A plan of an installation, in short. */
+function install(swap: 'on' | 'off' | 'keep', target = TARGET, settings?: string): string[] {
+  return short(installPlan(target, { ...WISH, settings, swap }));
+}
 
 function short(steps: readonly Step[]): string[] {
   return steps.map((step) =>
@@ -12,42 +21,38 @@ function short(steps: readonly Step[]): string[] {
   );
 }
 
-t.test(
-  'install with swap: files, then reload, enable, start; swap is not waited for',
-  async (t) => {
-    t.strictSame(short(installPlan(TARGET, VALUES, 'on', [])), [
-      ...['write /memcloud.slice', 'write /memnode.service'],
-      ...['write /memcloud-swap.service', 'write /memcloud-sleep.service'],
-      'systemctl daemon-reload',
-      'systemctl enable memnode.service memcloud-swap.service memcloud-sleep.service',
-      'systemctl start memnode.service',
-      'systemctl --no-block start memcloud-swap.service',
-    ]);
-  },
-);
+t.test('install with swap: files, reload, enable, start; swap is not waited for', async (t) => {
+  t.strictSame(install('on', TARGET, 'offer = "1G"\n'), [
+    ...['write /memcloud.slice', 'write /memnode.service'],
+    ...['write /memcloud-swap.service', 'write /memcloud-sleep.service'],
+    ...['create /etc/memcloud/config.toml', `write ${SETTINGS}`],
+    'systemctl daemon-reload',
+    'systemctl enable memnode.service memcloud-swap.service memcloud-sleep.service',
+    'systemctl reload-or-restart memnode.service',
+    'systemctl --no-block start memcloud-swap.service',
+  ]);
+});
 
-t.test(
-  'install without swap leaves swap units alone, --swap 0 takes them away first',
-  async (t) => {
-    const present = ['memcloud-swap.service', 'memcloud-sleep.service', 'memnode.service'];
-    const rest = [
-      ...['write /memcloud.slice', 'write /memnode.service', 'systemctl daemon-reload'],
-      ...['systemctl enable memnode.service', 'systemctl start memnode.service'],
-    ];
-    t.strictSame(short(installPlan(TARGET, VALUES, 'keep', present)), rest);
-    t.strictSame(short(installPlan(TARGET, VALUES, 'off', present)), [
-      'systemctl disable --now memcloud-sleep.service memcloud-swap.service',
-      ...['remove /memcloud-sleep.service', 'remove /memcloud-swap.service'],
-      ...rest,
-    ]);
-    t.strictSame(short(installPlan(TARGET, VALUES, 'off', [])), rest, 'nothing to take away');
-  },
-);
+t.test('without --swap the swap units stay as they are, --swap 0 takes them away', async (t) => {
+  const present = ['memcloud-swap.service', 'memcloud-sleep.service', 'memnode.service'];
+  const rest = [
+    ...['write /memcloud.slice', 'write /memnode.service', 'create /etc/memcloud/config.toml'],
+    ...['systemctl daemon-reload', 'systemctl enable memnode.service'],
+    'systemctl reload-or-restart memnode.service',
+  ];
+  t.strictSame(install('keep', { ...TARGET, present }), rest);
+  t.strictSame(install('off', { ...TARGET, present }), [
+    'systemctl disable --now memcloud-sleep.service memcloud-swap.service',
+    ...['remove /memcloud-sleep.service', 'remove /memcloud-swap.service'],
+    ...rest,
+  ]);
+  t.strictSame(install('off'), rest, 'nothing to take away');
+});
 
 t.test('another root: nothing is started, stopped or reloaded', async (t) => {
   const target = { ...TARGET, prefix: '/image' };
   const plans = [
-    ...short(installPlan(target, VALUES, 'on', [])),
+    ...install('on', target),
     ...short(uninstallPlan('/image', ['memnode.service'], true)),
   ];
   const commands = plans.filter((text) => text.startsWith('systemctl'));
@@ -63,6 +68,7 @@ t.test('uninstall: swap stops first, identity stays unless purged', async (t) =>
   const steps = [
     'systemctl disable --now memcloud-swap.service memnode.service',
     ...['remove /memcloud-swap.service', 'remove /memnode.service', 'remove /memcloud.slice'],
+    `remove ${SETTINGS}`,
   ];
   const plan = short(uninstallPlan('', present, false));
   t.strictSame(plan, [...steps, 'systemctl daemon-reload']);
@@ -71,6 +77,7 @@ t.test('uninstall: swap stops first, identity stays unless purged', async (t) =>
   t.ok(purge.includes('remove /memnode.service.d'), 'drop-ins too');
   t.strictSame(short(uninstallPlan('', [], false)), [
     'remove /memcloud.slice',
+    `remove ${SETTINGS}`,
     'systemctl daemon-reload',
   ]);
 });
@@ -78,12 +85,14 @@ t.test('uninstall: swap stops first, identity stays unless purged', async (t) =>
 t.test('the script says the same in shell', async (t) => {
   const steps: Step[] = [
     { step: 'write', path: '/a b/u', content: "x='$HOME'\n" },
+    { step: 'create', path: '/d', content: 'd\n' },
     { step: 'remove', path: '/c' },
     { step: 'run', words: ['systemctl', 'enable', "it's"] },
   ];
   t.equal(
     planScript(steps),
-    "mkdir -p '/a b'\ncat >'/a b/u' <<'END_OF_UNIT'\nx='$HOME'\nEND_OF_UNIT\nrm -rf /c\n" +
+    "mkdir -p '/a b'\ncat >'/a b/u' <<'END_OF_FILE'\nx='$HOME'\nEND_OF_FILE\nmkdir -p /\n" +
+      "test -e /d || cat >/d <<'END_OF_FILE'\nd\nEND_OF_FILE\nrm -rf /c\n" +
       "systemctl enable 'it'\\''s'",
   );
 });

@@ -4,9 +4,13 @@ import {
   keepSwapOn,
   takeSwapOff,
   type Ended,
+  type Patience,
   type SwapHands,
 } from '../../../cli/service/swap-keeper.ts';
 import type { NetworkSwap } from '../../../cli/system/network-swap.ts';
+
+/** Waits as long as the deadline allows, on a machine that goes on. */
+const PATIENT = { patienceMs: 3_600_000, machineStops: false };
 
 function area(device: string, nbdDevices = [device]): NetworkSwap {
   return { device, sizeBytes: 2 ** 30, usedBytes: 2 ** 20, priority: -2, nbdDevices };
@@ -23,7 +27,7 @@ class Machine {
   /** `memcloud` runs until it is vain; what happens each second. */
   endless = false;
   whileRunning: () => void = () => undefined;
-  onSwapOff: (device: string) => void = (device) => this.drop(device);
+  onDisconnect: (device: string) => void = () => undefined;
   readonly did: string[] = [];
   nowMs = 0;
 
@@ -36,11 +40,15 @@ class Machine {
       areas: () => this.areas,
       recorded: () => this.recorded,
       record: (devices) => (this.recorded = [...devices]),
-      memcloud: async (words, _, isVain) => this.#answer(words, isVain),
-      disconnect: async (device) => void this.did.push(`disconnect ${device}`),
+      memcloud: async (words, until) => this.#answer(words, until),
+      disconnect: async (device) => {
+        this.did.push(`disconnect ${device}`);
+        this.onDisconnect(device);
+      },
       swapOff: async (device) => {
         this.did.push(`swapoff ${device}`);
-        this.onSwapOff(device);
+        this.drop(device);
+        return { code: 0, output: '', complaint: '' };
       },
       nowMs: () => this.nowMs,
       wait: async (ms) => {
@@ -51,7 +59,7 @@ class Machine {
     };
   }
 
-  #answer(words: readonly string[], isVain: () => boolean = () => false): Ended {
+  #answer(words: readonly string[], until: Patience): Ended {
     const text = words.join(' ');
     if (text === '--json swap ls') {
       if (this.listed === undefined) return { code: 3, output: '', complaint: 'no memnode' };
@@ -60,7 +68,7 @@ class Machine {
     }
     this.did.push(text);
     if (this.endless) {
-      while (!isVain()) {
+      while (!until.isVain) {
         this.nowMs += 1000;
         this.whileRunning();
       }
@@ -125,7 +133,7 @@ t.test('swap that is on already is enough, if it is ours', async (t) => {
 
 t.test('swap off: nothing is on, nothing is asked', async (t) => {
   const machine = new Machine();
-  await takeSwapOff(machine.hands, { deadlineMs: 1000, patienceMs: 3_600_000, daemonDied: false });
+  await takeSwapOff(machine.hands, { deadlineMs: 1000, ...PATIENT, daemonReplaced: false });
   t.strictSame(machine.did, []);
 });
 
@@ -144,8 +152,8 @@ t.test('swap off is over only when the kernel says so, whoever does it', async (
   ];
   await takeSwapOff(machine.hands, {
     deadlineMs: 60_000,
-    patienceMs: 3_600_000,
-    daemonDied: false,
+    ...PATIENT,
+    daemonReplaced: false,
   });
   t.strictSame(machine.did, [
     'swap off --force',
@@ -163,7 +171,7 @@ t.test('swap off fails at its deadline and says what is left', async (t) => {
   machine.recorded = ['/dev/nbd0'];
   machine.answers = [() => 1];
   await t.rejects(
-    takeSwapOff(machine.hands, { deadlineMs: 5000, patienceMs: 3_600_000, daemonDied: false }),
+    takeSwapOff(machine.hands, { deadlineMs: 5000, ...PATIENT, daemonReplaced: false }),
     {
       code: 'ERR_TIMEOUT',
       message: 'swap is not off: 1 MiB are still on /dev/nbd0: why not',
@@ -187,7 +195,7 @@ t.test(
       if (machine.nowMs <= 60_000) machine.areas = at(used - size / 10);
       else if (machine.nowMs % 15_000 === 0) machine.areas = at(used - 4096);
     };
-    const options = { deadlineMs: 240_000, patienceMs: 30_000, daemonDied: false };
+    const options = { ...PATIENT, deadlineMs: 240_000, patienceMs: 30_000, daemonReplaced: false };
     await t.rejects(takeSwapOff(machine.hands, options), {
       code: 'ERR_TIMEOUT',
       message: /^swap is not off: 94 MiB are still on \/dev\/nbd0: nothing came back/,
@@ -201,7 +209,7 @@ t.test("another program's swap on the network is left alone", async (t) => {
   const machine = new Machine();
   machine.areas = [area('/dev/nbd7')];
   machine.answers = [() => 6];
-  await takeSwapOff(machine.hands, { deadlineMs: 5000, patienceMs: 3_600_000, daemonDied: false });
+  await takeSwapOff(machine.hands, { deadlineMs: 5000, ...PATIENT, daemonReplaced: false });
   t.strictSame(machine.did, []);
 });
 
@@ -214,8 +222,8 @@ t.test('a device whose daemon is gone is disconnected, one that lives alone is n
     machine.answers = [() => code];
     await takeSwapOff(machine.hands, {
       deadlineMs: 5000,
-      patienceMs: 3_600_000,
-      daemonDied: false,
+      ...PATIENT,
+      daemonReplaced: false,
     });
     t.strictSame(machine.did.slice(1, 4), [
       ...['disconnect /dev/nbd0', 'swapoff /dev/nbd0'],
@@ -231,7 +239,7 @@ t.test('while the daemon is only replaced, swap that lives without it stays', as
   machine.recorded = ['/dev/nbd0', '/dev/dm-0'];
   machine.listed = undefined;
   machine.answers = [() => 3];
-  await takeSwapOff(machine.hands, { deadlineMs: 5000, patienceMs: 3_600_000, daemonDied: true });
+  await takeSwapOff(machine.hands, { deadlineMs: 5000, ...PATIENT, daemonReplaced: true });
   t.strictSame(machine.areas, [area('/dev/dm-0', ['/dev/nbd1'])]);
   t.strictSame(machine.recorded, ['/dev/dm-0'], 'and is still written down');
 });

@@ -6,10 +6,9 @@ import { ALL_UNITS, renderUnit, unitWord, type UnitValues } from '../../../cli/s
 import { judge, requires } from '../../helpers/judges.ts';
 
 const VALUES: UnitValues = {
-  daemon: ['/usr/bin/node', '/opt/m/daemon.js', '--offer', '4G'],
+  daemon: ['/usr/bin/node', '/opt/m/daemon.js'],
   cli: ['/usr/bin/node', '/opt/m/cli.js'],
   readme: '/opt/m/README.md',
-  swapSize: '1073741824',
 };
 
 function template(name: string): string {
@@ -34,16 +33,13 @@ t.test('a word is read back by systemd as it was', async (t) => {
   }
 });
 
-t.test('programs, options, size and README of this installation', async (t) => {
+t.test('programs and README of this installation', async (t) => {
   const daemon = renderUnit(template('memnode.service'), VALUES);
-  t.match(daemon, /^ExecStart=\/usr\/bin\/node \/opt\/m\/daemon\.js --offer 4G$/m);
+  t.match(daemon, /^ExecStart=\/usr\/bin\/node \/opt\/m\/daemon\.js$/m);
   t.match(daemon, /^ExecStop=\+\/usr\/bin\/node \/opt\/m\/cli\.js service swap-off /m);
   t.match(daemon, /^Documentation=file:\/\/\/opt\/m\/README\.md$/m);
   const swap = renderUnit(template('memcloud-swap.service'), VALUES);
-  t.match(swap, /^Environment=SIZE=1073741824$/m);
-  t.match(swap, /^ExecStart=\/usr\/bin\/node \/opt\/m\/cli\.js service swap-on \$SIZE$/m);
-  const same = renderUnit(template('memcloud-swap.service'), { ...VALUES, swapSize: undefined });
-  t.match(same, /^Environment=SIZE=8G$/m);
+  t.match(swap, /^ExecStart=\/usr\/bin\/node \/opt\/m\/cli\.js service swap-on$/m);
   for (const name of ALL_UNITS) {
     const text = renderUnit(template(name), VALUES);
     t.notMatch(text, /\/usr\/bin\/mem|\/usr\/share\/doc/, `${name} names nothing of a package`);

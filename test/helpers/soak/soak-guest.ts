@@ -95,7 +95,7 @@ export class SoakGuest {
   /** Asks the machine to power off, and waits until it has. @throws MemcloudError when it hangs */
   async powerOff(): Promise<void> {
     void this.#guest.run('busybox poweroff -f', { timeoutMs: 10_000 }).catch(() => undefined);
-    await this.#guest.ended(POWER_OFF_TIMEOUT_MS);
+    await this.#guest.waitForEnd(POWER_OFF_TIMEOUT_MS);
   }
 }
 
