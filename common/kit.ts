@@ -38,8 +38,11 @@ const PASSED_SOCKET_COUNT_MAX = 64;
 const OOM_SCORE_FILE = '/proc/self/oom_score_adj';
 const OOM_NEVER = -1000;
 
-/** `PID:OOM_SCORE`: set for our next self only, so that it neither starts over nor forgets. */
-const MARKER = 'MEMCLOUD_UNDER_KIT';
+/**
+ * `PID:OOM_SCORE`: set for our next self only, so that it neither starts over nor forgets. Not a name
+ * that begins with MEMCLOUD_: those are settings, and one of them is called kit.
+ */
+const MARKER = 'KIT_OF_MEMCLOUD';
 const GROUP_PREFIX = 'memcloud-kit-';
 /** Most of the machine's RAM that `memory.min` may claim. */
 const MEMORY_MIN_SHARE = 1 / 4;

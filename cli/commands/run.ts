@@ -92,10 +92,16 @@ function runCommand(launcher: readonly string[], words: readonly string[]): Prom
 async function report(
   client: MemcloudClient,
   flags: RunFlags & GlobalFlags,
-  run: { name: string; device: string; guard: ReserveGuard; peakBytes: () => number },
+  run: {
+    name: string;
+    device: string;
+    guard: ReserveGuard;
+    before: ReturnType<typeof swapCounters>;
+    peakBytes: () => number;
+  },
   work: () => Promise<number>,
 ): Promise<number> {
-  const before = swapCounters();
+  const { before } = run;
   const exitCode = await work();
   const after = swapCounters();
   const summary: RunSummary = {
@@ -130,7 +136,7 @@ async function runWords(
     return await report(
       client,
       flags,
-      { name, device, guard, peakBytes: () => peakBytes },
+      { name, device, guard, before: swapCounters(), peakBytes: () => peakBytes },
       async () => {
         const exitCode = await runCommand(group.launcher(oomScore), flags['--'] ?? []);
         peakBytes = group.peakBytes();
@@ -165,6 +171,7 @@ async function runScope(
   try {
     const device = await poolSwap(client, name, flags, sizes, cleanup);
     cleanup.add(`restore the limits of ${scope}`, () => group.restore());
+    const before = swapCounters();
     await group.limit(sizes, ending);
     const guard = startGuard(group.directory, sizes, cleanup);
     const { memoryBytes, swapBytes } = sizes;
@@ -172,7 +179,7 @@ async function runScope(
       `memcloud: ${scope} has ${formatSize(memoryBytes)} of RAM and ${formatSize(swapBytes)} on ` +
         `${device} until Ctrl-C`,
     );
-    const run = { name, device, guard, peakBytes: () => group.peakBytes };
+    const run = { name, device, guard, before, peakBytes: () => group.peakBytes };
     return await report(client, flags, run, async () => {
       await new Promise<void>((resolve) => {
         guard.onGone = resolve;

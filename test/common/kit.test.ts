@@ -90,7 +90,7 @@ t.test(
 );
 
 t.test('a marker of another process is not believed', { skip }, async (t) => {
-  const seen = await enter(t, 3, { env: { MEMCLOUD_UNDER_KIT: '1:-1000' } });
+  const seen = await enter(t, 3, { env: { KIT_OF_MEMCLOUD: '1:-1000' } });
   t.match(part(seen, 'realtime'), { active: true });
   t.not(seen.originalOomScore, -1000);
 });

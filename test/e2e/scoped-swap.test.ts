@@ -132,6 +132,9 @@ t.test('memcloud run in a guest', { skip: skipWithoutGuest(), timeout: 3_600_000
     t.ok(run.pagesIn > heapPages / 4, `${run.pagesIn} pages in`);
     const { guard } = run;
     t.comment(JSON.stringify(guard));
+    const writeErrors = guest.kernelLog.match(/Write-error on swap-device/g) ?? [];
+    t.comment(`${writeErrors.length} page-outs were refused; the kernel keeps such pages`);
+    t.notMatch(guest.kernelLog, /Read-error on swap-device|Out of memory|blocked for more than/);
     t.ok(guard.adjustments > 0, `${guard.adjustments} changes of the limit`);
     t.equal(guard.starvedTicks, 0, 'the group always had something to give');
     t.ok(guard.lowestFreeBytes > RESERVE * 0.7, `guard: ${guard.lowestFreeBytes / MIB} MiB free`);
@@ -194,7 +197,7 @@ t.test('memcloud run in a guest', { skip: skipWithoutGuest(), timeout: 3_600_000
       { timeoutMs: 400_000 },
     );
     t.match(stdout, /^limited 33554432 (2\d|3[0-2])$/m);
-    t.match(stdout, /^swapped (1[4-9]|2\d)$/m);
+    t.match(stdout, /^swapped (1[4-9]|[2-4]\d)$/m);
     t.match(stdout, /^code 0$/m);
     t.match(stdout, /^restored max max max $/m);
     t.match(stdout, /^swaps 0$/m);

@@ -17,7 +17,7 @@ process.stdout.write(
   `${JSON.stringify({
     pid: process.pid,
     argv: process.argv.slice(2),
-    marker: process.env['MEMCLOUD_UNDER_KIT'] ?? null,
+    marker: process.env['KIT_OF_MEMCLOUD'] ?? null,
     stdin: fs.readFileSync(0, 'utf8'),
     passed: process.env['LISTEN_FDS'] === '1' ? fs.fstatSync(3).isFile() : null,
     childFlags: Number(childFlags),
