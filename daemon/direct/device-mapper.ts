@@ -25,7 +25,9 @@ export interface CryptLayer {
 
 /**
  * The table of a dm-crypt layer. `allow_discards` lets trims through, so that the provider learns which
- * pages are free; sectors of a page because swap knows no smaller ones.
+ * pages are free; sectors of a page because swap knows no smaller ones. Without the work queues whoever
+ * submits a page encrypts it, so that a full request queue below holds the submitter back; with them
+ * requests pile up in memory, which is what swapping is short of.
  */
 export function cryptTable(layer: CryptLayer, keyHex: string): string {
   const sectors = layer.sizeBytes / SECTOR_SIZE_BYTES;
