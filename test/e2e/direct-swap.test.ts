@@ -18,7 +18,7 @@ import {
   HOG_PROGRAM,
   SoakGuest,
   buildHog,
-  runHogs,
+  Hogs,
   skipWithoutCompiler,
 } from '../helpers/soak/soak-guest.ts';
 
@@ -160,14 +160,14 @@ for (const { name, seconds, copies, mebibytes, blows } of SCENARIOS) {
         providers.map(({ peerAddress }) => peerAddress),
       );
       const scene: Scene = { t, guest, soak, providers };
-      const running = runHogs(t, guest, { count: HOG_COUNT, mebibytes, seconds, canary });
+      const hogs = await Hogs.start(t, guest, { count: HOG_COUNT, mebibytes, seconds, canary });
       const startMs = performance.now();
       for (const blow of blows) {
         await delay(Math.max(0, startMs + blow.at * seconds * 1000 - performance.now()));
         t.comment(blow.name);
         await blow.strike(scene);
       }
-      const results = await running;
+      const results = await hogs.end();
       t.equal(results.length, HOG_COUNT);
       for (const { checked, wrong } of results) t.equal(wrong, 0, `of ${checked} words`);
       const { pagesOut, pagesIn } = await soak.swapCounters();

@@ -1,6 +1,7 @@
 /** The consumer of a soak: a guest with memnode in a protected group, hogs without any limit. */
 import { execFileSync } from 'node:child_process';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
 import type { CommandResult } from '../../../cli/guest/command-channel.ts';
 import { findProgram } from '../../../cli/guest/host-command.ts';
@@ -15,6 +16,7 @@ const COMMAND_TIMEOUT_MS = 120_000;
 const POWER_OFF_TIMEOUT_MS = 60_000;
 /** Filling and the last look at every word come on top of the time asked for. */
 const HOG_GRACE_MS = 400_000;
+const HOG_POLL_MS = 2_000;
 
 /** What a hog said at its end. */
 export interface HogResult {
@@ -115,34 +117,60 @@ export function buildHog(t: Test): string {
 /** Where the hog lies in the guest. */
 export const HOG_PROGRAM = '/opt/hog';
 
-/** Runs hogs side by side, without any limit but the machine's. */
-export function runHogs(
-  t: Test,
-  guest: Guest,
-  options: { count: number; mebibytes: number; seconds: number; canary: Buffer },
-): Promise<HogResult[]> {
-  const { count, mebibytes, seconds, canary } = options;
-  const hogs = Array.from({ length: count }, (_, index) => {
-    const words = `${mebibytes} ${seconds} ${index + 1} ${canary.toString('hex')}`;
-    return `${HOG_PROGRAM} ${words} & pids="$pids $!"`;
-  });
-  const script = `${hogs.join('\n')}\nfor pid in $pids; do wait $pid || exit 1; done`;
-  const results: HogResult[] = [];
-  const onLine = (line: string): void => {
-    const message = JSON.parse(line) as HogResult & { type: string };
-    if (message.type === 'result') results.push(message);
-    else t.comment(line);
-  };
-  return guest
-    .run(script, {
-      timeoutMs: seconds * 1000 + HOG_GRACE_MS,
-      onLine: (line, stream) => {
-        if (stream === 'stdout' && line.startsWith('{')) onLine(line);
-        else t.comment(line);
-      },
-    })
-    .then(({ exitCode }) => {
-      t.equal(exitCode, 0, 'every hog ended well');
-      return results;
+/** Programs that run in the guest beside the commands that it is given. */
+export class Hogs {
+  readonly #t: Test;
+  readonly #guest: Guest;
+  readonly #count: number;
+  readonly #deadlineMs: number;
+
+  private constructor(t: Test, guest: Guest, count: number, seconds: number) {
+    this.#t = t;
+    this.#guest = guest;
+    this.#count = count;
+    this.#deadlineMs = performance.now() + seconds * 1000 + HOG_GRACE_MS;
+  }
+
+  /** Starts hogs side by side, without any limit but the machine's. A guest runs one command at a time, so they go to the background. */
+  static async start(
+    t: Test,
+    guest: Guest,
+    options: { count: number; mebibytes: number; seconds: number; canary: Buffer },
+  ): Promise<Hogs> {
+    const { count, mebibytes, seconds, canary } = options;
+    const starts = Array.from({ length: count }, (_, index) => {
+      const words = `${mebibytes} ${seconds} ${index + 1} ${canary.toString('hex')}`;
+      const place = `/run/hog-${index}`;
+      return `(${HOG_PROGRAM} ${words} >${place}.log 2>&1; echo $? >${place}.code) </dev/null >/dev/null 2>&1 &`;
     });
+    await runOk(t, guest, starts.join('\n'));
+    return new Hogs(t, guest, count, seconds);
+  }
+
+  /** Waits until all have ended, each with 0. */
+  async end(): Promise<HogResult[]> {
+    for (;;) {
+      const { stdout } = await this.#guest.run('cat /run/hog-*.code', { timeoutMs: 120_000 });
+      const codes = stdout
+        .trim()
+        .split('\n')
+        .filter((code) => code !== '');
+      if (codes.length === this.#count) {
+        this.#t.strictSame(new Set(codes), new Set(['0']), 'every hog ended well');
+        break;
+      }
+      if (performance.now() > this.#deadlineMs) {
+        this.#t.fail(`${codes.length} of ${this.#count} hogs ended in time`);
+        break;
+      }
+      await delay(HOG_POLL_MS);
+    }
+    const { stdout } = await this.#guest.run('cat /run/hog-*.log', { timeoutMs: 120_000 });
+    const results: HogResult[] = [];
+    for (const line of stdout.trim().split('\n')) {
+      if (line.includes('"type":"result"')) results.push(JSON.parse(line) as HogResult);
+      else this.#t.comment(line);
+    }
+    return results;
+  }
 }
