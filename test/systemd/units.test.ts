@@ -10,7 +10,7 @@ const SWAP = 'memcloud-swap.service';
 const SLEEP = 'memcloud-sleep.service';
 const SERVICES = [DAEMON, SWAP, SLEEP];
 const SLICE = 'memcloud.slice';
-const DROP_IN = 'memnode.service.d/offer.conf.example';
+const DROP_IN = 'memnode.service.d/lan.conf.example';
 
 function read(name: string): string {
   return fs.readFileSync(path.join(FOLDER, name), 'utf8');
@@ -72,8 +72,8 @@ t.test('systemd-analyze verify', requires('systemd-analyze'), async (t) => {
     }
     let folder = installed(t);
     const dropIn = path.join(folder, DROP_IN.replace('.example', ''));
-    fs.writeFileSync(dropIn, fs.readFileSync(dropIn, 'utf8').replace('ExecStart=\n', ''));
-    t.match((await verify(folder)).said, /more than one ExecStart/, 'the drop-in is read');
+    fs.writeFileSync(dropIn, fs.readFileSync(dropIn, 'utf8').replace('1.0/24', '1.0/240'));
+    t.match((await verify(folder)).said, /lan\.conf:.*192\.168\.1\.0\/240/, 'the drop-in is read');
     for (const program of ['memnode', 'memcloud']) {
       folder = installed(t);
       fs.rmSync(path.join(folder, 'bin', program));
@@ -84,6 +84,7 @@ t.test('systemd-analyze verify', requires('systemd-analyze'), async (t) => {
 
 t.test('systemd-analyze security', requires('systemd-analyze'), async (t) => {
   const folder = installed(t);
+  fs.rmSync(path.join(folder, path.dirname(DROP_IN)), { recursive: true });
   const readme = read('README.md');
   for (const name of SERVICES) {
     const args = ['security', '--offline=true', '--no-pager', path.join(folder, name)];
