@@ -192,13 +192,18 @@ class WatchedLeg implements KernelLeg {
   async check({ source, exportId }: LegRequest): Promise<void> {
     while (!this.#released) {
       try {
-        const found = (await source()?.listDirect())?.find((each) => each.exportId === exportId);
-        if (found?.connected === false) this.#mend();
-        else if (found === undefined) this.#lose('the provider has the export no longer');
-        return;
+        const listed = await source()?.listDirect();
+        // Only the provider itself can say that it has the export no longer.
+        if (listed !== undefined) {
+          const found = listed.find((each) => each.exportId === exportId);
+          if (found?.connected === false) this.#mend();
+          else if (found === undefined) this.#lose('the provider has the export no longer');
+          return;
+        }
       } catch {
-        await new Promise((resolve) => setTimeout(resolve, PROVIDER_POLL_MS));
+        // It is not connected; it may come.
       }
+      await new Promise((resolve) => setTimeout(resolve, PROVIDER_POLL_MS));
     }
   }
 
