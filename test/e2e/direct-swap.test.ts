@@ -1,7 +1,7 @@
 /**
  * Swap for the whole machine over the direct path, under global memory pressure: no control group
  * limits anybody. A guest with 512 MiB runs programs that need half as much again; what they lack
- * is on two providers outside. Meanwhile the link is cut, the consumer's memnode is killed for good,
+ * is on two providers outside. Meanwhile the providers fall silent, the consumer's memnode is killed for good,
  * a provider is killed. `SOAK_SECONDS=600` gives each scenario of the long form its own ten minutes.
  */
 import { randomBytes } from 'node:crypto';
@@ -52,10 +52,15 @@ interface Scene {
   readonly providers: readonly LabNode[];
 }
 
-const CUT: Blow = {
-  name: 'the link is cut for 10 s',
+/** From outside: a machine that has no memory left cannot run the command that plugs its cable in again. */
+const STANDSTILL: Blow = {
+  name: 'the providers stand still for 10 s',
   at: 0.35,
-  strike: ({ soak }) => soak.cutLink(10),
+  strike: async ({ providers }) => {
+    for (const { child } of providers) child.kill('SIGSTOP');
+    await delay(10_000);
+    for (const { child } of providers) child.kill('SIGCONT');
+  },
 };
 
 const KILL_MEMNODE: Blow = {
@@ -89,15 +94,15 @@ const SCENARIOS: readonly Scenario[] =
         { name: 'in peace', seconds: SOAK_S, ...ONE_COPY, blows: [] },
         { name: 'in peace, two copies', seconds: SOAK_S, ...TWO_COPIES, blows: [] },
         { name: KILL_PROVIDER.name, seconds: SOAK_S, ...TWO_COPIES, blows: [KILL_PROVIDER] },
-        { name: CUT.name, seconds: SOAK_S, ...ONE_COPY, blows: [CUT] },
+        { name: STANDSTILL.name, seconds: SOAK_S, ...ONE_COPY, blows: [STANDSTILL] },
         { name: KILL_MEMNODE.name, seconds: SOAK_S, ...ONE_COPY, blows: [KILL_MEMNODE] },
       ]
     : [
         {
-          name: 'a cut link, then no memnode',
+          name: 'silence, then no memnode',
           seconds: 180,
           ...ONE_COPY,
-          blows: [CUT, KILL_MEMNODE],
+          blows: [STANDSTILL, KILL_MEMNODE],
         },
         { name: KILL_PROVIDER.name, seconds: 60, ...TWO_COPIES, blows: [KILL_PROVIDER] },
       ];

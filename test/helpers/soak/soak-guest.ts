@@ -73,13 +73,6 @@ export class SoakGuest {
     return runOk(this.#t, this.#guest, script, { timeoutMs: COMMAND_TIMEOUT_MS });
   }
 
-  /** Pulls the cable, and plugs it in again. */
-  async cutLink(seconds: number): Promise<void> {
-    const script = `ip link set eth0 down; sleep ${seconds}; ip link set eth0 up
-      ip route replace default via 10.0.2.2`;
-    await runOk(this.#t, this.#guest, script, { timeoutMs: COMMAND_TIMEOUT_MS });
-  }
-
   /** Ends memnode as a power cut would. */
   async killMemnode(): Promise<void> {
     const script = 'kill -9 "$(cat /tmp/memnode.pid)"';
