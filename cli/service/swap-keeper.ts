@@ -264,7 +264,8 @@ export async function takeSwapOff(hands: SwapHands, options: TakeOffOptions): Pr
     const [first] = areas;
     if (first === undefined) {
       hands.record(left.map(({ device }) => device));
-      hands.note('swap is off');
+      const staying = left.map(({ device }) => device).join(', ');
+      hands.note(staying === '' ? 'swap is off' : `swap stays on ${staying}`);
       return;
     }
     if (attempt.isVain && mayLetGo) {
