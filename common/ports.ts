@@ -233,6 +233,14 @@ export interface PageQueue {
 /** The most pages in one page call. */
 export const PAGE_CALL_PAGE_COUNT_MAX = 64;
 
+/** A provider asks for leases back: their slabs are to be moved elsewhere and released. */
+export interface SlabRecall {
+  /** Which, the most urgent first. Ids of other holders or of leases that have ended mean nothing. */
+  readonly leaseIds: readonly string[];
+  /** Until the provider ends them by itself, milliseconds; Infinity when it will not. */
+  readonly endsInMs: number;
+}
+
 /** A provider that volumes can be placed on, near or far. */
 export interface SlabSource {
   /** Who it is. */
@@ -243,6 +251,23 @@ export interface SlabSource {
   readonly up: boolean;
   /** The provider's last word on its room. */
   readonly usage: ProviderUsage;
+  /**
+   * Names the machine that it runs on: two copies of a slab are never on one. Empty when the provider
+   * does not say; then it counts as a machine of its own.
+   */
+  readonly hostId: string;
+  /** A wider failure domain (a rack, a room, a power line) as its operator names it; empty for none. */
+  readonly zone: string;
+  /** Smoothed round trip, milliseconds; 0 while unknown. */
+  readonly roundTripMs: number;
+  /** False while it takes no new slabs, because it is being drained; what it holds it serves. */
+  readonly accepting: boolean;
+  /** Why its pages are not believed any more; undefined while they are. Nothing is placed there then. */
+  readonly quarantineReason: string | undefined;
+  /** Stops believing it, for every volume of this node, until a person says otherwise. */
+  quarantine(reason: string): void;
+  /** Calls `listener` when the provider asks for leases back. Returns a function that stops it. */
+  onRecall(listener: (recall: SlabRecall) => void): () => void;
   /** @throws MemcloudError `ERR_LEASE_CAPACITY`, `ERR_LEASE_INVALID`, `ERR_PEER_UNREACHABLE`, `ERR_TIMEOUT` */
   lease(request: SlabRequest): Promise<SlabGrant>;
   /** Renews; resolves to the ids that the provider no longer has. Errors as {@link SlabSource.lease}. */

@@ -16,6 +16,7 @@ import type {
   PageQueue,
   ProviderUsage,
   SlabGrant,
+  SlabRecall,
   SlabRequest,
   SlabSource,
 } from '../common/ports.ts';
@@ -42,7 +43,12 @@ export class RemoteStore implements SlabSource, DirectSource, SessionClient {
   readonly nodeId: NodeId;
   /** Called when leases ended without the consumer's doing. */
   onLeasesLost: ((leaseIds: readonly string[]) => void) | undefined;
+  readonly hostId = '';
+  readonly zone = '';
+  readonly accepting = true;
   #nodeName: string;
+  #quarantineReason: string | undefined;
+  readonly #recallListeners = new Set<(recall: SlabRecall) => void>();
   #usage = NO_USAGE;
   #session: Session | undefined;
   readonly #queues: (RemotePageQueue | undefined)[] = [];
@@ -65,6 +71,27 @@ export class RemoteStore implements SlabSource, DirectSource, SessionClient {
   /** The provider's last word on its room. */
   get usage(): ProviderUsage {
     return this.#usage;
+  }
+
+  /** Smoothed round trip of the live session, milliseconds. */
+  get roundTripMs(): number {
+    return this.#session?.roundTripMs ?? 0;
+  }
+
+  /** Why its pages are not believed any more. */
+  get quarantineReason(): string | undefined {
+    return this.#quarantineReason;
+  }
+
+  /** Stops believing its pages. */
+  quarantine(reason: string): void {
+    this.#quarantineReason ??= reason;
+  }
+
+  /** Listens for leases that the provider asks back. */
+  onRecall(listener: (recall: SlabRecall) => void): () => void {
+    this.#recallListeners.add(listener);
+    return () => this.#recallListeners.delete(listener);
   }
 
   /** IP address that the session leads to; empty while there is none. */

@@ -21,6 +21,7 @@ import {
   type ProviderUsage,
   type SlabAccess,
   type SlabGrant,
+  type SlabRecall,
   type SlabRequest,
   type SlabSource,
 } from '../common/ports.ts';
@@ -50,8 +51,15 @@ export interface LocalSlabSourceOptions {
 export class LocalSlabSource implements SlabSource {
   readonly nodeId: NodeId;
   readonly nodeName: string;
+  readonly hostId = '';
+  readonly zone = '';
+  readonly roundTripMs = 0;
+  readonly accepting = true;
+  /** It is this process: there is nobody to disbelieve. */
+  readonly quarantineReason = undefined;
   readonly #access: SlabAccess;
   readonly #isUp: () => boolean;
+  readonly #recallListeners = new Set<(recall: SlabRecall) => void>();
 
   constructor(options: LocalSlabSourceOptions) {
     this.nodeId = options.nodeId;
@@ -68,6 +76,17 @@ export class LocalSlabSource implements SlabSource {
   /** The provider's room, always fresh. */
   get usage(): ProviderUsage {
     return this.#access.usage();
+  }
+
+  /** Nothing: memory of this process that does not verify is no donor's lie. */
+  quarantine(): void {
+    return;
+  }
+
+  /** Listens for leases that the provider asks back. */
+  onRecall(listener: (recall: SlabRecall) => void): () => void {
+    this.#recallListeners.add(listener);
+    return () => this.#recallListeners.delete(listener);
   }
 
   /** As {@link SlabAccess.lease}. */

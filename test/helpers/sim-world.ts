@@ -13,6 +13,7 @@ import {
   type PageQueue,
   type ProviderUsage,
   type SlabGrant,
+  type SlabRecall,
   type SlabRequest,
   type SlabSource,
 } from '../../common/ports.ts';
@@ -146,6 +147,10 @@ export class SimSource implements SlabSource {
   up = true;
   faults: SimFaults = NO_FAULTS;
   latencyMs = 1;
+  hostId = '';
+  zone = '';
+  accepting = true;
+  quarantineReason: string | undefined;
   offeredBytes: number;
   /** The longest time to live that it grants. */
   leaseTtlMaxMs = Infinity;
@@ -160,6 +165,7 @@ export class SimSource implements SlabSource {
   readonly slabs = new Map<number, SimSlab>();
   readonly #world: SimWorld;
   readonly #queues = new Set<SimQueue>();
+  readonly #recallListeners = new Set<(recall: SlabRecall) => void>();
   #nextHandle = 1;
 
   constructor(world: SimWorld, name: string, offeredBytes: number) {
@@ -179,6 +185,24 @@ export class SimSource implements SlabSource {
     }
     const { offeredBytes, slabs } = this;
     return { offeredBytes, usedBytes, residentBytes, leaseCount: slabs.size };
+  }
+
+  get roundTripMs(): number {
+    return 2 * this.latencyMs;
+  }
+
+  quarantine(reason: string): void {
+    this.quarantineReason ??= reason;
+  }
+
+  onRecall(listener: (recall: SlabRecall) => void): () => void {
+    this.#recallListeners.add(listener);
+    return () => this.#recallListeners.delete(listener);
+  }
+
+  /** Asks leases back. */
+  recall(recall: SlabRecall): void {
+    for (const listener of this.#recallListeners) listener(recall);
   }
 
   async lease(request: SlabRequest): Promise<SlabGrant> {
