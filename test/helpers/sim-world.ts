@@ -60,6 +60,7 @@ export class SimWorld {
     return {
       clock: { nowMs: () => this.#nowMs },
       defer: (task) => this.#deferred.push(task),
+      after: (delayMs, task) => this.after(delayMs, task),
       random: this.random,
       sources: { list: () => this.sources },
       logger: silentLogger,
@@ -193,6 +194,11 @@ export class SimSource implements SlabSource {
 
   quarantine(reason: string): void {
     this.quarantineReason ??= reason;
+  }
+
+  /** A person believes it again. */
+  pardon(): void {
+    this.quarantineReason = undefined;
   }
 
   onRecall(listener: (recall: SlabRecall) => void): () => void {

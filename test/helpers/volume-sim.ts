@@ -217,6 +217,7 @@ export async function simulateVolume(scenario: VolumeScenario, seed: number): Pr
   }
   for (const source of world.sources) {
     source.faults = NO_FAULTS;
+    source.pardon();
     if (!source.up) source.comeBack(scenario.restarts);
   }
   await world.advance(12_000);
