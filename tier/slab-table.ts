@@ -29,6 +29,8 @@ export const SlabPhase = {
 /** One of the values of {@link SlabPhase}. */
 export type SlabPhaseValue = (typeof SlabPhase)[keyof typeof SlabPhase];
 
+/** Leases asked back that are remembered although no slab has them; further ones end unannounced. */
+const RECALLED_COUNT_MAX = 4096;
 /** So late a tick, and the process stood still: what was silent meanwhile is not to blame. */
 const STALL_MS = 400;
 
@@ -80,6 +82,8 @@ export class SlabTable {
   readonly #slabs: (Slab | undefined)[] = [];
   /** Slabs to ask for again at the next tick. */
   readonly #unreachable: Slab[] = [];
+  /** Leases asked back before they belonged to a slab. */
+  readonly #recalled = new Set<string>();
   readonly #stopListening: (() => void)[] = [];
   #leasedCount = 0;
   #renewedAtMs: number;
@@ -209,12 +213,11 @@ export class SlabTable {
 
   /** Adds a copy that has nothing yet: it takes writes, and repair brings the rest. */
   addReplica(slab: Slab, grant: Grant): Replica {
-    const replica = new Replica(this.linkTo(grant.source), grant);
+    const replica = this.#replicaFor(slab, grant);
     replica.miss(0, slab.pageCount);
     slab.replicas = [...slab.replicas, replica];
     slab.generation += 1;
     slab.membership += 1;
-    this.#noteGrant(replica.link, grant);
     this.#events.onLeased(slab);
     return replica;
   }
@@ -262,12 +265,15 @@ export class SlabTable {
     const wanted = recall === undefined ? undefined : new Set(recall.leaseIds);
     for (const slab of this.touched()) {
       for (const replica of slab.replicas) {
-        if (replica.link.source !== source || wanted?.has(replica.leaseId) === false) continue;
+        if (replica.link.source !== source || wanted?.delete(replica.leaseId) === false) continue;
         replica.leaving = true;
         replica.urgent ||= recall !== undefined && Number.isFinite(recall.endsInMs);
         this.damaged.add(slab);
       }
     }
+    if (wanted === undefined || this.#recalled.size > RECALLED_COUNT_MAX) return;
+    // Granted a moment ago, perhaps, while another provider is still being asked.
+    for (const leaseId of wanted) this.#recalled.add(leaseId);
   }
 
   /** A provider gave a page that nobody ever wrote: its copies go where another is sound. */
@@ -351,11 +357,7 @@ export class SlabTable {
     );
     const enough = granted.length === options.copies || (granted.length > 0 && !full);
     if (enough && !this.#state.closed) {
-      slab.replicas = granted.map((grant) => {
-        const link = this.linkTo(grant.source);
-        this.#noteGrant(link, grant);
-        return new Replica(link, grant);
-      });
+      slab.replicas = granted.map((grant) => this.#replicaFor(slab, grant));
       slab.membership += 1;
       slab.phase = SlabPhase.LEASED;
       this.#leasedCount += 1;
@@ -390,10 +392,18 @@ export class SlabTable {
     return link;
   }
 
-  #noteGrant(link: SourceLink, { ttlMs }: Grant): void {
-    this.#ttlMs = Math.min(this.#ttlMs, ttlMs);
-    if (!Number.isNaN(link.leasesEndAtMs)) return;
-    link.leasesEndAtMs = this.#state.world.clock.nowMs() + this.#ttlMs;
+  #replicaFor(slab: Slab, grant: Grant): Replica {
+    const link = this.linkTo(grant.source);
+    this.#ttlMs = Math.min(this.#ttlMs, grant.ttlMs);
+    if (Number.isNaN(link.leasesEndAtMs)) {
+      link.leasesEndAtMs = this.#state.world.clock.nowMs() + this.#ttlMs;
+    }
+    const replica = new Replica(link, grant);
+    if (this.#recalled.delete(grant.leaseId)) {
+      replica.leaving = replica.urgent = true;
+      this.damaged.add(slab);
+    }
+    return replica;
   }
 
   /** Renews every lease on a link; a provider that was away proves by it what it still has. */
