@@ -61,6 +61,7 @@ export const RPC_PARAMS = {
     copies: v.optional(wholeNumber(1, 8)),
     providers: v.optional(v.array(v.string())),
     ringBytes: v.optional(bytes),
+    spill: v.optional(v.strictObject({ place: v.string(), sizeBytes: bytes })),
     overcommit: v.optional(v.boolean()),
   }),
   'volume.list': none,

@@ -164,7 +164,7 @@ function defaultCopies(context: RpcContext, providers: readonly string[] | undef
 }
 
 function volumeRequest(context: RpcContext, params: RpcParams<'volume.create'>): VolumeRequest {
-  const { name, sizeBytes, copies, providers, ringBytes, overcommit } = params;
+  const { name, sizeBytes, copies, providers, ringBytes, spill, overcommit } = params;
   const ringSizeBytes = ringBytes ?? RING_SIZE_DEFAULT_BYTES;
   if (ringSizeBytes > RING_SIZE_MAX_BYTES) {
     const most = formatSize(RING_SIZE_MAX_BYTES);
@@ -176,6 +176,7 @@ function volumeRequest(context: RpcContext, params: RpcParams<'volume.create'>):
     copies: copies ?? defaultCopies(context, providers),
     ringSizeBytes,
     providers,
+    spill,
     overcommit: overcommit ?? false,
   };
 }

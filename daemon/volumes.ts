@@ -79,6 +79,8 @@ export interface VolumeRequest {
   readonly ringSizeBytes: number;
   /** Names or ids of the only providers to use; `local` is this machine. */
   readonly providers: readonly string[] | undefined;
+  /** A local file, or a directory for one, where pages go that no provider can take. */
+  readonly spill?: { readonly place: string; readonly sizeBytes: number } | undefined;
   /** Take it although the pool is smaller. */
   readonly overcommit: boolean;
 }

@@ -36,6 +36,7 @@ import { Peers } from '../peer/peers.ts';
 import { TrustStore } from '../peer/trust.ts';
 import { LocalSlabSource } from '../provider/local-source.ts';
 import { RamProvider } from '../provider/service.ts';
+import { SpillSource } from '../provider/spill-source.ts';
 import { VolumeBlockDevice } from '../tier/block-device.ts';
 import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
 import { capacityProblem } from './capacity.ts';
@@ -284,7 +285,7 @@ export class Daemon implements VolumeParts {
 
   /** @inheritDoc */
   createVolume(request: VolumeRequest): Volume {
-    const { name, sizeBytes, copies, ringSizeBytes, providers } = request;
+    const { name, sizeBytes, copies, ringSizeBytes, providers, spill } = request;
     const sources = this.#sourcesFor(providers);
     const free = sources
       .list()
@@ -313,6 +314,7 @@ export class Daemon implements VolumeParts {
         after: (delayMs, task) => setTimeout(task, delayMs).unref(),
         random: Math.random,
         sources,
+        ...(spill === undefined ? {} : { spill: new SpillSource(spill.place, spill.sizeBytes) }),
         logger: this.#logger.child({ volume: name }),
       },
     );

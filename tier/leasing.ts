@@ -65,8 +65,14 @@ export class Leasing {
    * @param pageCount - of each
    * @param wanted - how many, each on another machine
    * @param held - who has the slab already
+   * @param orSpill - when nobody grants any, take room in the spill file if there is one
    */
-  async ask(pageCount: number, wanted: number, held: readonly SlabSource[]): Promise<Asked> {
+  async ask(
+    pageCount: number,
+    wanted: number,
+    held: readonly SlabSource[],
+    orSpill: boolean,
+  ): Promise<Asked> {
     const { options, world } = this.#state;
     const asked = new Set<SlabSource>(held);
     const placed: PlacedCopy[] = held.map(placeOf);
@@ -97,9 +103,32 @@ export class Leasing {
         world.logger.warn({ provider, code }, `lease refused: ${message}`);
       }
     }
+    const { spill } = world;
+    if (orSpill && granted.length === 0 && spill?.up === true && !held.includes(spill)) {
+      const grant = await this.#spill(spill, pageCount);
+      if (grant !== undefined) return { granted: [grant], full: false, unanswered };
+    }
     const holders = [...held, ...granted.map(({ source }) => source)];
     const full = granted.length < wanted && this.eligibleHostCount(holders) > 0;
     return { granted, full, unanswered };
+  }
+
+  /** True when there is a spill file that has room and not the slab. */
+  maySpill(held: readonly SlabSource[]): boolean {
+    const { spill } = this.#state.world;
+    if (spill?.up !== true || held.includes(spill)) return false;
+    return spill.usage.usedBytes < spill.usage.offeredBytes;
+  }
+
+  async #spill(source: SlabSource, pageCount: number): Promise<Grant | undefined> {
+    const { options, world } = this.#state;
+    try {
+      return { source, ...(await source.lease({ pageCount, ttlMs: options.leaseTtlMs })) };
+    } catch (error) {
+      const { code, message } = asMemcloudError(error);
+      world.logger.warn({ code }, `spill: ${message}`);
+      return undefined;
+    }
   }
 }
 

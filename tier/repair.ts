@@ -181,8 +181,15 @@ export class Repair {
   }
 
   #mayAsk(slab: Slab): boolean {
+    const { leasing } = this.#slabs;
     const held = slab.replicas.map(({ link }) => link.source);
-    return this.#slabs.leasing.eligibleHostCount(held) > 0;
+    if (leasing.eligibleHostCount(held) > 0) return true;
+    return this.#stuck(slab) && leasing.maySpill(held);
+  }
+
+  /** True when writes of the slab can go nowhere. */
+  #stuck(slab: Slab): boolean {
+    return !slab.replicas.some(({ writable, link }) => writable && link.healthy);
   }
 
   #askFor(slab: Slab, nowMs: number): void {
@@ -195,7 +202,7 @@ export class Repair {
   async #ask(slab: Slab): Promise<void> {
     const { world } = this.#state;
     const held = slab.replicas.map(({ link }) => link.source);
-    const { granted } = await this.#slabs.leasing.ask(slab.pageCount, 1, held);
+    const { granted } = await this.#slabs.leasing.ask(slab.pageCount, 1, held, this.#stuck(slab));
     this.#asking.delete(slab);
     const [grant] = granted;
     if (grant === undefined) {

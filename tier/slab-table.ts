@@ -354,6 +354,7 @@ export class SlabTable {
       slab.pageCount,
       options.copies,
       [],
+      true,
     );
     const enough = granted.length === options.copies || (granted.length > 0 && !full);
     if (enough && !this.#state.closed) {
@@ -399,6 +400,11 @@ export class SlabTable {
       link.leasesEndAtMs = this.#state.world.clock.nowMs() + this.#ttlMs;
     }
     const replica = new Replica(link, grant);
+    if (grant.source === this.#state.world.spill) {
+      // Only until a provider can take it.
+      replica.leaving = true;
+      this.damaged.add(slab);
+    }
     if (this.#recalled.delete(grant.leaseId)) {
       replica.leaving = replica.urgent = true;
       this.damaged.add(slab);

@@ -5,7 +5,7 @@
  */
 import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/log.ts';
-import type { IoStatusValue, SlabSources } from '../common/ports.ts';
+import type { IoStatusValue, SlabSources, SpillStore } from '../common/ports.ts';
 import type { CallTable } from './call-table.ts';
 import type { CopyBuffer } from './copy-buffer.ts';
 import type { FlushEpochs } from './flush-epochs.ts';
@@ -42,6 +42,8 @@ export interface VolumeWorld {
   readonly random: () => number;
   /** The providers to choose from. */
   readonly sources: SlabSources;
+  /** Where pages go when no provider can take them; closed with the volume. */
+  readonly spill?: SpillStore;
   /** For control events; never called for a page. */
   readonly logger: Logger;
 }

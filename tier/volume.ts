@@ -378,6 +378,7 @@ export class Volume {
       this.#ringMemory.free();
     });
     await released;
+    state.world.spill?.close();
     state.world.logger.info(
       { volume: this.options.name, size: formatSize(this.options.sizeBytes) },
       'volume closed, key destroyed',

@@ -15,7 +15,7 @@ import {
   type SlabGrant,
   type SlabRecall,
   type SlabRequest,
-  type SlabSource,
+  type SpillStore,
 } from '../../common/ports.ts';
 import { SEALED_PAGE_SIZE_BYTES } from '../../common/units.ts';
 import type { VolumeWorld } from '../../tier/volume-state.ts';
@@ -42,6 +42,8 @@ interface Event {
 export class SimWorld {
   readonly random: () => number;
   readonly sources: SimSource[] = [];
+  /** The place of last resort, if the test made one. */
+  spill: SimSource | undefined;
   #nowMs = 1000;
   #order = 0;
   #events: Event[] = [];
@@ -63,6 +65,7 @@ export class SimWorld {
       after: (delayMs, task) => this.after(delayMs, task),
       random: this.random,
       sources: { list: () => this.sources },
+      ...(this.spill === undefined ? {} : { spill: this.spill }),
       logger: silentLogger,
     };
   }
@@ -145,7 +148,7 @@ interface SimSlab {
 const CONTROL_TIMEOUT_MS = 5_000;
 
 /** A provider of the simulation. */
-export class SimSource implements SlabSource {
+export class SimSource implements SpillStore {
   readonly nodeId: string;
   readonly nodeName: string;
   up = true;
@@ -174,12 +177,13 @@ export class SimSource implements SlabSource {
   #stopped = false;
   #nextHandle = 1;
 
-  constructor(world: SimWorld, name: string, offeredBytes: number) {
+  /** @param listed - false for a place of last resort */
+  constructor(world: SimWorld, name: string, offeredBytes: number, listed = true) {
     this.#world = world;
     this.nodeId = name.padEnd(32, '0');
     this.nodeName = name;
     this.offeredBytes = offeredBytes;
-    world.sources.push(this);
+    if (listed) world.sources.push(this);
   }
 
   get usage(): ProviderUsage {
@@ -293,6 +297,10 @@ export class SimSource implements SlabSource {
     const queue = new SimQueue(this.#world, this, sink);
     this.#queues.add(queue);
     return queue;
+  }
+
+  close(): void {
+    this.slabs.clear();
   }
 
   /** Page queues that were opened and not closed. */

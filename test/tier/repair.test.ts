@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap';
 import { IoStatus } from '../../common/ports.ts';
 import { NO_FAULTS } from '../helpers/sim-world.ts';
-import { VolumeRig } from '../helpers/volume-rig.ts';
+import { SLAB_SIZE_BYTES, VolumeRig } from '../helpers/volume-rig.ts';
 
 const ROOM = 2 ** 30;
 
@@ -244,4 +244,53 @@ t.test('repair keeps within its bytes a second', async (t) => {
   await rig.advance(5_000);
   t.same(rig.volume.status().repair, { slabs: 0, bytesLeft: 0 });
   await rig.close();
+});
+
+t.test(
+  'what no provider can take goes to the spill file, and from there to one that can',
+  async (t) => {
+    const rig = new VolumeRig({ offers: [ROOM, ROOM], copies: 2, spillBytes: ROOM });
+    rig.write(0, 64, 1);
+    await rig.advance(500);
+    t.equal(rig.world.spill?.slabs.size, 0, 'not while providers can');
+    for (const source of rig.world.sources) source.goDown();
+    for (let round = 0; round < 4; round += 1) {
+      const write = rig.write(64, 60, 2_000 + round);
+      await rig.advance(2_500);
+      t.equal(write.status, IoStatus.OK);
+    }
+    t.equal(rig.world.spill?.slabs.size, 1);
+    t.equal(rig.volume.status().ringUsedPages, 0, 'the ring has drained');
+    t.equal(await rig.contentAt(70), 2_009, 'the spill answers');
+    t.equal(await rig.contentAt(5), -IoStatus.UNREACHABLE, 'the rest waits for its providers');
+    for (const source of rig.world.sources) source.comeBack(false);
+    await rig.advance(6_000);
+    t.equal(rig.world.spill?.slabs.size, 0, 'its room is free again');
+    t.equal(rig.volume.status().degradedSlabs, 0);
+    rig.source(0).goDown();
+    t.equal(await rig.contentAt(70), 2_009);
+    t.equal(await rig.contentAt(5), 6);
+    await rig.close();
+  },
+);
+
+t.test('a pool without room spills whole slabs, within the bound', async (t) => {
+  const rig = new VolumeRig({
+    offers: [SLAB_SIZE_BYTES],
+    copies: 1,
+    pages: 3 * 4096,
+    spillBytes: SLAB_SIZE_BYTES,
+    requestDeadlineMs: 1_000,
+  });
+  for (const slab of [0, 1]) rig.write(slab * 4096, 4, 10 * (slab + 1));
+  await rig.advance(500);
+  const beyond = rig.write(2 * 4096, 4, 30);
+  await rig.advance(3_000);
+  t.equal(rig.source(0).slabs.size, 1);
+  t.equal(rig.world.spill?.slabs.size, 1);
+  t.equal(beyond.status, IoStatus.NO_SPACE);
+  t.equal(await rig.contentAt(1), 11);
+  t.equal(await rig.contentAt(4097), 21);
+  await rig.close();
+  t.equal(rig.world.spill?.slabs.size, 0);
 });
