@@ -312,6 +312,7 @@ export class Daemon implements VolumeParts {
       {
         clock: monotonicClock,
         defer: (task) => process.nextTick(task),
+        after: (delayMs, task) => setTimeout(task, delayMs).unref(),
         random: Math.random,
         sources,
         logger: this.#logger.child({ volume: name }),
