@@ -1,8 +1,8 @@
 /**
  * Real processes: a consumer, an honest provider, and one that lies in one way at a time, over the
  * encrypted session. Held for each lie: the client gets every byte right and no error, the volume
- * counts what it was served, and (where this version quarantines) the liar is told by `peer ls` with
- * the reason and the volume is back to two copies without it. And whatever a provider keeps, a
+ * counts what it was served, `peer ls` tells that the liar is quarantined (where this version has a word
+ * for it), and the volume is back to two copies without it. And whatever a provider keeps, a
  * planted text is found nowhere in its memory and files.
  *
  * How often the volume notices is settled by numbers in test/sim/hostile-donor.test.ts; here a lie may
@@ -28,8 +28,9 @@ const CHUNK = 256 * 1024;
 /** Slabs of a volume, and chunks that are used of each: any of them may have the liar first. */
 const SLABS = 6;
 const CHUNKS = 8;
-/** Volumes to be made until one asks the liar. */
+/** Volumes to be made, and times that each is read, until one believes the liar for a moment. */
 const TRIES = 4;
+const ROUNDS = 8;
 /** Lies that break the protocol: the session ends over them, no page is served. */
 const BREACHES: readonly string[] = ['short', 'ghost'];
 const EVERY_LIE: readonly (Lie | WireLie)[] = [...LIES, ...WIRE_LIES];
@@ -103,7 +104,7 @@ async function makeVolume(t: Test, { folder, consumer }: Scene, name: string): P
   return nbd;
 }
 
-/** Writes and reads under a lie until the liar was asked for pages. */
+/** Writes and reads under a lie until the liar was caught: it may be that the other answers first. */
 async function lieOnce(
   t: Test,
   scene: Scene,
@@ -123,10 +124,26 @@ async function lieOnce(
     // The spare comes when every page is on the two others.
     await connect(scene.consumer, scene.beta.peerAddress, 'beta');
     if (lie !== 'forget') await hostile.lie({ [lie]: 0.5 });
-    const seen = await readAll(nbd, (offset) => chunkOf(seed, offset));
-    t.same(seen, { right: OFFSETS.length, wrong: 0, errors: [] }, `${volume}: every byte right`);
-    const report = await hostile.report();
-    if (report.counts[lie] > 0 || attempt === TRIES) return { nbd, volume, seed, report };
+    const enough = async (): Promise<boolean> => {
+      const { counters } = await inspect(scene.consumer, volume);
+      return BREACHES.includes(lie)
+        ? (await hostile.report()).counts[lie] > 0
+        : (counters['forgedPages'] ?? 0) > 0;
+    };
+    const sums = { right: 0, wrong: 0, errors: [] as string[] };
+    let rounds = 0;
+    while (rounds === 0 || (rounds < ROUNDS && !(await enough()))) {
+      rounds += 1;
+      const { right, wrong, errors } = await readAll(nbd, (offset) => chunkOf(seed, offset));
+      sums.right += right;
+      sums.wrong += wrong;
+      sums.errors.push(...errors);
+    }
+    const all = { right: rounds * OFFSETS.length, wrong: 0, errors: [] };
+    t.same(sums, all, `${volume}: every byte right`);
+    if ((await enough()) || attempt === TRIES) {
+      return { nbd, volume, seed, report: await hostile.report() };
+    }
     await hostile.lie({});
   }
 }
@@ -146,24 +163,27 @@ async function oneLie(t: Test, scene: Scene, lie: Lie | WireLie): Promise<void> 
   const { counters } = await inspect(consumer, volume);
   const forged = counters['forgedPages'] ?? 0;
   t.comment(`${lie}: ${report.faultCount} pages served wrong, ${forged} counted`);
-  const quarantines = 'quarantineReason' in ((await row()) ?? {});
   if (BREACHES.includes(lie)) {
     t.equal(forged, 0, 'no page of a broken answer is looked at');
     t.match(consumer.log, /ERR_PEER_PROTOCOL/, 'the session ended over it');
-  } else if (quarantines) {
-    t.ok(forged > 0 && forged <= report.faultCount, 'noticed and counted');
   } else {
-    t.equal(forged, report.faultCount, 'every one noticed and counted');
+    // Of what was on its way when the first lie was told, nothing has to be looked at any more.
+    t.ok(forged > 0 && forged <= report.faultCount, 'noticed and counted');
   }
   t.equal(counters['lostPages'], 0, 'no page lost');
   t.equal(counters['failedRequests'], 0, 'no request failed');
 
-  const skip = quarantines ? false : 'this version has no quarantine';
-  await t.test('it is quarantined, its copies are made anew', { skip }, async (t) => {
+  const told = 'quarantineReason' in ((await row()) ?? {});
+  const silent = told ? false : 'peer ls of this version tells of no quarantine';
+  await t.test('peer ls tells that it is quarantined', { skip: silent }, async (t) => {
     await eventually('peer ls tells it', async () => {
       return ((await row())?.quarantineReason ?? '') !== '';
     });
     t.comment(`peer ls: ${String((await row())?.quarantineReason)}`);
+  });
+  const kept =
+    BREACHES.includes(lie) && !told ? 'its sessions end, and it is dialled again' : false;
+  await t.test('its copies are made anew elsewhere', { skip: kept }, async (t) => {
     await eventually(
       'two copies, none with the liar',
       async () => {
@@ -200,11 +220,10 @@ async function canary(t: Test, scene: Scene): Promise<void> {
     return bytes;
   };
   await writeAll(nbd, chunk);
+  t.equal((await inspect(consumer, 'canary')).providers.length, 2, 'both hold pages');
   await hostile.lie({ flip: 0.3, swap: 0.3 });
   const seen = await readAll(nbd, chunk);
   t.same(seen, { right: OFFSETS.length, wrong: 0, errors: [] }, 'every byte right');
-  const { providers } = await inspect(consumer, 'canary');
-  t.ok(providers.length >= 2, 'both hold pages');
   t.equal(memoryContains(hostile.pid, needle), false, 'not in the memory of the liar');
   const pid = alpha.child.pid ?? 0;
   t.equal(memoryContains(pid, needle), false, 'not in the memory of the honest one');

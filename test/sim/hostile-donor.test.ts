@@ -1,12 +1,14 @@
 /**
- * A volume with two copies, one of them in the hands of a provider that lies about every second page,
- * in each way that it can: flipped bits, a neighbour's page, a page cut short, an older version,
- * another volume's page, a write that it acknowledged and forgot. Held throughout: every page served
- * that was not what was stored is noticed (the volume's count of forged pages equals the liar's own
- * count), no wrong byte reaches the client, and no read fails.
+ * A volume in the hands of a provider that lies about every second page, in each way that it can:
+ * flipped bits, a neighbour's page, a page cut short, an older version, another volume's page, a write
+ * that it acknowledged and forgot. Held throughout: every page served that was not what was stored is
+ * noticed (the volume's count of forged pages equals the liar's own count, and so does the number of
+ * reads that failed), and no wrong byte reaches the client.
  *
- * `FAULTS=1000000` is the long form. The two providers and the volume are of this process, so that a
- * million lies take a minute; the same liar behind a real session is in test/e2e/hostile-donor.test.ts.
+ * With two copies a liar is disbelieved at its first lie, so that it would not get to a million; here
+ * it holds the only copy, and every page is read alone, so that each lie is one failed read. What
+ * becomes of a lie where there is another copy is in test/sim/volume.test.ts and, behind a real session,
+ * in test/e2e/hostile-donor.test.ts. `FAULTS=1000000` is the long form.
  */
 import t from 'tap';
 import { monotonicClock } from '../../common/clock.ts';
@@ -17,16 +19,14 @@ import { PAGE_SIZE_BYTES, SLAB_PAGE_COUNT } from '../../common/units.ts';
 import { LocalSlabSource } from '../../provider/local-source.ts';
 import { VOLUME_TICK_MS, Volume } from '../../tier/volume.ts';
 import { HostileSlabs, LIES } from '../helpers/hostile/hostile-slabs.ts';
-import { MemorySlabs } from '../helpers/memory-slabs.ts';
 import { seededRandom } from '../helpers/sim-world.ts';
 
 const FAULTS = Number(process.env['FAULTS'] ?? 50_000);
 const SEED = Number(process.env['SEED'] ?? 1);
 /** Slabs of the volume, and of each the pages that are used. */
-const SLABS = 6;
-const PAGES = 512;
-const RUN = 16;
-const DEPTH = 8;
+const SLABS = 2;
+const PAGES = 1024;
+const DEPTH = 64;
 /** Reads of everything between two rounds of writes. */
 const READS_PER_WRITE = 4;
 /** Rounds without a fault after which the liar is not asked any more. */
@@ -36,9 +36,10 @@ const BARREN_ROUNDS = 20;
 class Client {
   readonly volume: Volume;
   wrongPages = 0;
-  failedRequests = 0;
+  failedReads = 0;
+  failedWrites = 0;
   readonly #queue: number;
-  readonly #buffers = Array.from({ length: DEPTH }, () => new NativeMemory(RUN * PAGE_SIZE_BYTES));
+  readonly #buffers = Array.from({ length: DEPTH }, () => new NativeMemory(PAGE_SIZE_BYTES));
   readonly #twin = new NativeMemory(PAGE_SIZE_BYTES);
   readonly #waiting = new Map<number, (status: IoStatusValue) => void>();
   readonly #name: number;
@@ -50,12 +51,13 @@ class Client {
     const sizeBytes = SLABS * SLAB_PAGE_COUNT * PAGE_SIZE_BYTES;
     this.volume = new Volume(
       {
-        ...{ name: `v${name}`, sizeBytes, copies: 2, ringSizeBytes: 4 * 2 ** 20 },
+        ...{ name: `v${name}`, sizeBytes, copies: 1, ringSizeBytes: 4 * 2 ** 20 },
         ...{ leaseTtlMs: 120_000, requestDeadlineMs: 15_000 },
       },
       {
         clock: monotonicClock,
         defer: (task) => process.nextTick(task),
+        after: (delayMs, task) => setTimeout(task, delayMs).unref(),
         random,
         sources: { list: () => sources },
         logger: silentLogger,
@@ -70,29 +72,31 @@ class Client {
     });
   }
 
-  /** Writes every page anew and waits until both providers have said that they keep them. */
+  /** Writes every page anew and waits until the provider has said that it keeps them. */
   async write(): Promise<void> {
     this.#round += 1;
-    await this.#everyRun(async (page, buffer) => {
-      for (let index = 0; index < RUN; index += 1) this.#fill(buffer, index, page + index);
-      const { volume } = this;
-      await this.#request((tag) => volume.write(this.#queue, tag, page, RUN, buffer, 0, false));
+    const { volume } = this;
+    await this.#everyPage(async (page, buffer) => {
+      this.#fill(buffer, page);
+      const write = (tag: number): void =>
+        volume.write(this.#queue, tag, page, 1, buffer, 0, false);
+      if ((await this.#request(write)) !== IoStatus.OK) this.failedWrites += 1;
     });
-    await this.#request((tag) => this.volume.flush(this.#queue, tag));
+    const flushed = await this.#request((tag) => volume.flush(this.#queue, tag));
+    if (flushed !== IoStatus.OK) this.failedWrites += 1;
   }
 
   /** Reads every page and compares. */
   async read(): Promise<void> {
-    await this.#everyRun(async (page, buffer) => {
+    const { volume } = this;
+    await this.#everyPage(async (page, buffer) => {
       buffer.bytes.fill(0xa5);
-      const { volume } = this;
-      await this.#request((tag) => volume.read(this.#queue, tag, page, RUN, buffer, 0));
-      for (let index = 0; index < RUN; index += 1) {
-        this.#fill(this.#twin, 0, page + index);
-        const start = index * PAGE_SIZE_BYTES;
-        const got = buffer.bytes.subarray(start, start + PAGE_SIZE_BYTES);
-        if (!got.equals(this.#twin.bytes)) this.wrongPages += 1;
-      }
+      const status = await this.#request((tag) => {
+        volume.read(this.#queue, tag, page, 1, buffer, 0);
+      });
+      this.#fill(this.#twin, page);
+      if (status !== IoStatus.OK) this.failedReads += 1;
+      else if (!buffer.bytes.equals(this.#twin.bytes)) this.wrongPages += 1;
     });
   }
 
@@ -102,12 +106,9 @@ class Client {
   }
 
   /** The bytes of a page in this round, of this volume: no two are equal. */
-  #fill(buffer: NativeMemory, slot: number, page: number): void {
-    const words = new Uint32Array(
-      buffer.bytes.buffer,
-      buffer.bytes.byteOffset + slot * PAGE_SIZE_BYTES,
-      PAGE_SIZE_BYTES / 4,
-    );
+  #fill(buffer: NativeMemory, page: number): void {
+    const { bytes } = buffer;
+    const words = new Uint32Array(bytes.buffer, bytes.byteOffset, PAGE_SIZE_BYTES / 4);
     const seed = Math.imul(page + 1, 2654435761) + this.#round * 40503 + this.#name;
     for (let at = 0; at < words.length; at += 1) words[at] = seed + Math.imul(at, 2246822519);
     words[0] = page;
@@ -115,44 +116,43 @@ class Client {
     words[2] = this.#name;
   }
 
-  async #everyRun(one: (page: number, buffer: NativeMemory) => Promise<void>): Promise<void> {
-    const runs: number[] = [];
-    for (let slab = 0; slab < SLABS; slab += 1) {
-      for (let page = 0; page < PAGES; page += RUN) runs.push(slab * SLAB_PAGE_COUNT + page);
-    }
+  async #everyPage(one: (page: number, buffer: NativeMemory) => Promise<void>): Promise<void> {
+    let next = 0;
     await Promise.all(
       this.#buffers.map(async (buffer) => {
-        for (let page = runs.pop(); page !== undefined; page = runs.pop()) await one(page, buffer);
+        while (next < SLABS * PAGES) {
+          const at = next;
+          next += 1;
+          await one(Math.floor(at / PAGES) * SLAB_PAGE_COUNT + (at % PAGES), buffer);
+        }
       }),
     );
   }
 
-  async #request(make: (tag: number) => void): Promise<void> {
+  #request(make: (tag: number) => void): Promise<IoStatusValue> {
     this.#tag += 1;
     const tag = this.#tag;
-    const status = await new Promise<IoStatusValue>((resolve) => {
+    return new Promise<IoStatusValue>((resolve) => {
       this.#waiting.set(tag, resolve);
       make(tag);
     });
-    if (status !== IoStatus.OK) this.failedRequests += 1;
   }
 }
 
 t.test(`${FAULTS} lies are noticed, SEED=${SEED}`, { timeout: 60_000 + FAULTS }, async (t) => {
   const random = seededRandom(SEED);
-  const honest = new MemorySlabs(2 ** 34);
   const hostile = new HostileSlabs(2 ** 40, SEED);
-  const holder = 'a'.repeat(32);
-  const sources = [
-    { nodeId: 'b'.repeat(32), nodeName: 'honest', access: honest.openAccess(holder) },
-    { nodeId: 'c'.repeat(32), nodeName: 'hostile', access: hostile.openAccess(holder) },
-  ].map((options) => new LocalSlabSource(options));
-  const clients = [1, 2].map((name) => new Client(name, sources, random));
+  // A source of this process does not remember a quarantine: it is asked again and again.
+  const source = new LocalSlabSource({
+    nodeId: 'c'.repeat(32),
+    nodeName: 'hostile',
+    access: hostile.openAccess('a'.repeat(32)),
+  });
+  const clients = [1, 2].map((name) => new Client(name, [source], random));
   const timer = setInterval(() => clients.forEach(({ volume }) => volume.tick()), VOLUME_TICK_MS);
   t.teardown(async () => {
     clearInterval(timer);
     for (const client of clients) await client.close();
-    honest.free();
     hostile.free();
   });
   hostile.rates = { flip: 0.1, swap: 0.1, truncate: 0.1, replay: 0.1, foreign: 0.1, forget: 0.1 };
@@ -184,13 +184,13 @@ t.test(`${FAULTS} lies are noticed, SEED=${SEED}`, { timeout: 60_000 + FAULTS },
     'no wrong page',
   );
   t.equal(
-    sum(({ failedRequests }) => failedRequests),
-    0,
-    'no failed request',
+    sum(({ failedReads }) => failedReads),
+    forged,
+    'each is one failed read',
   );
   t.equal(
-    sum(({ volume }) => volume.counters.lostPages),
+    sum(({ failedWrites }) => failedWrites),
     0,
-    'no lost page',
+    'no failed write',
   );
 });
