@@ -174,8 +174,10 @@ export interface VolumeInfo {
 
 /** A volume as `memcloud volume inspect` shows it. */
 export interface VolumeDetails extends VolumeInfo {
-  /** Slabs with a replica set, and of these, those with fewer copies than promised. */
+  /** Slabs with a replica set, and of these, those with fewer whole copies than promised. */
   readonly slabs: { readonly leased: number; readonly degraded: number };
+  /** Slabs whose copies are being made whole or moved, and bytes still to be copied. */
+  readonly repair: { readonly slabs: number; readonly bytesLeft: number };
   /** Page-outs on their way, in pages. */
   readonly ring: { readonly used: number; readonly size: number; readonly locked: boolean };
   /** Who holds it. */

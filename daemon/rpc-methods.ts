@@ -15,6 +15,7 @@ import type {
   RpcParams,
   StatusInfo,
 } from '../common/rpc-schema.ts';
+import { hostCount } from '../common/failure-domain.ts';
 import { formatSize, roundUpToPages } from '../common/units.ts';
 import { VERSION } from '../common/version.ts';
 import type { ConsentAnswer, ConsentQueue } from '../peer/consent.ts';
@@ -104,7 +105,10 @@ function healthOf(context: RpcContext, devices: readonly DirectDeviceInfo[]): st
   }
   for (const { name, health } of context.volumes.list()) {
     if (health === 'lost') sentences.push(`volume ${name} has lost pages`);
-    if (health === 'degraded') sentences.push(`volume ${name} has fewer copies than promised`);
+    if (health === 'degraded')
+      sentences.push(
+        `volume ${name} has fewer copies than promised; they are made anew as providers have room`,
+      );
   }
   const waiting = context.consent.list().length;
   if (waiting > 0) sentences.push(`${waiting} machines wait for consent: memcloud consent ls`);
@@ -152,9 +156,9 @@ async function connect(context: RpcContext, address: string): Promise<PeerInfo> 
   return describePeer(found);
 }
 
-/** Without `--copies`, two where two providers are up. */
+/** Without `--copies`, two where providers on two machines are up. */
 function defaultCopies(context: RpcContext, providers: readonly string[] | undefined): number {
-  const up = context.peers.list().filter((source) => source.up).length;
+  const up = hostCount(context.peers.list().filter((source) => source.up && source.accepting));
   const candidates = providers === undefined ? up : Math.min(providers.length, up);
   return Math.max(1, Math.min(COPIES_DEFAULT, candidates));
 }

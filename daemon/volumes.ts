@@ -148,6 +148,7 @@ export class Volumes {
     return {
       ...describe(entry),
       slabs: { leased: status.leasedSlabs, degraded: status.degradedSlabs },
+      repair: status.repair,
       ring: { used: status.ringUsedPages, size: status.ringPages, locked: status.ringLocked },
       providers: status.providers.map(({ nodeName, leaseEndsInMs, ...share }) => ({
         ...share,

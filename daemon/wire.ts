@@ -12,6 +12,7 @@
 import { monotonicClock } from '../common/clock.ts';
 import { MemcloudError } from '../common/errors.ts';
 import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../common/event-loop-spin.ts';
+import { hostOf } from '../common/failure-domain.ts';
 import type { LevelLogger, Logger } from '../common/log.ts';
 import type { BlockDevice, NodeId, SlabSource, SlabSources } from '../common/ports.ts';
 import { checkSocketPath } from '../common/paths.ts';
@@ -291,10 +292,11 @@ export class Daemon implements VolumeParts {
     const sources = this.#sourcesFor(providers);
     const free = sources
       .list()
-      .filter(({ up }) => up)
-      .map(({ nodeName, usage }) => ({
-        name: nodeName,
-        freeBytes: usage.offeredBytes - usage.usedBytes,
+      .filter((source) => source.up && source.accepting && source.quarantineReason === undefined)
+      .map((source) => ({
+        name: source.nodeName,
+        host: hostOf(source),
+        freeBytes: source.usage.offeredBytes - source.usage.usedBytes,
       }));
     const problem = capacityProblem(request, free);
     if (problem !== undefined) {

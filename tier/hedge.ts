@@ -7,7 +7,7 @@
  */
 
 const QUANTILE = 0.95;
-const STEP_SHARE = 0.05;
+const STEP_SHARE = 0.02;
 const START_MS = 10;
 /** No hedge earlier: on a healthy network hardly a read takes longer. */
 const DELAY_MIN_MS = 2;

@@ -3,6 +3,7 @@
  * enough. What was granted is the caller's; who was only slow to answer is told from who has no room.
  */
 import { ExitCode, asMemcloudError } from '../common/errors.ts';
+import { hostOf } from '../common/failure-domain.ts';
 import type { SlabSource } from '../common/ports.ts';
 import { SEALED_PAGE_SIZE_BYTES } from '../common/units.ts';
 import { placeCopy, type PlacedCopy } from './placement.ts';
@@ -25,11 +26,6 @@ export interface Asked {
   readonly full: boolean;
   /** A provider did not answer. */
   readonly unanswered: boolean;
-}
-
-/** The name of a source's machine; one that does not say is a machine of its own. */
-export function hostOf({ hostId, nodeId }: SlabSource): string {
-  return hostId === '' ? nodeId : hostId;
 }
 
 /** Asks. */

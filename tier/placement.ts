@@ -49,15 +49,13 @@ export function placeCopy<T extends PlacementCandidate>(
   random: () => number,
 ): T | undefined {
   const roomy = candidates.filter(
-    ({ freeBytes, host }) =>
-      freeBytes >= needBytes && !placed.some((copy) => copy.host === host),
+    ({ freeBytes, host }) => freeBytes >= needBytes && !placed.some((copy) => copy.host === host),
   );
   const draw = (): T | undefined => roomy[Math.floor(random() * roomy.length)];
   const a = draw();
   const b = draw();
   if (a === undefined || b === undefined) return undefined;
-  const shares = ({ zone }: T): boolean =>
-    zone !== '' && placed.some((copy) => copy.zone === zone);
+  const shares = ({ zone }: T): boolean => zone !== '' && placed.some((copy) => copy.zone === zone);
   if (shares(a) !== shares(b)) return shares(a) ? b : a;
   return weight(b) > weight(a) ? b : a;
 }

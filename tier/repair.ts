@@ -71,7 +71,8 @@ export class Repair {
     let pages = 0;
     for (const { replicas, livePages, pageCount } of this.#slabs.damaged) {
       // What a copy lacks is known in pages of the slab; of those only the live ones are copied.
-      for (const { missingCount } of replicas) pages += Math.min(missingCount, livePages, pageCount);
+      for (const { missingCount } of replicas)
+        pages += Math.min(missingCount, livePages, pageCount);
     }
     return { slabs: this.#slabs.damaged.size, bytesLeft: pages * SEALED_PAGE_SIZE_BYTES };
   }

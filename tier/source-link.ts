@@ -89,12 +89,7 @@ export class SourceLink implements PageCompletionSink {
   readonly #queue: PageQueue;
 
   /** Opens a page queue on the source. */
-  constructor(
-    index: number,
-    source: SlabSource,
-    tables: LinkTables,
-    events: LinkEvents,
-  ) {
+  constructor(index: number, source: SlabSource, tables: LinkTables, events: LinkEvents) {
     this.index = index;
     this.source = source;
     this.#calls = tables.calls;

@@ -29,6 +29,9 @@ function renderDetails(volume: VolumeDetails): string {
     renderVolumes([volume]),
     '',
     `slabs: ${volume.slabs.leased} leased, ${volume.slabs.degraded} with too few copies`,
+    ...(volume.repair.slabs === 0
+      ? []
+      : [`repair: ${volume.repair.slabs} slabs, ${formatSize(volume.repair.bytesLeft)} to copy`]),
     `ring: ${volume.ring.used} of ${volume.ring.size} pages on their way` +
       (volume.ring.locked ? '' : ' (not in locked memory)'),
     `providers: ${providers.length === 0 ? 'none yet' : ''}`,
