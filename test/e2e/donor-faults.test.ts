@@ -24,6 +24,8 @@ const GIB = 2 ** 30;
 const DISK_BYTES = Number(process.env['FAULT_MIB'] ?? 192) * MIB;
 /** The first slabs are the prober's, fio has the rest. */
 const PROBE_BYTES = 64 * MIB;
+/** Behind them is a slab that nobody writes. */
+const HOLE_BYTES = 16 * MIB;
 const STALL_MAX_MS = Number(process.env['STALL_MS'] ?? 3_000);
 const STALL_GOAL_MS = 500;
 const REPAIR_MAX_MS = 30_000 * Math.max(1, DISK_BYTES / GIB);
@@ -79,7 +81,11 @@ async function scene(t: Test): Promise<Scene> {
   for (const node of [alpha, beta]) await connect(consumer, node);
   const unixPath = path.join(folder, 'disk.sock');
   await consumer.use(async (client) => {
-    await client.call('volume.create', { name: 'disk', sizeBytes: DISK_BYTES, copies: 2 });
+    await client.call('volume.create', {
+      name: 'disk',
+      sizeBytes: DISK_BYTES + HOLE_BYTES,
+      copies: 2,
+    });
     await client.call('nbd.serve', { name: 'disk', unixPath });
   });
   return { network, alpha, beta, gamma, consumer, unixPath };
@@ -128,7 +134,8 @@ function figures(what: string, report: ProbeReport): string {
   const ms = (value: number): string => `${value.toFixed(1)} ms`;
   return (
     `${what}: longest read ${ms(report.readMaxMs)}, longest write ${ms(report.writeMaxMs)} ` +
-    `of ${report.readCount} + ${report.writeCount}; the prober itself stood still ${ms(report.ownStallMs)}`
+    `of ${report.readCount} + ${report.writeCount}; longest of a hole ${ms(report.holeMaxMs)}; ` +
+    `the prober itself stood still ${ms(report.ownStallMs)}`
   );
 }
 
@@ -177,7 +184,9 @@ async function underLoad(t: Test, fault: Fault): Promise<void> {
   const here = await scene(t);
   const { consumer, gamma } = here;
   const [probed, filled] = [await open(t, here), await open(t, here)];
-  const prober = new DiskProber(probed, 0, PROBE_BYTES);
+  const prober = new DiskProber(probed, {
+    ...{ offset: 0, sizeBytes: PROBE_BYTES, holeOffset: DISK_BYTES },
+  });
   await prober.fill();
   await fillRest(filled);
   // The spare comes when every page is on the two others.

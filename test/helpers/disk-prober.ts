@@ -2,8 +2,8 @@
  * Watches a disk as a program would that reads and writes a page now and then: one read and one write of
  * 4 KiB every few milliseconds, whether or not the last ones have ended, each compared with what must
  * be there. The longest time that one took is the stall that a program would have felt. The time that
- * the prober's own process stood still is measured beside it: a stall is not longer than what was
- * measured, and shorter by at most that.
+ * the prober's own process stood still is measured beside it, and how long a page took that was never
+ * written, for which no donor is asked: what the machine and the daemon itself were late with.
  */
 import type { NbdClient } from '../../nbd-server/client/connection.ts';
 
@@ -19,6 +19,8 @@ export interface ProbeReport {
   /** The longest read and write, milliseconds. */
   readMaxMs: number;
   writeMaxMs: number;
+  /** The longest read of a page that was never written, milliseconds. */
+  holeMaxMs: number;
   /** The longest that the prober itself stood still, milliseconds. */
   ownStallMs: number;
   /** Pages that read as other bytes. */
@@ -28,7 +30,7 @@ export interface ProbeReport {
 
 function emptyReport(): ProbeReport {
   const counts = { readCount: 0, writeCount: 0, wrongCount: 0 };
-  return { ...counts, readMaxMs: 0, writeMaxMs: 0, ownStallMs: 0, errors: [] };
+  return { ...counts, readMaxMs: 0, writeMaxMs: 0, holeMaxMs: 0, ownStallMs: 0, errors: [] };
 }
 
 /** The bytes of version `version` of page `page`; no two are equal. */
@@ -50,6 +52,7 @@ export class DiskProber {
   readonly #nbd: NbdClient;
   readonly #offset: number;
   readonly #pageCount: number;
+  readonly #holeOffset: number;
   readonly #versions: Uint32Array;
   /** Pages that a request is about. */
   readonly #busy: Uint8Array;
@@ -59,11 +62,15 @@ export class DiskProber {
   #nextWrite = 0;
   #nextRead = 0;
 
-  /** @param nbd - a client of its own */
-  constructor(nbd: NbdClient, offset: number, sizeBytes: number) {
+  /**
+   * @param nbd - a client of its own
+   * @param range - the bytes that are its own, and a page that nobody writes
+   */
+  constructor(nbd: NbdClient, range: { offset: number; sizeBytes: number; holeOffset: number }) {
     this.#nbd = nbd;
-    this.#offset = offset;
-    this.#pageCount = sizeBytes / PAGE;
+    this.#offset = range.offset;
+    this.#pageCount = range.sizeBytes / PAGE;
+    this.#holeOffset = range.holeOffset;
     this.#versions = new Uint32Array(this.#pageCount);
     this.#busy = new Uint8Array(this.#pageCount);
   }
@@ -130,11 +137,25 @@ export class DiskProber {
       this.#report.errors.push('too many requests wait');
       return;
     }
+    void this.#readHole();
     // Strides that share no factor with the count come to every page.
     this.#nextRead = (this.#nextRead + 4999) % this.#pageCount;
     this.#nextWrite = (this.#nextWrite + 7919) % this.#pageCount;
     if (this.#busy[this.#nextRead] === 0) void this.#read(this.#nextRead);
     if (this.#busy[this.#nextWrite] === 0) void this.#write(this.#nextWrite);
+  }
+
+  async #readHole(): Promise<void> {
+    this.#waiting += 1;
+    const startMs = performance.now();
+    try {
+      await this.#nbd.read(this.#holeOffset, PAGE);
+      const tookMs = performance.now() - startMs;
+      if (tookMs > this.#report.holeMaxMs) this.#report.holeMaxMs = tookMs;
+    } catch (error) {
+      this.#report.errors.push(`read of a hole: ${String(error)}`);
+    }
+    this.#waiting -= 1;
   }
 
   async #read(page: number): Promise<void> {
