@@ -32,6 +32,7 @@ import { NbdServer } from '../nbd-server/server.ts';
 import { tlsFromCertificates, tlsFromKeys, type ServerTls } from '../nbd-server/tls.ts';
 import { ConsentQueue } from '../peer/consent.ts';
 import { Identity } from '../peer/identity.ts';
+import { keepaliveLimits } from '../peer/keepalive-machine.ts';
 import { Peers } from '../peer/peers.ts';
 import { TrustStore } from '../peer/trust.ts';
 import { LocalSlabSource } from '../provider/local-source.ts';
@@ -182,7 +183,10 @@ export class Daemon implements VolumeParts {
       const service = new DirectService(provider, () => peerPort, logger, spin);
       undo.push(() => service.close());
       const direct = service.exports;
-      const peers = new Peers({ identity, name, trust, consent, provider, direct, logger, spin });
+      const peers = new Peers({
+        ...{ identity, name, trust, consent, provider, direct, logger, spin },
+        keepalive: keepaliveLimits(config.peerDeadMs),
+      });
       undo.push(() => peers.close());
       const { host, port } = await peers.listen(config.listen);
       peerPort = port;

@@ -24,6 +24,7 @@ t.test('without arguments everything has a safe default', async (t) => {
     memoryDirectory: undefined,
     exportVolume: undefined,
     leaseTtlMs: 120_000,
+    peerDeadMs: 500,
     logLevel: 'info',
     json: false,
   });
@@ -50,6 +51,7 @@ t.test('each option ends where it belongs', async (t) => {
     kit: 'off',
     realtimePriority: 9,
     leaseTtlMs: 5000,
+    peerDeadMs: 500,
     logLevel: 'silent',
     json: true,
   });
@@ -71,6 +73,11 @@ t.test('what is wrong is refused in a sentence', async (t) => {
     ['--export x=0', 'ERR_USAGE', /expected NAME=SIZE/],
     ['--export =1M', 'ERR_USAGE', /expected NAME=SIZE/],
     ['--lease-ttl 4.9', 'ERR_USAGE', /--lease-ttl: expected 5 to 86400 seconds, got 4\.9/],
+    [
+      '--peer-dead-ms 99',
+      'ERR_USAGE',
+      /--peer-dead-ms: expected 100 to 60000 milliseconds, got 99/,
+    ],
     ['--lease-ttl x', 'ERR_USAGE', /--lease-ttl: expected 5 to 86400 seconds, got "x"/],
     ['--kit on', 'ERR_USAGE', /--kit: expected one of auto, off, got "on"/],
     ['--realtime 100', 'ERR_USAGE', /--realtime: expected .*0 to 99.*got 100/],
