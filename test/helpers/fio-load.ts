@@ -41,7 +41,7 @@ export function fioVerify(load: FioLoad): Promise<FioResult> {
     ...['--name=verify', '--ioengine=nbd', `--uri=nbd+unix:///${exportName}?socket=${unixPath}`],
     ...['--rw=randwrite', '--bs=4k', '--iodepth=32', `--offset=${offset}`, `--size=${sizeBytes}`],
     ...['--loops=1000', `--runtime=${seconds}`, `--rate_iops=${rate},${rate}`],
-    ...['--verify=crc32c', '--verify_fatal=1', '--output-format=json'],
+    ...['--verify=crc32c', '--verify_fatal=1', '--verify_state_save=0', '--output-format=json'],
   ];
   return new Promise((resolve, reject) => {
     const child = spawn('fio', args, { env: ENV, timeout: (seconds + 90) * 1000 });
