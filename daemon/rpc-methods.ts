@@ -252,12 +252,9 @@ export function rpcHandlers(context: RpcContext): RpcHandlers {
       return null;
     },
     'nbd.list': () => volumes.attachments(),
-    'direct.check': async () => {
-      const problems = await direct.problems();
-      return { possible: problems.length === 0, problems };
-    },
-    'direct.attach': ({ sizeBytes, copies, providers, avoid }) =>
-      direct.attach({ sizeBytes, copies, providers, avoid }),
+    'direct.check': ({ insecurePlain = false }) => direct.check(insecurePlain),
+    'direct.attach': ({ sizeBytes, copies, providers, avoid, insecurePlain = false }) =>
+      direct.attach({ sizeBytes, copies, providers, avoid, insecurePlain }),
     'direct.detach': async ({ device }) => {
       await direct.detach(device);
       return null;

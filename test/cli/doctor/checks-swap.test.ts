@@ -93,7 +93,7 @@ t.test('swap on one copy: a warning; on two, or a volume that is no swap: none',
 
 t.test('direct devices: copies, lenders, losses', async (t) => {
   const leg = (name: string, state: string): DirectDeviceInfo['legs'][number] => {
-    return { device: '/dev/nbd0', nodeId: `id-${name}`, name, state };
+    return { device: '/dev/nbd0', nodeId: `id-${name}`, name, state, connection: 'tls' };
   };
   const live = [leg('alpha', 'live'), leg('beta', 'live')];
   const cases: [Partial<DirectDeviceInfo>, string, RegExp, RegExp][] = [
