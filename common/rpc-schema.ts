@@ -47,7 +47,7 @@ export const RPC_PARAMS = {
   status: none,
   'peer.list': none,
   'peer.connect': v.strictObject({ address: v.string() }),
-  'peer.disconnect': v.strictObject({ peer: v.string() }),
+  'peer.disconnect': v.strictObject({ peer: v.string(), force: v.optional(v.boolean()) }),
   'consent.list': none,
   'consent.answer': v.strictObject({
     request: v.string(),

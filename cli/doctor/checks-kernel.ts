@@ -87,10 +87,14 @@ export function checkDirectPath(facts: MachineFacts): CheckResult[] {
  * What the daemon found when it tried. Modules that are merely not loaded are left out, since swap on
  * loads them; where a sentence names the command that mends, that is it.
  */
-function checkDirectTry({ directProblems, scriptsFolder }: MachineFacts): CheckResult[] {
+function checkDirectTry(facts: MachineFacts): CheckResult[] {
+  const { directProblems, directConnection, scriptsFolder } = facts;
   if (directProblems === undefined) return [];
   const check = 'direct path';
   const lasting = directProblems.filter((sentence) => !/module is not loaded/.test(sentence));
+  if (lasting.length === 0 && directConnection === 'wireguard') {
+    return [ok(check, 'without kernel TLS swap on uses it through WireGuard')];
+  }
   if (lasting.length === 0) return [ok(check, 'memnode tried: swap on can use it')];
   return lasting.map((sentence) => {
     const named = /\brun: ([^;]+)$|\(([a-z-]+ [^()]+)\)$/.exec(sentence);
