@@ -69,7 +69,7 @@ function scoped(
     throw new MemcloudError(
       'ERR_USAGE',
       `${why}. Swap for ${scope} lasts as long as the command that guards it, so it is a service of ` +
-        'its own (Type=exec): ExecStart=memcloud swap on --via scoped; see systemd/README.md',
+        'its own (Type=exec): ExecStart=memcloud swap on --via scoped; see docs/architecture.md',
     );
   }
   return { path: 'scoped', why, scope, memoryBytes };

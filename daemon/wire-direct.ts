@@ -50,8 +50,8 @@ export class DirectService {
   readonly #timer: NodeJS.Timeout;
 
   /**
-   * @param port - where data connections are to come, once that is known
-   * @param allowPlain - take data connections without TLS from anywhere, not only over WireGuard
+   * @param options - `port`: where data connections are to come, once that is known; `allowPlain`: take
+   *   them without TLS from anywhere, not only over WireGuard
    */
   constructor(
     provider: SlabProvider,
