@@ -134,9 +134,7 @@ async function checkMachine(
   if (!tls.supported && insecurePlain) connection = 'plain';
   else if (!tls.supported && tunnelled) connection = 'wireguard';
   else if (!tls.supported) {
-    problems.push(
-      `${tls.reason} (or connect the provider through WireGuard: docs/architecture.md)`,
-    );
+    problems.push(`no WireGuard link to a provider, and ${tls.reason}`);
   }
   problems.push(...(await toolProblems()));
   return { possible: problems.length === 0, problems, connection };
