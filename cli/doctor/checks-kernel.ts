@@ -58,13 +58,14 @@ export function checkDirectPath(facts: MachineFacts): CheckResult[] {
     results.push(there ? ok(check, what) : warning(check, cost, upgrade));
   };
   const scoped = 'the direct path of swap is closed; memcloud run works';
+  const tunnel = 'the direct path of swap needs a WireGuard link; memcloud run works';
   part(
     'kernel TLS',
     modules.tls !== 'absent' && ciphers['rfc7539(chacha20,poly1305)'] !== 'absent',
     'the kernel can encrypt swap on its way to a lender',
     modules.tls === 'absent'
-      ? `no tls module: ${scoped}`
-      : `no chacha20-poly1305 in this kernel: ${scoped}`,
+      ? `no tls module: ${tunnel}`
+      : `no chacha20-poly1305 in this kernel: ${tunnel}`,
   );
   part(
     'dm-crypt',
