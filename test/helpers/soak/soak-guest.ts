@@ -67,10 +67,10 @@ export class SoakGuest {
   }
 
   /** Runs memcloud in the guest; it must succeed. */
-  async memcloud(words: string): Promise<CommandResult> {
+  async memcloud(words: string, timeoutMs = COMMAND_TIMEOUT_MS): Promise<CommandResult> {
     const script = `cd ${GUEST_PACKAGE_ROOT}
       node dist/cli/main.js --socket ${SOCKET} ${words} || { tail -n 5 /tmp/memnode.log >&2; exit 1; }`;
-    return runOk(this.#t, this.#guest, script, { timeoutMs: COMMAND_TIMEOUT_MS });
+    return runOk(this.#t, this.#guest, script, { timeoutMs });
   }
 
   /** Ends memnode as a power cut would. */
