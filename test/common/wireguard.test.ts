@@ -4,7 +4,7 @@ import net from 'node:net';
 import t from 'tap';
 import { bindToInterface, hasWireGuard, isWireGuard } from '../../common/wireguard.ts';
 
-/** As `/sys/class/net/NAME/uevent` was read on a Debian kernel 6.1. */
+/** The form of `/sys/class/net/NAME/uevent`: Linux drivers/base/core.c, net/core/net-sysfs.c. */
 const UEVENTS = {
   lo: 'INTERFACE=lo\nIFINDEX=1\n',
   eth0: 'INTERFACE=eth0\nIFINDEX=2\n',

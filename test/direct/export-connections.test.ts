@@ -4,7 +4,9 @@ import net from 'node:net';
 import t from 'tap';
 import { hasWireGuard } from '../../common/wireguard.ts';
 import type { PlainPolicy } from '../../direct/export-connections.ts';
+import { beginPlainConnection } from '../../direct/kernel-tls.ts';
 import { NbdClient } from '../../nbd-server/client/connection.ts';
+import { KernelSocket } from '../../nbd-server/client/kernel-socket.ts';
 import {
   connectDirect,
   connectPlain,
@@ -179,4 +181,44 @@ t.test('nobody on the way turns TLS into plain, or plain into TLS', async (t) =>
 
 t.test('this machine says whether it has a tunnel without failing', async (t) => {
   t.type(hasWireGuard(), 'boolean');
+});
+
+t.test('a raw socket of the consumer, bound to one interface, begins and negotiates', async (t) => {
+  const host = await startDirectHost(t, { plain: EVERYWHERE });
+  const { exportId } = host.access.open({ sizeBytes: 8 * MIB, ttlMs: 60_000 });
+  const ticket = host.access.ticket(exportId, NONCE, 'plain');
+  const { ticketId, secret, port } = ticket;
+  const begin = (fd: number): void =>
+    beginPlainConnection(fd, { ticketId, secret, consumerNonce: NONCE });
+  const target = { host: '127.0.0.1', port };
+  const socket = await KernelSocket.connect(target, {
+    exportName: exportId,
+    bindTo: 'lo',
+    prepare: begin,
+  });
+  t.equal(socket.export.sizeBytes, 8 * MIB, 'the kernel would read its first reply next');
+  t.equal(host.access.list()[0]?.connected, true);
+  await t.rejects(
+    KernelSocket.connect(target, { exportName: exportId, bindTo: 'no-such-wg0', prepare: begin }),
+    { code: 'ERR_NATIVE', message: /no-such-wg0/ },
+    'an interface that is gone is an error, not another way',
+  );
+  await t.rejects(
+    KernelSocket.connect(target, { exportName: exportId, prepare: begin }),
+    { code: 'ERR_NBD_CLOSED' },
+    'the ticket is used up',
+  );
+  const other = host.access.ticket(exportId, NONCE, 'plain');
+  await t.rejects(
+    KernelSocket.connect(target, {
+      exportName: exportId,
+      prepare: (fd) =>
+        beginPlainConnection(fd, { ...other, secret: '00'.repeat(32), consumerNonce: NONCE }),
+    }),
+    { code: 'ERR_NBD_CLOSED' },
+    'a wrong proof is greeted at most',
+  );
+  t.equal(host.access.list()[0]?.connected, true, 'and the first lives on');
+  socket.close();
+  await eventually(() => host.access.list()[0]?.connected === false, 'it ended');
 });
