@@ -5,6 +5,7 @@ import t from 'tap';
 import { hasWireGuard } from '../../common/wireguard.ts';
 import type { PlainPolicy } from '../../direct/export-connections.ts';
 import { beginPlainConnection } from '../../direct/kernel-tls.ts';
+import { derivePlainProof } from '../../direct/keys.ts';
 import { NbdClient } from '../../nbd-server/client/connection.ts';
 import { KernelSocket } from '../../nbd-server/client/kernel-socket.ts';
 import {
@@ -221,4 +222,26 @@ t.test('a raw socket of the consumer, bound to one interface, begins and negotia
   t.equal(host.access.list()[0]?.connected, true, 'and the first lives on');
   socket.close();
   await eventually(() => host.access.list()[0]?.connected === false, 'it ended');
+});
+
+t.test('a proof and what follows it may come in any two pieces', async (t) => {
+  const host = await startDirectHost(t, { plain: EVERYWHERE });
+  const { exportId } = host.access.open({ sizeBytes: MIB, ttlMs: 60_000 });
+  for (let at = 0; at <= 36; at += 1) {
+    const ticket = host.access.ticket(exportId, NONCE, 'plain');
+    const material = {
+      ticketId: Buffer.from(ticket.ticketId, 'hex'),
+      secret: Buffer.from(ticket.secret, 'hex'),
+      consumerNonce: Buffer.from(NONCE, 'hex'),
+    };
+    const bytes = Buffer.concat([derivePlainProof(material), CLIENT_FLAGS]);
+    const socket = net.connect({ host: '127.0.0.1', port: host.port, noDelay: true });
+    socket.on('error', () => undefined).on('data', () => undefined);
+    socket.write(Buffer.concat([prefaceOf(ticket.ticketId), bytes.subarray(0, at)]));
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    socket.write(bytes.subarray(at));
+    await eventually(() => host.access.list()[0]?.connected === true, `cut at ${at}`);
+    socket.destroy();
+    await eventually(() => host.access.list()[0]?.connected === false, 'it ended');
+  }
 });
