@@ -9,7 +9,7 @@ import { parseSizeExpression } from '../common/size-expression.ts';
 import type { MemcloudClient } from '../sdk/client.ts';
 
 /** Ways to the providers. */
-export const SWAP_PATHS = ['auto', 'direct', 'pool', 'loop'] as const;
+export const SWAP_PATHS = ['auto', 'direct', 'scoped', 'pool', 'loop'] as const;
 
 /** What a command line may say about a new swap area. */
 export interface SwapWords {
@@ -23,6 +23,10 @@ export interface SwapWords {
   readonly provider: string[];
   /** The priority of swapon(8). */
   readonly priority: number | undefined;
+  /** The unit or control group that swaps where the machine as a whole cannot. */
+  readonly scope?: string | undefined;
+  /** RAM of the scope, as written. */
+  readonly memory?: string | undefined;
 }
 
 /** A new swap area. */
@@ -39,6 +43,10 @@ export interface SwapSettings {
   readonly priority: number | undefined;
   /** Whether freed pages give their RAM back. */
   readonly discard: boolean;
+  /** The unit or control group that swaps where the machine as a whole cannot; undefined: none. */
+  readonly scope: string | undefined;
+  /** RAM of the scope, bytes. */
+  readonly memoryBytes: number | undefined;
 }
 
 /** Bytes of a size as written. @throws MemcloudError `ERR_USAGE_SIZE` */
@@ -71,5 +79,7 @@ export async function swapSettings(
     providers: words.provider,
     priority: words.priority ?? configured('swap.priority'),
     discard: configured('swap.discard'),
+    scope: words.scope ?? configured('swap.scope'),
+    memoryBytes: checkSize(words.memory) ?? configured('swap.memory'),
   };
 }

@@ -308,6 +308,12 @@ export interface DirectExport {
   readonly ttlMs: number;
 }
 
+/**
+ * What protects a data connection: TLS 1.3 records of the kernels; or nothing of ours, for a link that
+ * is protected below (WireGuard), or for who insists.
+ */
+export type DirectTransport = 'tls' | 'plain';
+
 /** The right to open one data connection, once, within {@link DIRECT_TICKET_TTL_MS}. */
 export interface DirectTicket {
   /** 16 bytes as 32 hex digits: what the connection begins with. */
@@ -316,6 +322,8 @@ export interface DirectTicket {
   readonly secret: string;
   /** TCP port of the provider, on the host that the session leads to. */
   readonly port: number;
+  /** What the connection must be, as it was asked for: it is nothing else's ticket. */
+  readonly transport: DirectTransport;
 }
 
 /** The direct exports of one holder on one provider. */
@@ -324,9 +332,11 @@ export interface DirectAccess {
   open(request: { readonly sizeBytes: number; readonly ttlMs: number }): DirectExport;
   /**
    * @param consumerNonce - 32 random bytes as 64 hex digits: the holder's share of the keys
-   * @throws MemcloudError `ERR_LEASE_UNKNOWN`, `ERR_LEASE_CAPACITY` beyond the tickets of a holder
+   * @param transport - `tls` unless told
+   * @throws MemcloudError `ERR_LEASE_UNKNOWN`, `ERR_LEASE_CAPACITY` beyond the tickets of a holder,
+   *   `ERR_UNSUPPORTED` when this provider takes no `plain` connections
    */
-  ticket(exportId: string, consumerNonce: string): DirectTicket;
+  ticket(exportId: string, consumerNonce: string, transport?: DirectTransport): DirectTicket;
   /** Renews; returns the ids that are unknown or expired. */
   renew(exportIds: readonly string[]): string[];
   /** Cuts the connection, wipes and gives back. @throws MemcloudError `ERR_LEASE_UNKNOWN` */
@@ -370,8 +380,12 @@ export interface DirectSource {
     readonly sizeBytes: number;
     readonly ttlMs: number;
   }): Promise<DirectExport>;
-  /** As {@link DirectAccess.ticket}. */
-  directTicket(exportId: string, consumerNonce: string): Promise<DirectTicket>;
+  /** As {@link DirectAccess.ticket}; never resolves to a ticket of another transport. */
+  directTicket(
+    exportId: string,
+    consumerNonce: string,
+    transport?: DirectTransport,
+  ): Promise<DirectTicket>;
   /** As {@link DirectAccess.renew}. */
   renewDirect(exportIds: readonly string[]): Promise<string[]>;
   /** As {@link DirectAccess.close}. */

@@ -47,7 +47,7 @@ export const RPC_PARAMS = {
   status: none,
   'peer.list': none,
   'peer.connect': v.strictObject({ address: v.string() }),
-  'peer.disconnect': v.strictObject({ peer: v.string() }),
+  'peer.disconnect': v.strictObject({ peer: v.string(), force: v.optional(v.boolean()) }),
   'consent.list': none,
   'consent.answer': v.strictObject({
     request: v.string(),
@@ -87,8 +87,9 @@ export const RPC_PARAMS = {
   }),
   'nbd.detach': v.strictObject({ device: v.string() }),
   'nbd.list': none,
-  'direct.check': none,
+  'direct.check': v.strictObject({ insecurePlain: v.optional(v.boolean()) }),
   'direct.attach': v.strictObject({
+    insecurePlain: v.optional(v.boolean()),
     sizeBytes: bytes,
     copies: v.optional(wholeNumber(1, 2)),
     providers: v.optional(v.array(v.string())),
@@ -207,6 +208,22 @@ export interface AttachmentInfo {
   readonly via: string;
 }
 
+/**
+ * What protects the connection under a copy of a direct device: kernel TLS; a WireGuard tunnel that the
+ * socket is bound to; or nothing (`--insecure-plain`).
+ */
+export type DirectConnection = 'tls' | 'wireguard' | 'plain';
+
+/** Whether this machine can have direct devices, and how. */
+export interface DirectCheck {
+  /** Whether. */
+  readonly possible: boolean;
+  /** What it lacks, a sentence each. */
+  readonly problems: readonly string[];
+  /** What would protect connections; `plain` only for who asked for it. */
+  readonly connection: DirectConnection;
+}
+
 /** A direct device: swap for the whole machine, without memnode in the path. */
 export interface DirectDeviceInfo {
   /** `/dev/dm-N`, or `/dev/mdN` with two copies. */
@@ -227,6 +244,8 @@ export interface DirectDeviceInfo {
     readonly name: string;
     /** `live`, `reconnecting` or `lost`. */
     readonly state: string;
+    /** What protects its connection. */
+    readonly connection: DirectConnection;
   }[];
 }
 
@@ -371,7 +390,7 @@ export interface RpcResults {
   /** Kernel devices of this daemon. */
   'nbd.list': AttachmentInfo[];
   /** Whether this machine can have direct devices, and what it lacks. */
-  'direct.check': { readonly possible: boolean; readonly problems: readonly string[] };
+  'direct.check': DirectCheck;
   /** The new device. */
   'direct.attach': DirectDeviceInfo;
   /** Nothing. */

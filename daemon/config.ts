@@ -36,6 +36,8 @@ export interface DaemonConfig {
   readonly connect: readonly string[];
   /** Trust a key that was never seen without asking. */
   readonly autoTrust: boolean;
+  /** Take data connections of direct swap without TLS, not only over WireGuard. */
+  readonly allowPlain: boolean;
   /** Where lent pages lie; the provider chooses without. */
   readonly memoryDirectory: string | undefined;
   /** Serve one new volume on the socket that the service manager passed (LISTEN_FDS). */
@@ -167,6 +169,7 @@ export async function readConfig(
     name: values.name,
     connect: values.connect,
     autoTrust: values['auto-trust'],
+    allowPlain: values['allow-plain'],
     memoryDirectory: values['memory-dir'],
     exportVolume: flags.export === undefined ? undefined : parseExport(flags.export),
     kit: values.kit,

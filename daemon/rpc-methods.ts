@@ -24,6 +24,7 @@ import type { Peers } from '../peer/peers.ts';
 import type { TrustStore } from '../peer/trust.ts';
 import type { RamProvider } from '../provider/service.ts';
 import type { DirectDevices } from './direct/devices.ts';
+import { directUse } from './direct/peer-use.ts';
 import type { GarbageCollectionWatch } from './garbage-collection.ts';
 import type { LiveConfig } from './live-config.ts';
 import type { RpcHandlers } from './rpc-server.ts';
@@ -211,7 +212,12 @@ export function rpcHandlers(context: RpcContext): RpcHandlers {
     status: () => status(context),
     'peer.list': () => peers.peers().map(describePeer),
     'peer.connect': ({ address }) => connect(context, address),
-    'peer.disconnect': ({ peer }) => {
+    'peer.disconnect': ({ peer, force = false }) => {
+      const { nodeId } = peers.store(peer);
+      const use = force ? undefined : directUse(nodeId, direct.list(), context.directExports());
+      if (use !== undefined) {
+        throw new MemcloudError('ERR_SWAP_UNSAFE', `${use}; or, knowing that, --force`);
+      }
       peers.disconnect(peer);
       return null;
     },
@@ -257,12 +263,9 @@ export function rpcHandlers(context: RpcContext): RpcHandlers {
       return null;
     },
     'nbd.list': () => volumes.attachments(),
-    'direct.check': async () => {
-      const problems = await direct.problems();
-      return { possible: problems.length === 0, problems };
-    },
-    'direct.attach': ({ sizeBytes, copies, providers, avoid }) =>
-      direct.attach({ sizeBytes, copies, providers, avoid }),
+    'direct.check': ({ insecurePlain = false }) => direct.check(insecurePlain),
+    'direct.attach': ({ sizeBytes, copies, providers, avoid, insecurePlain = false }) =>
+      direct.attach({ sizeBytes, copies, providers, avoid, insecurePlain }),
     'direct.detach': async ({ device }) => {
       await direct.detach(device);
       return null;

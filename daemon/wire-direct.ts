@@ -11,10 +11,15 @@ import { monotonicClock } from '../common/clock.ts';
 import type { EventLoopSpin } from '../common/event-loop-spin.ts';
 import type { Logger } from '../common/log.ts';
 import type { DirectSource, SlabProvider } from '../common/ports.ts';
-import type { DirectExportInfo } from '../common/rpc-schema.ts';
+import type { DirectCheck, DirectConnection, DirectExportInfo } from '../common/rpc-schema.ts';
 import { hasTool, runTool } from '../common/tool.ts';
+import { hasWireGuard, isWireGuard } from '../common/wireguard.ts';
 import { DIRECT_TICK_MS, DirectExports } from '../direct/exports.ts';
-import { beginDirectConnection, kernelTlsSupport } from '../direct/kernel-tls.ts';
+import {
+  beginDirectConnection,
+  beginPlainConnection,
+  kernelTlsSupport,
+} from '../direct/kernel-tls.ts';
 import { KernelSocket } from '../nbd-server/client/kernel-socket.ts';
 import {
   attachKernel,
@@ -23,6 +28,7 @@ import {
   type KernelAttachment,
 } from '../nbd-server/client/kernel/attach.ts';
 import { keepConnected, type LinkEvent } from '../nbd-server/client/kernel/keep-connected.ts';
+import { routeTo } from '../nbd-server/client/route.ts';
 import { NbdServer } from '../nbd-server/server.ts';
 import type { DirectParts, KernelLeg, LegRequest, LegState } from './direct/devices.ts';
 
@@ -43,8 +49,17 @@ export class DirectService {
   readonly #server: NbdServer;
   readonly #timer: NodeJS.Timeout;
 
-  /** @param port - where data connections are to come, once that is known */
-  constructor(provider: SlabProvider, port: () => number, logger: Logger, spin: EventLoopSpin) {
+  /**
+   * @param options - `port`: where data connections are to come, once that is known; `allowPlain`: take
+   *   them without TLS from anywhere, not only over WireGuard
+   */
+  constructor(
+    provider: SlabProvider,
+    options: { port: () => number; allowPlain: boolean },
+    logger: Logger,
+    spin: EventLoopSpin,
+  ) {
+    const { port, allowPlain } = options;
     const server = new NbdServer({ logger, spin });
     this.#server = server;
     this.exports = new DirectExports({
@@ -52,6 +67,7 @@ export class DirectService {
       clock: monotonicClock,
       serve: (stream, device) => server.acceptStream(stream, device),
       port,
+      plain: { everywhere: allowPlain, hasLink: () => hasWireGuard(), linkTo: wireGuardTo },
       logger,
     });
     this.#timer = setInterval(() => this.exports.tick(), DIRECT_TICK_MS);
@@ -82,7 +98,12 @@ export class DirectService {
 export function directParts(sources: () => readonly DirectSource[], logger: Logger): DirectParts {
   return {
     sources,
-    problems: machineProblems,
+    check: (insecurePlain) => checkMachine(sources(), insecurePlain),
+    linkOf: ({ host }, connection) => {
+      if (connection === 'tls') return 'tls';
+      if (host !== '' && wireGuardTo(host) !== undefined) return 'wireguard';
+      return connection === 'plain' ? 'plain' : undefined;
+    },
     attachLeg: async (request) => {
       return new WatchedLeg(await attachKernel(attachOptions(request)), logger);
     },
@@ -94,12 +115,33 @@ export function directParts(sources: () => readonly DirectSource[], logger: Logg
   };
 }
 
+/** The WireGuard interface through which packets to an address leave now; undefined for any other. */
+function wireGuardTo(host: string): string | undefined {
+  const name = routeTo(host)?.interface;
+  return name !== undefined && isWireGuard(name) ? name : undefined;
+}
+
 /** A sentence for each thing that this machine lacks. Loads nothing: `memcloud swap on` does. */
-async function machineProblems(): Promise<string[]> {
+async function checkMachine(
+  sources: readonly DirectSource[],
+  insecurePlain: boolean,
+): Promise<DirectCheck> {
   const problems: string[] = [];
   if (!existsSync('/sys/block/nbd0')) problems.push('the nbd module is not loaded (modprobe nbd)');
   const tls = kernelTlsSupport();
-  if (!tls.supported) problems.push(tls.reason);
+  const tunnelled = sources.some(({ up, host }) => up && wireGuardTo(host) !== undefined);
+  let connection: DirectConnection = 'tls';
+  if (!tls.supported && insecurePlain) connection = 'plain';
+  else if (!tls.supported && tunnelled) connection = 'wireguard';
+  else if (!tls.supported) {
+    problems.push(`no WireGuard link to a provider, and ${tls.reason}`);
+  }
+  problems.push(...(await toolProblems()));
+  return { possible: problems.length === 0, problems, connection };
+}
+
+async function toolProblems(): Promise<string[]> {
+  const problems: string[] = [];
   const missing = ['dmsetup', 'mdadm'].filter((tool) => !hasTool(tool));
   if (missing.length > 0) {
     const tools = missing.join(' and ');
@@ -113,9 +155,9 @@ async function machineProblems(): Promise<string[]> {
   return problems;
 }
 
-function attachOptions({ source, exportId, mirrored }: LegRequest): AttachOptions {
+function attachOptions({ source, exportId, mirrored, connection }: LegRequest): AttachOptions {
   return {
-    connector: () => connectExport(source(), exportId),
+    connector: () => connectExport(source(), exportId, connection),
     exportName: exportId,
     connections: 1,
     timeoutS: REPLY_TIMEOUT_S,
@@ -125,21 +167,37 @@ function attachOptions({ source, exportId, mirrored }: LegRequest): AttachOption
   };
 }
 
-/** A socket that the kernel can take: connected, encrypted by the kernel, negotiated. */
+/**
+ * A socket that the kernel can take: connected, protected, negotiated. What protects it was decided when
+ * the device was made; a kernel that lost its TLS, or a route that left the tunnel, is an error here.
+ */
 async function connectExport(
   source: DirectSource | undefined,
   exportId: string,
+  connection: DirectConnection,
 ): Promise<KernelSocket> {
   if (source?.up !== true) {
     throw new MemcloudError('ERR_PEER_UNREACHABLE', 'the provider is not connected');
   }
+  const { host, nodeName } = source;
+  const tunnel = connection === 'wireguard' ? wireGuardTo(host) : undefined;
+  if (connection === 'wireguard' && tunnel === undefined) {
+    throw new MemcloudError(
+      'ERR_PEER_UNREACHABLE',
+      `the way to ${nodeName} (${host}) leads through no WireGuard interface`,
+    );
+  }
+  const transport = connection === 'tls' ? 'tls' : 'plain';
+  const begin = connection === 'tls' ? beginDirectConnection : beginPlainConnection;
   const consumerNonce = randomBytes(32).toString('hex');
-  const { ticketId, secret, port } = await source.directTicket(exportId, consumerNonce);
+  const ticket = await source.directTicket(exportId, consumerNonce, transport);
+  const { ticketId, secret, port } = ticket;
   return KernelSocket.connect(
-    { host: source.host, port },
+    { host, port },
     {
       exportName: exportId,
-      prepare: (fd) => beginDirectConnection(fd, { ticketId, secret, consumerNonce }),
+      ...(tunnel === undefined ? {} : { bindTo: tunnel }),
+      prepare: (fd) => begin(fd, { ticketId, secret, consumerNonce }),
     },
   );
 }

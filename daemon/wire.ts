@@ -180,7 +180,12 @@ export class Daemon implements VolumeParts {
       const spin = new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US);
       const { name } = config;
       let peerPort = 0;
-      const service = new DirectService(provider, () => peerPort, logger, spin);
+      const { allowPlain } = config;
+      if (allowPlain) {
+        logger.warn({}, '--allow-plain: direct swap may come over bare TCP, open to tampering');
+      }
+      const port = (): number => peerPort;
+      const service = new DirectService(provider, { port, allowPlain }, logger, spin);
       undo.push(() => service.close());
       const direct = service.exports;
       const peers = new Peers({
@@ -188,9 +193,9 @@ export class Daemon implements VolumeParts {
         keepalive: keepaliveLimits(config.peerDeadMs),
       });
       undo.push(() => peers.close());
-      const { host, port } = await peers.listen(config.listen);
-      peerPort = port;
-      const peerAddress = formatAddress(host, port);
+      const bound = await peers.listen(config.listen);
+      peerPort = bound.port;
+      const peerAddress = formatAddress(bound.host, bound.port);
       const parts = {
         identity,
         trust,

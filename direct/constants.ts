@@ -1,6 +1,7 @@
 /**
  * The numbers of the direct path, in the order in which a connection meets them: those of
- * specifications first, then those that are ours (docs/peer-protocol.md section 11), then our limits.
+ * specifications first, then those that are ours (docs/peer-protocol.md section 11; those that `peer/`
+ * has as well are in `common/direct-constants.ts`), then our limits.
  */
 
 /** RFC 8446 5.1 "ContentType": the only outer and inner type that this connection carries. */
@@ -22,15 +23,9 @@ export const TLS_IV_SIZE_BYTES = 12;
 /** See {@link TLS_KEY_SIZE_BYTES}. */
 export const TLS_TAG_SIZE_BYTES = 16;
 
-/** What a data connection begins with, before the 16 bytes of its ticket. */
-export const DIRECT_PREFACE_MAGIC = 'MCDIRECT';
-/** Bytes of a ticket's id. */
-export const DIRECT_TICKET_ID_SIZE_BYTES = 16;
-/** Bytes of each side's share of the keys. */
-export const DIRECT_SECRET_SIZE_BYTES = 32;
+/** What a holder proves itself with on a connection without records: bytes behind the preface. */
+export const DIRECT_PROOF_SIZE_BYTES = 32;
 
-/** Exports of one holder. */
-export const DIRECT_EXPORT_COUNT_MAX = 64;
 /** Tickets of one holder that nobody has used yet. */
 export const DIRECT_TICKET_COUNT_MAX = 16;
 /** Pages in one slab of an export: the most that a provider leases at once, 256 MiB. */

@@ -1,14 +1,8 @@
 /**
  * The direct exports of this machine: block devices of a fixed size, each on slabs of its own, each
  * for one holder, each reached over at most one data connection. The control session opens them and
- * asks for tickets; a data connection that names a ticket is taken over here, gets its keys, and is
- * handed to the NBD server; the end of an export, by close, revocation or time, cuts the connection
+ * asks for tickets; a data connection that names a ticket is taken over (`export-connections.ts`); the end of an export, by close, revocation or time, cuts the connection
  * and gives the RAM back.
- *
- * Fence: the consumer asks for a new connection when the old one is dead to it, and its kernel then
- * sends again what was not answered. Were the old one still alive here, an old write could come after
- * a new one. So the old connection is destroyed, with all that lies unread in it, before the first
- * byte of the new one is looked at.
  *
  * Leases of slabs are asked for a day at a time and renewed long before, so that a stall of this
  * process never lets them run out under a live connection; how long an export lives is decided in
@@ -17,6 +11,11 @@
 import { randomBytes } from 'node:crypto';
 import type { ByteStream, ByteStreamHandler } from '../common/byte-stream.ts';
 import type { Clock } from '../common/clock.ts';
+import {
+  DIRECT_EXPORT_COUNT_MAX,
+  DIRECT_SECRET_SIZE_BYTES,
+  DIRECT_TICKET_ID_SIZE_BYTES,
+} from '../common/direct-constants.ts';
 import { MemcloudError } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
 import type { NbdStream } from '../common/nbd-stream.ts';
@@ -26,33 +25,29 @@ import type {
   DirectExport,
   DirectProvider,
   DirectTicket,
+  DirectTransport,
   NodeId,
   SlabAccess,
   SlabProvider,
 } from '../common/ports.ts';
 import { PAGE_SIZE_BYTES } from '../common/units.ts';
-import {
-  DIRECT_EXPORT_COUNT_MAX,
-  DIRECT_SECRET_SIZE_BYTES,
-  DIRECT_SLAB_PAGE_COUNT,
-  DIRECT_TICKET_COUNT_MAX,
-  DIRECT_TICKET_ID_SIZE_BYTES,
-  DIRECT_TTL_MAX_MS,
-  DIRECT_TTL_MIN_MS,
-} from './constants.ts';
+import { DIRECT_TICKET_COUNT_MAX, DIRECT_TTL_MAX_MS, DIRECT_TTL_MIN_MS } from './constants.ts';
+import { ExportConnections, type PlainPolicy } from './export-connections.ts';
+import { SLAB_TTL_MS, releaseLeases, takeLeases, type Lease } from './export-leases.ts';
 import { ExportLife } from './export-life.ts';
-import { watchConnection } from './keep-alive.ts';
-import { deriveDirectKeys, wipeDirectKeys } from './keys.ts';
-import { RecordStream } from './record-stream.ts';
 import { PageBounce, SlabDevice } from './slab-device.ts';
-import { TicketTable, type Ticket } from './tickets.ts';
+import { TicketTable } from './tickets.ts';
 
 /** How often {@link DirectExports.tick} wants to be called: milliseconds. */
 export const DIRECT_TICK_MS = 1000;
 
 const EXPORT_ID_SIZE_BYTES = 8;
-/** What the leases of slabs are asked for; the provider may grant less. */
-const SLAB_TTL_MS = 24 * 60 * 60 * 1000;
+/** Unless told: no data connection without TLS. */
+const NEVER_PLAIN: PlainPolicy = {
+  everywhere: false,
+  hasLink: () => false,
+  linkTo: () => undefined,
+};
 
 /** What direct exports are made of. */
 export interface DirectExportsOptions {
@@ -64,6 +59,8 @@ export interface DirectExportsOptions {
   readonly serve: (stream: NbdStream, device: BlockDevice) => void;
   /** The TCP port on which data connections are to come. */
   readonly port: () => number;
+  /** Which connections without TLS are taken; none when left out. */
+  readonly plain?: PlainPolicy;
   /** Told what the operator should know. */
   readonly logger: Logger;
 }
@@ -76,11 +73,6 @@ export interface DirectExportStatus extends DirectExport {
   readonly requestCount: number;
 }
 
-interface Lease {
-  readonly leaseId: string;
-  readonly slabHandle: number;
-}
-
 interface Export {
   readonly exportId: string;
   readonly holder: NodeId;
@@ -91,7 +83,7 @@ interface Export {
   readonly device: SlabDevice;
   readonly life: ExportLife;
   leasesRenewAtMs: number;
-  connection: RecordStream | undefined;
+  readonly connections: ExportConnections;
 }
 
 /** See the top of the file. Made and closed by the daemon, which calls {@link DirectExports.tick}. */
@@ -112,7 +104,8 @@ export class DirectExports implements DirectProvider {
   openDirect(holder: NodeId): DirectAccess {
     return {
       open: (request) => this.#open(holder, request.sizeBytes, request.ttlMs),
-      ticket: (exportId, consumerNonce) => this.#ticket(holder, exportId, consumerNonce),
+      ticket: (exportId, consumerNonce, transport = 'tls') =>
+        this.#ticket(holder, { exportId, consumerNonce, transport }),
       renew: (exportIds) => exportIds.filter((exportId) => !this.#renew(holder, exportId)),
       close: (exportId) => {
         const found = this.#find(holder, exportId);
@@ -132,18 +125,7 @@ export class DirectExports implements DirectProvider {
       ticket.secret.fill(0);
       return undefined;
     }
-    found.connection?.destroy(new MemcloudError('ERR_CANCELLED', 'a newer connection took over'));
-    found.device.fence();
-    const records = this.#openRecords(stream, Buffer.from(ticketId, 'hex'), ticket, found);
-    const refused = watchConnection(stream.fd);
-    if (refused !== undefined) {
-      this.#log(found).warn({ errno: refused }, 'direct: a vanished consumer may go unnoticed');
-    }
-    found.connection = records;
-    found.life.connect();
-    this.#log(found).info({ remote: stream.remoteAddress }, 'direct: a data connection began');
-    this.#options.serve(records, found.device);
-    return records;
+    return found.connections.open(stream, Buffer.from(ticketId, 'hex'), ticket);
   }
 
   /** {@link DirectProvider.revoke} */
@@ -195,6 +177,9 @@ export class DirectExports implements DirectProvider {
       slabHandles: leases.map(({ slabHandle }) => slabHandle),
       bounce: this.#bounce,
     });
+    const life = new ExportLife(ttlMs, nowMs);
+    const { clock, serve, plain = NEVER_PLAIN } = this.#options;
+    const logger = this.#options.logger.child({ export: exportId, holder });
     const made: Export = {
       exportId,
       holder,
@@ -203,9 +188,9 @@ export class DirectExports implements DirectProvider {
       leases,
       leaseTtlMs,
       device,
-      life: new ExportLife(ttlMs, nowMs),
+      life,
       leasesRenewAtMs: nowMs + leaseTtlMs / 3,
-      connection: undefined,
+      connections: new ExportConnections({ device, life, clock, serve, plain, logger }),
     };
     this.#exports.set(exportId, made);
     this.#log(made).info({ sizeBytes, ttlMs }, 'direct: an export was opened');
@@ -247,7 +232,11 @@ export class DirectExports implements DirectProvider {
     }
   }
 
-  #ticket(holder: NodeId, exportId: string, consumerNonce: string): DirectTicket {
+  #ticket(
+    holder: NodeId,
+    request: { exportId: string; consumerNonce: string; transport: DirectTransport },
+  ): DirectTicket {
+    const { exportId, consumerNonce, transport } = request;
     if (!/^[0-9a-f]{64}$/.test(consumerNonce)) {
       throw new MemcloudError(
         'ERR_LEASE_INVALID',
@@ -255,6 +244,14 @@ export class DirectExports implements DirectProvider {
       );
     }
     if (this.#find(holder, exportId) === undefined) throw unknownExport();
+    const { everywhere, hasLink } = this.#options.plain ?? NEVER_PLAIN;
+    if (transport === 'plain' && !everywhere && !hasLink()) {
+      throw new MemcloudError(
+        'ERR_UNSUPPORTED',
+        'the provider takes data connections without TLS only over WireGuard, which it does not ' +
+          'have, or with --allow-plain',
+      );
+    }
     const nowMs = this.#options.clock.nowMs();
     if (!this.#tickets.hasRoom(holder, nowMs)) {
       throw new MemcloudError(
@@ -264,9 +261,10 @@ export class DirectExports implements DirectProvider {
     }
     const ticketId = randomBytes(DIRECT_TICKET_ID_SIZE_BYTES).toString('hex');
     const secret = randomBytes(DIRECT_SECRET_SIZE_BYTES);
-    const ticket = { holder, exportId, secret, consumerNonce: Buffer.from(consumerNonce, 'hex') };
+    const nonce = Buffer.from(consumerNonce, 'hex');
+    const ticket = { holder, exportId, secret, consumerNonce: nonce, transport };
     this.#tickets.add(ticketId, ticket, nowMs);
-    return { ticketId, secret: secret.toString('hex'), port: this.#options.port() };
+    return { ticketId, secret: secret.toString('hex'), port: this.#options.port(), transport };
   }
 
   #renew(holder: NodeId, exportId: string): boolean {
@@ -282,31 +280,6 @@ export class DirectExports implements DirectProvider {
     return found.life.hasEnded(this.#options.clock.nowMs()) ? undefined : found;
   }
 
-  #openRecords(
-    stream: ByteStream,
-    ticketId: Buffer,
-    { secret, consumerNonce }: Ticket,
-    owner: Export,
-  ): RecordStream {
-    const keys = deriveDirectKeys({ ticketId, secret, consumerNonce });
-    secret.fill(0);
-    const records: RecordStream = new RecordStream({
-      below: stream,
-      writeKeys: keys.provider,
-      readKeys: keys.consumer,
-      onEnded: () => this.#onConnectionEnded(owner, records),
-    });
-    wipeDirectKeys(keys);
-    return records;
-  }
-
-  #onConnectionEnded(owner: Export, records: RecordStream): void {
-    if (owner.connection !== records) return;
-    owner.connection = undefined;
-    owner.life.disconnect(this.#options.clock.nowMs());
-    this.#log(owner).info({}, 'direct: the data connection ended');
-  }
-
   #renewLeases(one: Export, nowMs: number): void {
     const leaseIds = one.leases.map(({ leaseId }) => leaseId);
     if (one.access.renew(leaseIds, SLAB_TTL_MS).length > 0) {
@@ -320,8 +293,7 @@ export class DirectExports implements DirectProvider {
   #end(one: Export, reason: string): void {
     this.#exports.delete(one.exportId);
     this.#tickets.dropExport(one.exportId);
-    one.connection?.destroy(new MemcloudError('ERR_CANCELLED', `the direct export was ${reason}`));
-    one.connection = undefined;
+    one.connections.cut(`the direct export was ${reason}`);
     one.device.shutDown();
     this.#log(one).info({ reason }, 'direct: an export ended');
     this.#wiping.add(one);
@@ -356,38 +328,6 @@ function describe(one: Export): DirectExport {
     connected: one.life.connected,
     ttlMs: one.ttlMs,
   };
-}
-
-/** Leases slabs for all of `sizeBytes`, or none. */
-function takeLeases(
-  access: SlabAccess,
-  sizeBytes: number,
-): { leases: Lease[]; leaseTtlMs: number } {
-  const leases: Lease[] = [];
-  let leaseTtlMs = SLAB_TTL_MS;
-  try {
-    for (let left = sizeBytes / PAGE_SIZE_BYTES; left > 0; left -= DIRECT_SLAB_PAGE_COUNT) {
-      const pageCount = Math.min(left, DIRECT_SLAB_PAGE_COUNT);
-      const { leaseId, slabHandle, ttlMs } = access.lease({ pageCount, ttlMs: SLAB_TTL_MS });
-      leases.push({ leaseId, slabHandle });
-      leaseTtlMs = Math.min(leaseTtlMs, ttlMs);
-    }
-  } catch (error) {
-    releaseLeases(access, leases);
-    throw error;
-  }
-  return { leases, leaseTtlMs };
-}
-
-function releaseLeases(access: SlabAccess, leases: readonly Lease[]): void {
-  for (const { leaseId } of leases) {
-    try {
-      access.release(leaseId);
-    } catch (error) {
-      // Gone already: the provider ended it, and wiped.
-      if (!(error instanceof MemcloudError && error.code === 'ERR_LEASE_UNKNOWN')) throw error;
-    }
-  }
 }
 
 function unknownExport(): MemcloudError {

@@ -1,22 +1,28 @@
 /**
  * The consumer's end of a data connection, set up on a raw socket: the preface in clear, then the
  * keys go to the kernel, which seals and opens every record from there on (kTLS), so that whoever
- * has the descriptor, in our case the kernel's nbd, reads and writes plain NBD.
+ * has the descriptor, in our case the kernel's nbd, reads and writes plain NBD. Where the link is
+ * protected otherwise, a proof takes the place of the keys.
  *
  * Sources: Linux `include/uapi/linux/tls.h`, `include/uapi/linux/tcp.h`,
  * Documentation/networking/tls.rst. ChaCha20-Poly1305 is known since Linux 5.11, TLS 1.3 since 5.1.
  */
 import koffi from 'koffi';
-import { MemcloudError } from '../common/errors.ts';
-import { errnoName, throwErrno, trySetSocketOption } from '../common/libc.ts';
 import {
   DIRECT_PREFACE_MAGIC,
   DIRECT_SECRET_SIZE_BYTES,
   DIRECT_TICKET_ID_SIZE_BYTES,
-  TLS_IV_SIZE_BYTES,
-  TLS_KEY_SIZE_BYTES,
-} from './constants.ts';
-import { deriveDirectKeys, wipeDirectKeys, type DirectionKeys } from './keys.ts';
+} from '../common/direct-constants.ts';
+import { MemcloudError } from '../common/errors.ts';
+import { errnoName, throwErrno, trySetSocketOption } from '../common/libc.ts';
+import { TLS_IV_SIZE_BYTES, TLS_KEY_SIZE_BYTES } from './constants.ts';
+import {
+  deriveDirectKeys,
+  derivePlainProof,
+  wipeDirectKeys,
+  type DirectKeyMaterial,
+  type DirectionKeys,
+} from './keys.ts';
 
 /** Linux `include/linux/socket.h`, `include/uapi/linux/tcp.h`. */
 const SOL_SOCKET = 1;
@@ -81,19 +87,30 @@ export function encodePreface(ticketId: Uint8Array): Buffer {
  *   connection is gone already, `ERR_USAGE` for credentials that are no hex of the right length
  */
 export function beginDirectConnection(fd: number, credentials: DirectCredentials): void {
-  const material = {
-    ticketId: fromHex(credentials.ticketId, DIRECT_TICKET_ID_SIZE_BYTES, 'ticket id'),
-    secret: fromHex(credentials.secret, DIRECT_SECRET_SIZE_BYTES, 'secret'),
-    consumerNonce: fromHex(credentials.consumerNonce, DIRECT_SECRET_SIZE_BYTES, 'nonce'),
-  };
+  const material = readCredentials(credentials);
   const keys = deriveDirectKeys(material);
   try {
-    sendPreface(fd, encodePreface(material.ticketId));
+    sendWhole(fd, encodePreface(material.ticketId));
     setKernelTls(fd, keys.consumer, keys.provider);
   } finally {
     wipeDirectKeys(keys);
     material.secret.fill(0);
   }
+}
+
+/**
+ * Begins a data connection without records: the preface, and the proof that this node was given the
+ * ticket. Afterwards send and recv on `fd` carry NBD as it is. Only for a link that is protected below, or
+ * for who insists.
+ *
+ * @throws MemcloudError `ERR_NBD_CLOSED`, `ERR_USAGE` as {@link beginDirectConnection}
+ */
+export function beginPlainConnection(fd: number, credentials: DirectCredentials): void {
+  const material = readCredentials(credentials);
+  const opening = Buffer.concat([encodePreface(material.ticketId), derivePlainProof(material)]);
+  material.secret.fill(0);
+  sendWhole(fd, opening);
+  opening.fill(0);
 }
 
 /**
@@ -115,11 +132,20 @@ export function kernelTlsSupport(): KernelTlsSupport {
   }
 }
 
-function sendPreface(fd: number, preface: Buffer): void {
-  // A fresh socket has room for far more than 24 bytes.
-  const sent = sendCall(fd, preface, preface.length, MSG_NOSIGNAL) as number;
-  if (sent === preface.length) return;
-  const why = sent < 0 ? errnoName(koffi.errno()) : `${sent} of ${preface.length} bytes were taken`;
+function readCredentials(credentials: DirectCredentials): DirectKeyMaterial {
+  const { ticketId, secret, consumerNonce } = credentials;
+  return {
+    ticketId: fromHex(ticketId, DIRECT_TICKET_ID_SIZE_BYTES, 'ticket id'),
+    secret: fromHex(secret, DIRECT_SECRET_SIZE_BYTES, 'secret'),
+    consumerNonce: fromHex(consumerNonce, DIRECT_SECRET_SIZE_BYTES, 'nonce'),
+  };
+}
+
+function sendWhole(fd: number, bytes: Buffer): void {
+  // A fresh socket has room for far more than these few bytes.
+  const sent = sendCall(fd, bytes, bytes.length, MSG_NOSIGNAL) as number;
+  if (sent === bytes.length) return;
+  const why = sent < 0 ? errnoName(koffi.errno()) : `${sent} of ${bytes.length} bytes were taken`;
   throw new MemcloudError('ERR_NBD_CLOSED', `the data connection did not begin: ${why}`);
 }
 

@@ -10,15 +10,20 @@
  *     providerSecret = HKDF-Expand(prk, "memcloud/1 direct provider" || ticketId, 32)
  *     key, iv        = HKDF-Expand-Label(its sender's secret, "key" | "iv", "", 32 | 12)
  *
+ * A connection without records has no keys, but what its holder proves himself with comes from the same:
+ *
+ *     proof          = HKDF-Expand(prk, "memcloud/1 direct plain" || ticketId, 32)
+ *
  * Sources: RFC 5869 (HKDF), RFC 8446 7.1 and 7.3. Pure.
  */
 import { expand, extract } from '@noble/hashes/hkdf.js';
 import { sha256 } from '@noble/hashes/sha2.js';
-import { TLS_IV_SIZE_BYTES, TLS_KEY_SIZE_BYTES } from './constants.ts';
+import { DIRECT_PROOF_SIZE_BYTES, TLS_IV_SIZE_BYTES, TLS_KEY_SIZE_BYTES } from './constants.ts';
 
 const SECRET_SIZE_BYTES = 32;
 const LABEL_CONSUMER = 'memcloud/1 direct consumer';
 const LABEL_PROVIDER = 'memcloud/1 direct provider';
+const LABEL_PLAIN = 'memcloud/1 direct plain';
 /** RFC 8446 7.1: every label begins so. */
 const TLS_LABEL_PREFIX = 'tls13 ';
 
@@ -64,6 +69,15 @@ export function deriveDirectKeys(material: DirectKeyMaterial): DirectKeys {
   const keys = { consumer: keysOf(LABEL_CONSUMER), provider: keysOf(LABEL_PROVIDER) };
   prk.fill(0);
   return keys;
+}
+
+/** The bytes that show, on a connection without records, that its holder was given the ticket. */
+export function derivePlainProof(material: DirectKeyMaterial): Uint8Array {
+  const prk = extract(sha256, material.secret, material.consumerNonce);
+  const info = Buffer.concat([Buffer.from(LABEL_PLAIN), material.ticketId]);
+  const proof = expand(sha256, prk, info, DIRECT_PROOF_SIZE_BYTES);
+  prk.fill(0);
+  return proof;
 }
 
 /** Zeroes keys that nobody needs any more. */

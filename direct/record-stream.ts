@@ -45,12 +45,17 @@ export interface RecordStreamParts {
   readonly writeKeys: DirectionKeys;
   /** What the other side writes with; copied. */
   readonly readKeys: DirectionKeys;
+  /**
+   * Called once, when the first record verified and before anybody sees its content: the other side
+   * has the keys. It may destroy this stream.
+   */
+  readonly onProved?: () => void;
   /** Called once, when the connection has ended, after the handler was told. */
   readonly onEnded?: () => void;
 }
 
 /** The handler of a stream that has none yet: leaves everything unread. */
-const NOBODY: ByteStreamHandler = {
+export const NOBODY: ByteStreamHandler = {
   onBytes: (_input, start) => start,
   onDrain: () => undefined,
   onClosed: () => undefined,
@@ -65,6 +70,7 @@ export class RecordStream implements NbdStream, ByteStreamHandler {
   readonly #opener: RecordKey;
   readonly #sealer: RecordKey;
   readonly #onEnded: (() => void) | undefined;
+  #onProved: (() => void) | undefined;
   readonly #input = new NativeMemory(STREAM_INPUT_SIZE_BYTES, { lock: true });
   /** One byte longer than a chunk: the type of the last record goes behind its content. */
   readonly #staged = new NativeMemory(STREAM_OUTPUT_CHUNK_SIZE_BYTES + 1, { lock: true });
@@ -87,6 +93,7 @@ export class RecordStream implements NbdStream, ByteStreamHandler {
     this.#opener = new RecordKey(parts.readKeys);
     this.#sealer = new RecordKey(parts.writeKeys);
     this.#onEnded = parts.onEnded;
+    this.#onProved = parts.onProved;
   }
 
   /** {@link NbdStream.output} */
@@ -220,7 +227,14 @@ export class RecordStream implements NbdStream, ByteStreamHandler {
       }
       this.#inputEnd += decodeInnerPlaintext(this.#input.bytes, this.#inputEnd, innerLength);
       at = bodyAt + length;
+      if (this.#onProved !== undefined) this.#prove();
     }
+  }
+
+  #prove(): void {
+    const proved = this.#onProved;
+    this.#onProved = undefined;
+    proved?.();
   }
 
   #fits(length: number): boolean {

@@ -2,7 +2,7 @@
  * Tickets that were given out and not used yet: each opens one data connection, once, soon. Taking
  * one removes it, whatever comes of the connection. Randomness and time are the caller's. Pure.
  */
-import { DIRECT_TICKET_TTL_MS, type NodeId } from '../common/ports.ts';
+import { DIRECT_TICKET_TTL_MS, type DirectTransport, type NodeId } from '../common/ports.ts';
 import { DIRECT_TICKET_COUNT_MAX } from './constants.ts';
 
 /** A ticket as the provider keeps it. */
@@ -15,6 +15,8 @@ export interface Ticket {
   readonly secret: Buffer;
   /** The consumer's share, 32 bytes. */
   readonly consumerNonce: Buffer;
+  /** What the connection must be. */
+  readonly transport: DirectTransport;
 }
 
 interface OpenTicket {

@@ -90,14 +90,6 @@ export const Feature = {
 export const FEATURE_COUNT_MAX = 16;
 /** Section 7: the most characters of a feature's name. */
 export const FEATURE_LENGTH_MAX = 32;
-/** Section 7: the most direct exports in one control message, and of one holder on one provider. */
-export const DIRECT_EXPORT_COUNT_MAX = 64;
-
-/** Section 11 "Preface": what a data connection begins with, ASCII. */
-export const DIRECT_MAGIC = 'MCDIRECT';
-/** Section 11: bytes of the ticket id that follows. */
-export const DIRECT_TICKET_ID_SIZE_BYTES = 16;
-
 // --- Limits of this implementation ---------------------------------------------------------------
 
 /** Requests that a peer may have in flight here, announced in HELLO. */

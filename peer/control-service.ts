@@ -2,9 +2,9 @@
  * Executes the control requests of a peer against its own leases and direct exports. The provider's
  * refusals become replies; a request that is no request ends the session (its decoder throws).
  */
+import { DIRECT_EXPORT_COUNT_MAX } from '../common/direct-constants.ts';
 import { asMemcloudError, MemcloudError } from '../common/errors.ts';
 import type { DirectAccess, SlabAccess } from '../common/ports.ts';
-import { DIRECT_EXPORT_COUNT_MAX } from './constants.ts';
 import {
   decodeControlRequest,
   encodeControlError,
@@ -72,8 +72,10 @@ function executeDirect(direct: DirectAccess | undefined, request: DirectRequest)
       return { export: directExportFields(direct.open({ sizeBytes, ttlMs })) };
     }
     case 'direct-ticket': {
-      const { ticketId, secret, port } = direct.ticket(request.exportId, request.consumerNonce);
-      return { ticketId, secret, port };
+      const { exportId, consumerNonce, transport: wanted = 'tls' } = request;
+      const ticket = direct.ticket(exportId, consumerNonce, wanted);
+      const { ticketId, secret, port, transport } = ticket;
+      return { ticketId, secret, port, transport };
     }
     case 'direct-renew':
       return { unknown: direct.renew(request.exportIds) };

@@ -3,9 +3,12 @@
  * asks of its exports on a provider, and the provider's replies. They are the only bodies that carry
  * a secret, the ticket's, so nothing here puts a value into a message. A codec; pure and total.
  */
-import type { DirectExport, DirectTicket } from '../common/ports.ts';
+import {
+  DIRECT_EXPORT_COUNT_MAX,
+  DIRECT_TICKET_ID_SIZE_BYTES,
+} from '../common/direct-constants.ts';
+import type { DirectExport, DirectTicket, DirectTransport } from '../common/ports.ts';
 import { PAGE_SIZE_BYTES } from '../common/units.ts';
-import { DIRECT_EXPORT_COUNT_MAX, DIRECT_TICKET_ID_SIZE_BYTES } from './constants.ts';
 import {
   asHex,
   asList,
@@ -25,6 +28,8 @@ export type DirectRequest =
       readonly exportId: string;
       /** 64 hex digits: the holder's share of the connection's keys. */
       readonly consumerNonce: string;
+      /** Left out it is TLS, which is all that older nodes know. */
+      readonly transport?: 'plain';
     }
   | { readonly method: 'direct-renew'; readonly exportIds: readonly string[] }
   | { readonly method: 'direct-close'; readonly exportId: string }
@@ -41,6 +46,12 @@ function exportId(value: unknown): string {
 
 function exportIds(value: unknown): string[] {
   return asList(value, DIRECT_EXPORT_COUNT_MAX, 'export ids').map(exportId);
+}
+
+function transportField(fields: PackedMap): DirectTransport {
+  const value = fields['transport'] ?? 'tls';
+  if (value !== 'tls' && value !== 'plain') refuseBody('transport: expected tls or plain');
+  return value;
 }
 
 /**
@@ -63,6 +74,7 @@ export function decodeDirectRequest(fields: PackedMap): DirectRequest | undefine
         method: 'direct-ticket',
         exportId: exportId(fields['exportId']),
         consumerNonce: asHex(fields['consumerNonce'], SHARE_DIGITS, 'consumerNonce'),
+        ...(transportField(fields) === 'plain' ? { transport: 'plain' } : {}),
       };
     case 'direct-renew':
       return { method: 'direct-renew', exportIds: exportIds(fields['exportIds']) };
@@ -111,9 +123,21 @@ export function decodeDirectExports(fields: PackedMap): DirectExport[] {
   return asList(fields['exports'], DIRECT_EXPORT_COUNT_MAX, 'exports').map(directExport);
 }
 
-/** The ticket in a reply to `direct-ticket`. @throws MemcloudError `ERR_PEER_PROTOCOL` */
-export function decodeDirectTicket(fields: PackedMap): DirectTicket {
+/**
+ * The ticket in a reply to `direct-ticket`.
+ *
+ * @param asked - what was asked for. A plain ticket for who asked for TLS is a breach; one for TLS for
+ *   who asked for plain is an older node's, which the caller must look at
+ * @throws MemcloudError `ERR_PEER_PROTOCOL`
+ */
+export function decodeDirectTicket(
+  fields: PackedMap,
+  asked: DirectTransport = 'tls',
+): DirectTicket {
+  const transport = transportField(fields);
+  if (asked === 'tls' && transport !== 'tls') refuseBody('transport: expected what was asked for');
   return {
+    transport,
     ticketId: asHex(fields['ticketId'], TICKET_ID_DIGITS, 'ticketId'),
     secret: asHex(fields['secret'], SHARE_DIGITS, 'secret'),
     port: integerField(fields, 'port', 1, 65_535),

@@ -4,9 +4,9 @@
  * message has, so the two openings cannot be taken for each other from the second byte on. A codec;
  * pure and total.
  */
-import { DIRECT_MAGIC, DIRECT_TICKET_ID_SIZE_BYTES } from './constants.ts';
+import { DIRECT_PREFACE_MAGIC, DIRECT_TICKET_ID_SIZE_BYTES } from '../common/direct-constants.ts';
 
-const MAGIC = Buffer.from(DIRECT_MAGIC, 'latin1');
+const MAGIC = Buffer.from(DIRECT_PREFACE_MAGIC, 'latin1');
 
 /** Bytes of the preface. */
 export const DIRECT_PREFACE_SIZE_BYTES = MAGIC.length + DIRECT_TICKET_ID_SIZE_BYTES;

@@ -4,12 +4,14 @@
  * UNREACHABLE, calls while there is none are refused, and the next session tells the refused that
  * they may try again.
  */
+import { DIRECT_EXPORT_COUNT_MAX } from '../common/direct-constants.ts';
 import { MemcloudError } from '../common/errors.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
 import type {
   DirectExport,
   DirectSource,
   DirectTicket,
+  DirectTransport,
   IoStatusValue,
   NodeId,
   PageCompletionSink,
@@ -20,12 +22,7 @@ import type {
   SlabRequest,
   SlabSource,
 } from '../common/ports.ts';
-import {
-  DIRECT_EXPORT_COUNT_MAX,
-  Feature,
-  LEASE_ID_COUNT_MAX,
-  PAGE_QUEUE_COUNT_MAX,
-} from './constants.ts';
+import { Feature, LEASE_ID_COUNT_MAX, PAGE_QUEUE_COUNT_MAX } from './constants.ts';
 import { decodeGrant, decodeUnknownLeases } from './control.ts';
 import {
   decodeDirectExports,
@@ -151,9 +148,20 @@ export class RemoteStore implements SlabSource, DirectSource, SessionClient {
   }
 
   /** Gets a ticket for one data connection. */
-  async directTicket(exportId: string, consumerNonce: string): Promise<DirectTicket> {
-    const body = { method: 'direct-ticket', exportId, consumerNonce } as const;
-    return this.#liveDirect().control(body, decodeDirectTicket);
+  async directTicket(
+    exportId: string,
+    consumerNonce: string,
+    transport: DirectTransport = 'tls',
+  ): Promise<DirectTicket> {
+    const asked = transport === 'plain' ? ({ transport } as const) : {};
+    const body = { method: 'direct-ticket', exportId, consumerNonce, ...asked } as const;
+    const decode = (fields: PackedMap): DirectTicket => decodeDirectTicket(fields, transport);
+    const ticket = await this.#liveDirect().control(body, decode);
+    if (ticket.transport === transport) return ticket;
+    throw new MemcloudError(
+      'ERR_UNSUPPORTED',
+      `node "${this.#nodeName}" takes no data connections without TLS; it may need a newer memnode`,
+    );
   }
 
   /** Renews direct exports, however many. */

@@ -47,18 +47,24 @@ const connect = command<{ address: string }>({
     }),
 });
 
-const disconnect = command<{ peer: string }>({
+const disconnect = command<{ peer: string; force: boolean }>({
   command: 'disconnect <peer>',
   describe: 'end the session with a peer and stop dialling it',
   builder: (argv) =>
-    argv.positional('peer', {
-      type: 'string',
-      demandOption: true,
-      describe: 'name, id or address',
-    }),
+    argv
+      .usage(
+        '$0 peer disconnect PEER\n\nIts direct swap here is wiped, and this machine can no longer ' +
+          'mend its own there: while either is in use it is refused without --force.',
+      )
+      .positional('peer', { type: 'string', demandOption: true, describe: 'name or id' })
+      .option('force', {
+        type: 'boolean',
+        default: false,
+        describe: 'although direct swap, here or there, lies on it: programs may be killed',
+      }),
   handler: (flags) =>
     withDaemon(flags, async (client) => {
-      await client.call('peer.disconnect', { peer: flags.peer });
+      await client.call('peer.disconnect', { peer: flags.peer, force: flags.force });
       printData(flags, null, () => `Disconnected ${printable(flags.peer)}.`);
     }),
 });

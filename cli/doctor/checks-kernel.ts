@@ -58,13 +58,14 @@ export function checkDirectPath(facts: MachineFacts): CheckResult[] {
     results.push(there ? ok(check, what) : warning(check, cost, upgrade));
   };
   const scoped = 'the direct path of swap is closed; memcloud run works';
+  const tunnel = 'the direct path of swap needs a WireGuard link; memcloud run works';
   part(
     'kernel TLS',
     modules.tls !== 'absent' && ciphers['rfc7539(chacha20,poly1305)'] !== 'absent',
     'the kernel can encrypt swap on its way to a lender',
     modules.tls === 'absent'
-      ? `no tls module: ${scoped}`
-      : `no chacha20-poly1305 in this kernel: ${scoped}`,
+      ? `no tls module: ${tunnel}`
+      : `no chacha20-poly1305 in this kernel: ${tunnel}`,
   );
   part(
     'dm-crypt',
@@ -87,10 +88,14 @@ export function checkDirectPath(facts: MachineFacts): CheckResult[] {
  * What the daemon found when it tried. Modules that are merely not loaded are left out, since swap on
  * loads them; where a sentence names the command that mends, that is it.
  */
-function checkDirectTry({ directProblems, scriptsFolder }: MachineFacts): CheckResult[] {
+function checkDirectTry(facts: MachineFacts): CheckResult[] {
+  const { directProblems, directConnection, scriptsFolder } = facts;
   if (directProblems === undefined) return [];
   const check = 'direct path';
   const lasting = directProblems.filter((sentence) => !/module is not loaded/.test(sentence));
+  if (lasting.length === 0 && directConnection === 'wireguard') {
+    return [ok(check, 'without kernel TLS swap on uses it through WireGuard')];
+  }
   if (lasting.length === 0) return [ok(check, 'memnode tried: swap on can use it')];
   return lasting.map((sentence) => {
     const named = /\brun: ([^;]+)$|\(([a-z-]+ [^()]+)\)$/.exec(sentence);

@@ -111,9 +111,26 @@ function checkDirectDevice(direct: DirectDeviceInfo): CheckResult {
   const move = `memcloud swap move ${device}`;
   if (health !== 'ok') return warning(check, `one copy is left (${names})`, `${move} --copies 2`);
   if (down.length > 0) return warning(check, names, 'memcloud peer ls');
+  if (legs.some(({ connection }) => connection === 'plain')) {
+    const finding = 'over bare TCP (--insecure-plain): whoever is on the network can damage pages';
+    return warning(check, finding, `memcloud swap off ${device}`);
+  }
   if (copies > 1) return ok(check, `${copies} copies, both lenders connected`);
   const finding = 'one copy: when its lender goes, programs lose memory and are killed';
   return warning(check, finding, `${move} --copies 2`);
+}
+
+/** Limits that nobody is left to take back: the group can neither grow nor, without its guard, yield. */
+export function checkAbandonedScopes({ abandonedScopes, swaps }: MachineFacts): CheckResult[] {
+  return abandonedScopes.map(({ directory, device, before }) => {
+    const isOn = swaps.some((line) => line.device === device);
+    const restore = Object.entries(before).map(
+      ([file, text]) => `echo ${text} >${directory}/${file}`,
+    );
+    const finding = `${directory} still has the limits left by a command that was killed`;
+    const fix = isOn ? `memcloud swap off ${device}` : restore.join(' && ');
+    return problem(`limits of ${directory}`, finding, fix);
+  });
 }
 
 /** Swap that the kernel reaches by itself: its copies and its lenders. */

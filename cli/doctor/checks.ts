@@ -12,6 +12,7 @@ import { checkControlGroups, checkKit, checkLentMemory, checkVmValues } from './
 import { checkClock, checkPaths, checkPort } from './checks-network.ts';
 import { checkConsent, checkDaemon, checkLeases, checkPeers, checkVolumes } from './checks-pool.ts';
 import {
+  checkAbandonedScopes,
   checkDirectDevices,
   checkSwapCopies,
   checkSwapQueues,
@@ -37,6 +38,7 @@ const CHECKS: readonly ((facts: MachineFacts) => CheckResult[])[] = [
   checkSwapQueues,
   checkSwapCopies,
   checkDirectDevices,
+  checkAbandonedScopes,
   checkClock,
   checkDaemon,
   checkKit,

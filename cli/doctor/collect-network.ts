@@ -9,9 +9,9 @@ import os from 'node:os';
 import type { StatusInfo } from '../../common/rpc-schema.ts';
 import { formatAddress, parseAddress } from '../../common/units.ts';
 import { hasTool, runTool } from '../../common/tool.ts';
+import { routeTo } from '../../nbd-server/client/route.ts';
 import type { SystemFiles } from '../system/system-files.ts';
 import type { NetworkFacts, PathFacts, PortProbe } from './facts.ts';
-import { routeTo } from './system-calls.ts';
 
 const PROBE_TIMEOUT_MS = 1_000;
 /** Of each machine's own addresses; containers and bridges can make very many. */

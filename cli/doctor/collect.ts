@@ -1,7 +1,9 @@
 /** Collects every fact: of this machine, and of the daemon if one answers. Changes nothing. */
 import { fileURLToPath } from 'node:url';
 import { asMemcloudError } from '../../common/errors.ts';
+import type { DirectConnection } from '../../common/rpc-schema.ts';
 import { MemcloudClient } from '../../sdk/client.ts';
+import { ScopeRegister } from '../system/scope-register.ts';
 import { SystemFiles } from '../system/system-files.ts';
 import { collectKernel } from './collect-kernel.ts';
 import { collectMemory, collectSwaps } from './collect-memory.ts';
@@ -14,7 +16,10 @@ const SCRIPTS_FOLDER = fileURLToPath(new URL('../../../kernel-scripts', import.m
 
 async function collectDaemon(
   socketPath: string,
-): Promise<(DaemonFacts & { directProblems: readonly string[] }) | DaemonAbsence> {
+): Promise<
+  | (DaemonFacts & { directProblems: readonly string[]; directConnection: DirectConnection })
+  | DaemonAbsence
+> {
   let client: MemcloudClient;
   try {
     client = await MemcloudClient.connect(socketPath);
@@ -26,8 +31,8 @@ async function collectDaemon(
     const volumes = await Promise.all(
       status.volumes.map(({ name }) => client.call('volume.inspect', { name })),
     );
-    const { problems } = await client.call('direct.check', {});
-    return { status, volumes, directProblems: problems };
+    const { problems, connection } = await client.call('direct.check', {});
+    return { status, volumes, directProblems: problems, directConnection: connection };
   } catch (error) {
     return { reason: asMemcloudError(error).message };
   } finally {
@@ -50,6 +55,8 @@ export async function collectFacts(socketPath: string): Promise<MachineFacts> {
     clock: { wallMs: Date.now(), synchronised: clockSynchronised() },
     daemon,
     network: 'status' in daemon ? await collectNetwork(daemon.status, files) : undefined,
+    abandonedScopes: new ScopeRegister().abandoned(),
+    directConnection: 'status' in daemon ? daemon.directConnection : undefined,
     directProblems: 'status' in daemon ? daemon.directProblems : undefined,
     kit: 'status' in daemon ? daemon.status.kit : undefined,
   };

@@ -3,9 +3,10 @@
  * that decides nothing; the checks are pure functions of these facts, so that each of their branches
  * is tested without a machine that has the fault.
  */
-import type { StatusInfo, VolumeDetails } from '../../common/rpc-schema.ts';
+import type { DirectConnection, StatusInfo, VolumeDetails } from '../../common/rpc-schema.ts';
 import type { BlockQueue } from '../system/block-queue.ts';
 import type { ModuleState } from '../system/kernel-modules.ts';
+import type { AbandonedScope } from '../system/scope-register.ts';
 import type { SwapLine } from '../system/swap-device.ts';
 
 /** Parts of the kernel that are looked for. */
@@ -170,6 +171,10 @@ export interface MachineFacts {
   readonly clock: ClockFacts;
   /** The daemon. */
   readonly daemon: DaemonFacts | DaemonAbsence;
+  /** Groups that a command of ours limited before it was killed. */
+  readonly abandonedScopes: readonly Pick<AbandonedScope, 'directory' | 'device' | 'before'>[];
+  /** What would protect connections of the direct path; undefined when the daemon was not asked. */
+  readonly directConnection: DirectConnection | undefined;
   /** Why the daemon cannot use the direct path, by a try; undefined when it was not asked. */
   readonly directProblems: readonly string[] | undefined;
   /** The network; undefined without a daemon. */

@@ -24,7 +24,7 @@ import { sharedLibraries } from './libraries.ts';
 import { runtimePackages, type InstalledPackage } from './node-modules.ts';
 
 /** Raise it when the layout below changes, so that old images are not used. */
-const LAYOUT_VERSION = 2;
+const LAYOUT_VERSION = 3;
 const IMAGE_PREFIX = 'root-';
 const OVERLAID_PREFIX = 'overlaid-';
 const IMAGE_KEEP_COUNT = 3;
@@ -61,7 +61,16 @@ const MODULES = [
     'brd',
     'loop',
   ],
-  ...['overlay', 'veth', 'sch_netem', 'sch_tbf', 'null_blk', 'virtio_rng', 'binfmt_misc'],
+  ...[
+    'overlay',
+    'veth',
+    'wireguard',
+    'sch_netem',
+    'sch_tbf',
+    'null_blk',
+    'virtio_rng',
+    'binfmt_misc',
+  ],
   ...['xts', 'ecb', 'cbc', 'ctr', 'gcm', 'essiv', 'ghash-generic', 'ghash-clmulni-intel'],
   ...['aesni-intel', 'crypto_simd', 'cryptd', 'libchacha', 'chacha_x86_64', 'chacha_generic'],
   ...['libpoly1305', 'poly1305_x86_64', 'poly1305_generic', 'chacha20poly1305', 'aes_generic'],
@@ -249,16 +258,19 @@ async function stageModules(folder: string, kernel: GuestKernel): Promise<void> 
   }
 }
 
-/** All needs, direct ones first, as modules.dep lists them. */
+/** All needs as depmod lists them: read from the end, each comes after its own needs, as modprobe loads. */
 function allNeeds(name: string, facts: ReadonlyMap<string, ModuleFacts>): string {
   const order: string[] = [];
-  const queue = [...(facts.get(name)?.needs ?? [])];
-  for (let needed = queue.shift(); needed !== undefined; needed = queue.shift()) {
-    if (order.includes(needed) || !facts.has(needed)) continue;
+  const visit = (needed: string): void => {
+    if (order.includes(needed) || !facts.has(needed)) return;
+    for (const below of facts.get(needed)?.needs ?? []) visit(below);
     order.push(needed);
-    queue.push(...(facts.get(needed)?.needs ?? []));
-  }
-  return order.map((needed) => ` ${needed}.ko`).join('');
+  };
+  for (const needed of facts.get(name)?.needs ?? []) visit(needed);
+  return order
+    .reverse()
+    .map((needed) => ` ${needed}.ko`)
+    .join('');
 }
 
 async function makeImage(folder: string, target: string): Promise<void> {

@@ -216,7 +216,7 @@ export async function keepSwapOn(
   }
   for (let waitMs = WAIT_MIN_MS; ; waitMs = Math.min(WAIT_MAX_MS, waitMs * 2)) {
     const { code, complaint } = await hands.memcloud(
-      ['swap', 'on', ...words],
+      ['swap', 'on', '--must-return', ...words],
       after(hands, TRY_TIMEOUT_MS),
     );
     if (code === ExitCode.OK) break;

@@ -114,25 +114,41 @@ export function checkScope(scope: string, memnodePid: number, root: string = CGR
   }
 }
 
+/** The limits of a group, as its files have them: bytes in digits, or `max`. */
+export type GroupLimits = Readonly<Record<(typeof LIMIT_FILES)[number], string>>;
+
+/** True for what {@link readLimits} can have returned. */
+export function areLimits(value: unknown): value is GroupLimits {
+  if (typeof value !== 'object' || value === null) return false;
+  const limits = value as Record<string, unknown>;
+  return LIMIT_FILES.every((file) => /^(max|\d+)$/.test(String(limits[file])));
+}
+
+function readLimits(directory: string): GroupLimits {
+  const read = (file: string): string => fs.readFileSync(path.join(directory, file), 'utf8').trim();
+  try {
+    return Object.fromEntries(LIMIT_FILES.map((file) => [file, read(file)])) as GroupLimits;
+  } catch (cause) {
+    throw new MemcloudError('ERR_NATIVE', `cannot read the limits of ${directory}`, { cause });
+  }
+}
+
 /** A group whose limits are ours for a while. */
 export class ScopedGroup {
   /** Its directory. */
   readonly directory: string;
-  readonly #before: ReadonlyMap<string, string>;
+  /** Its limits as they were before us. */
+  readonly before: GroupLimits;
 
-  /** Remembers the limits of a group. @throws MemcloudError `ERR_NATIVE` when it is gone */
-  constructor(directory: string) {
+  /**
+   * Remembers the limits of a group.
+   *
+   * @param before - its limits, where another process of ours changed them already
+   * @throws MemcloudError `ERR_NATIVE` when it is gone
+   */
+  constructor(directory: string, before: GroupLimits = readLimits(directory)) {
     this.directory = directory;
-    try {
-      this.#before = new Map(
-        LIMIT_FILES.map((file) => [
-          file,
-          fs.readFileSync(path.join(directory, file), 'utf8').trim(),
-        ]),
-      );
-    } catch (cause) {
-      throw new MemcloudError('ERR_NATIVE', `cannot read the limits of ${directory}`, { cause });
-    }
+    this.before = before;
   }
 
   /** True while the group exists. */
@@ -183,12 +199,7 @@ export class ScopedGroup {
   /** Gives the group its old limits; nothing when it is gone. @throws MemcloudError `ERR_NATIVE` */
   restore(): void {
     if (!this.exists) return;
-    for (const [file, text] of this.#before) this.#write(file, text);
-  }
-
-  /** The commands that {@link ScopedGroup.restore} amounts to, for people. */
-  get restoreCommands(): string[] {
-    return [...this.#before].map(([file, text]) => `echo ${text} > ${this.directory}/${file}`);
+    for (const file of LIMIT_FILES) this.#write(file, this.before[file]);
   }
 
   #write(file: string, text: string): void {

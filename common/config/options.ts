@@ -48,6 +48,9 @@ export interface Option<T, C extends Change = Change> {
 /** Names of nodes and volumes. */
 export const NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 
+/** A systemd unit, or a path of groups: systemd.unit(5) "Units". */
+const SCOPE_PATTERN = /^[A-Za-z0-9/@:_.\\-]{1,255}$/;
+
 /** Below, one lost renewal would end a lease. */
 const LEASE_TTL_MIN_S = 5;
 const LEASE_TTL_MAX_S = 24 * 3600;
@@ -115,6 +118,14 @@ export const OPTIONS = {
   'auto-trust': option({
     kind: toggle(),
     describe: 'trust first-seen keys WITHOUT ASKING; for labs and tests only',
+    fallback: () => false,
+    fallbackText: 'false',
+    change: 'restart',
+  }),
+  'allow-plain': option({
+    kind: toggle(),
+    describe:
+      'serve direct swap over bare TCP, OPEN TO TAMPERING; over WireGuard it is always served',
     fallback: () => false,
     fallbackText: 'false',
     change: 'restart',
@@ -201,10 +212,28 @@ export const OPTIONS = {
     fallbackText: 'below all others',
   }),
   'swap.path': swapOption({
-    kind: choice(['auto', 'direct', 'pool']),
-    describe: 'direct: the kernel alone; pool: through memnode, which wants --force',
+    kind: choice(['auto', 'direct', 'scoped', 'pool']),
+    describe: 'direct: the kernel alone; scoped: one unit; pool: through memnode, wants --force',
     fallback: () => 'auto' as const,
     fallbackText: 'auto',
+  }),
+  'swap.scope': swapOption({
+    kind: optional(
+      text({
+        name: 'unit or group',
+        pattern: SCOPE_PATTERN,
+        expected: 'the name of a systemd unit, or the path of a control group',
+      }),
+    ),
+    describe: 'unit or control group that swaps where the machine as a whole cannot',
+    fallback: () => undefined,
+    fallbackText: 'none',
+  }),
+  'swap.memory': swapOption({
+    kind: optional(size({ min: PAGE_SIZE_BYTES })),
+    describe: 'RAM of that unit; what does not fit is swapped',
+    fallback: () => undefined,
+    fallbackText: 'none',
   }),
   'swap.discard': swapOption({
     kind: toggle(),

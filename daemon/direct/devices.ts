@@ -3,6 +3,8 @@
  *
  *   swap -> [mirror] -> dm-crypt -> nbd -> kTLS -> TCP ~~> provider's memnode      (one column per copy)
  *
+ * A kernel without TLS may have a WireGuard tunnel in the place of kTLS.
+ *
  * memnode takes exports from providers, joins the layers, and from then on only renews and mends: a
  * dead connection is replaced by a fresh one on the same export. It may end, by kill or upgrade; the
  * device goes on, and the next memnode finds it in the journal (ADR 7 and docs/architecture.md).
@@ -11,17 +13,17 @@ import { randomBytes } from 'node:crypto';
 import { asMemcloudError, MemcloudError } from '../../common/errors.ts';
 import type { Logger } from '../../common/log.ts';
 import type { DirectSource, NodeId } from '../../common/ports.ts';
-import type { DirectDeviceInfo } from '../../common/rpc-schema.ts';
-import { formatSize, roundUpToPages } from '../../common/units.ts';
+import type { DirectCheck, DirectConnection, DirectDeviceInfo } from '../../common/rpc-schema.ts';
+import { roundUpToPages } from '../../common/units.ts';
 import { createCrypt, removeMapping } from './device-mapper.ts';
 import { loadJournal, saveJournal, type DeviceRecord, type LegRecord } from './journal.ts';
 import { createMirror, partIsAlive, removeMirror } from './mirror.ts';
+import { chooseSources, type LinkOf, type SourceRequest } from './sources.ts';
 
 /** An export outlives its connection by so long, milliseconds: time to come back. */
 export const DIRECT_EXPORT_TTL_MS = 600_000;
 /** Interval of renewals, milliseconds; several may be lost. */
 const RENEW_INTERVAL_MS = 60_000;
-const COPIES_DEFAULT = 2;
 
 /** How one copy of a device is. */
 export type LegState =
@@ -52,14 +54,18 @@ export interface LegRequest {
   readonly exportId: string;
   /** True when another copy can take over: then the kernel gives a dead one up in seconds. */
   readonly mirrored: boolean;
+  /** What protects its connections, the first and every later one: it is never less. */
+  readonly connection: DirectConnection;
 }
 
 /** What direct devices are made of; `wire-direct.ts` gives it. */
 export interface DirectParts {
   /** Every provider that was ever reached. */
   sources(): readonly DirectSource[];
-  /** What this machine lacks for direct devices, a sentence each. */
-  problems(): Promise<string[]>;
+  /** Whether this machine can have direct devices; `insecurePlain` as in {@link DirectRequest}. */
+  check(insecurePlain: boolean): Promise<DirectCheck>;
+  /** What protects a connection to a provider now; undefined when it may not be made. */
+  linkOf(source: DirectSource, connection: DirectConnection): DirectConnection | undefined;
   /** Attaches an export. @throws MemcloudError as `attachKernel` */
   attachLeg(request: LegRequest): Promise<KernelLeg>;
   /** Watches and mends what an earlier process attached. */
@@ -67,15 +73,9 @@ export interface DirectParts {
 }
 
 /** What is asked for. */
-export interface DirectRequest {
-  /** Bytes. */
-  readonly sizeBytes: number;
-  /** 1 or 2; without, two where two providers have room. */
-  readonly copies: number | undefined;
-  /** Names or ids of the only providers to use. */
-  readonly providers: readonly string[] | undefined;
-  /** Names or ids of providers to leave out. */
-  readonly avoid: readonly string[] | undefined;
+export interface DirectRequest extends SourceRequest {
+  /** Connections may be bare TCP where there is neither kernel TLS nor WireGuard. */
+  readonly insecurePlain: boolean;
 }
 
 interface Entry {
@@ -109,9 +109,9 @@ export class DirectDevices {
     }
   }
 
-  /** What this machine lacks, a sentence each. */
-  problems(): Promise<string[]> {
-    return this.#parts.problems();
+  /** Whether this machine can have direct devices, and how. */
+  check(insecurePlain: boolean): Promise<DirectCheck> {
+    return this.#parts.check(insecurePlain);
   }
 
   /**
@@ -120,10 +120,15 @@ export class DirectDevices {
    * @throws MemcloudError `ERR_UNSUPPORTED`, `ERR_VOLUME_CAPACITY`, and as `attachKernel`
    */
   async attach(request: DirectRequest): Promise<DirectDeviceInfo> {
-    const problems = await this.#parts.problems();
-    if (problems.length > 0) throw new MemcloudError('ERR_UNSUPPORTED', problems.join('; '));
+    const { possible, problems, connection } = await this.#parts.check(request.insecurePlain);
+    if (!possible) throw new MemcloudError('ERR_UNSUPPORTED', problems.join('; '));
     const sizeBytes = roundUpToPages(request.sizeBytes);
-    const sources = chooseSources(this.#parts.sources(), { ...request, sizeBytes });
+    const linkOf: LinkOf = (source) => this.#parts.linkOf(source, connection);
+    const wanted = { ...request, sizeBytes };
+    const sources = chooseSources(this.#parts.sources(), wanted, linkOf).map((source) => ({
+      source,
+      connection: linkOf(source) ?? 'tls',
+    }));
     const undo: (() => Promise<void>)[] = [];
     try {
       const entry = await this.#build(sources, sizeBytes, undo);
@@ -164,18 +169,23 @@ export class DirectDevices {
   }
 
   async #build(
-    sources: readonly DirectSource[],
+    sources: readonly { source: DirectSource; connection: DirectConnection }[],
     sizeBytes: number,
     undo: (() => Promise<void>)[],
   ): Promise<Entry> {
     const name = `memcloud-${randomBytes(4).toString('hex')}`;
     const legs: KernelLeg[] = [];
     const records: LegRecord[] = [];
-    for (const [index, source] of sources.entries()) {
+    for (const [index, { source, connection }] of sources.entries()) {
       const { exportId } = await source.openDirect({ sizeBytes, ttlMs: DIRECT_EXPORT_TTL_MS });
       undo.push(() => source.closeDirect(exportId));
       const mirrored = sources.length > 1;
-      const leg = await this.#parts.attachLeg({ source: () => source, exportId, mirrored });
+      const leg = await this.#parts.attachLeg({
+        source: () => source,
+        exportId,
+        mirrored,
+        connection,
+      });
       undo.push(() => leg.detach());
       const { device } = leg;
       const crypt = await createCrypt(`${name}-${index}`, { device, sizeBytes });
@@ -188,6 +198,7 @@ export class DirectDevices {
         providerName: source.nodeName,
         cryptName: crypt.name,
         cryptDevice: crypt.device,
+        connection,
       });
     }
     const parts = records.map(({ cryptDevice }) => cryptDevice);
@@ -197,11 +208,11 @@ export class DirectDevices {
   }
 
   async #resumeLeg(record: DeviceRecord, leg: LegRecord): Promise<KernelLeg | undefined> {
-    const { providerId, exportId, device } = leg;
+    const { providerId, exportId, device, connection } = leg;
     const source = (): DirectSource | undefined => this.#source(providerId);
     const { mirrored } = record;
     try {
-      return await this.#parts.resumeLeg({ source, exportId, mirrored }, device);
+      return await this.#parts.resumeLeg({ source, exportId, mirrored, connection }, device);
     } catch (error) {
       const { code, message } = asMemcloudError(error);
       this.#logger.error({ device, code }, `a copy of ${record.device} is lost: ${message}`);
@@ -244,46 +255,13 @@ export class DirectDevices {
   }
 }
 
-/**
- * The providers to use: those named, else those with the most room.
- *
- * @throws MemcloudError `ERR_VOLUME_CAPACITY` with the numbers, `ERR_PEER_UNKNOWN`
- */
-export function chooseSources(
-  all: readonly DirectSource[],
-  request: DirectRequest,
-): readonly DirectSource[] {
-  const { sizeBytes, copies, providers, avoid = [] } = request;
-  const matches = (source: DirectSource, name: string): boolean =>
-    source.nodeId === name || source.nodeName.toLowerCase() === name.toLowerCase();
-  for (const name of providers ?? []) {
-    if (all.some((source) => matches(source, name))) continue;
-    throw new MemcloudError('ERR_PEER_UNKNOWN', `no peer is called "${name}"`);
-  }
-  const free = ({ usage }: DirectSource): number => usage.offeredBytes - usage.usedBytes;
-  const candidates = all
-    .filter((source) => providers?.some((name) => matches(source, name)) ?? true)
-    .filter((source) => !avoid.some((name) => matches(source, name)))
-    .filter(({ up }) => up)
-    .sort((a, b) => free(b) - free(a));
-  const fitting = candidates.filter((source) => free(source) >= sizeBytes);
-  const wanted = copies ?? Math.max(1, Math.min(COPIES_DEFAULT, fitting.length));
-  if (fitting.length >= wanted) return fitting.slice(0, wanted);
-  const rooms = candidates.map((each) => `${each.nodeName} ${formatSize(Math.max(0, free(each)))}`);
-  const have = rooms.length === 0 ? 'no provider is up' : `free: ${rooms.join(', ')}`;
-  const need = wanted === 1 ? 'a provider' : `${wanted} providers`;
-  throw new MemcloudError(
-    'ERR_VOLUME_CAPACITY',
-    `${formatSize(sizeBytes)} of direct swap need ${need} with that much room; ${have}`,
-  );
-}
-
 function describe({ record, legs }: Entry): DirectDeviceInfo {
   const { device, sizeBytes, mirrored } = record;
   const parts = record.legs.map((leg, index) => {
     const alive = !mirrored || partIsAlive(device, leg.cryptDevice);
     const state = alive ? (legs[index]?.state ?? 'lost') : 'lost';
-    return { device: leg.device, nodeId: leg.providerId, name: leg.providerName, state };
+    const { providerId: nodeId, providerName: name, connection } = leg;
+    return { device: leg.device, nodeId, name, state, connection };
   });
   const lost = parts.filter(({ state }) => state === 'lost').length;
   const health = lost === parts.length ? 'lost' : lost > 0 ? 'degraded' : 'ok';

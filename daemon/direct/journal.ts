@@ -15,6 +15,8 @@ const leg = v.object({
   exportId: v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/)),
   cryptName: v.pipe(v.string(), v.regex(/^memcloud-[0-9a-f-]+$/)),
   cryptDevice: v.pipe(v.string(), v.regex(/^\/dev\/dm-\d+$/)),
+  // A file of an earlier version says nothing: that one knew TLS only.
+  connection: v.optional(v.picklist(['tls', 'wireguard', 'plain']), 'tls'),
 });
 
 const record = v.object({

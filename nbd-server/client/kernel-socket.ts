@@ -11,6 +11,7 @@ import dns from 'node:dns/promises';
 import koffi from 'koffi';
 import { errnoName, throwErrno, trySetSocketOption } from '../../common/libc.ts';
 import { MemcloudError } from '../../common/errors.ts';
+import { bindToInterface } from '../../common/wireguard.ts';
 import { NBD_HANDSHAKE_TIMEOUT_MS } from '../constants.ts';
 import { protocolError } from './codec.ts';
 import type { NbdAddress } from './handshake.ts';
@@ -51,6 +52,8 @@ export interface KernelSocketOptions {
    * it throws, {@link KernelSocket.connect} throws. The descriptor stays the socket's.
    */
   readonly prepare?: (fd: number) => void;
+  /** The only network interface that the socket may use, from before the connect on. */
+  readonly bindTo?: string;
 }
 
 /** A negotiated socket; whoever has it must {@link KernelSocket.close} it, also after handing it over. */
@@ -79,6 +82,7 @@ export class KernelSocket {
     const fd = socketCall(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0) as number;
     if (fd < 0) throwErrno('socket');
     try {
+      if (options.bindTo !== undefined) bindToInterface(fd, options.bindTo);
       await connectSocket(fd, bytes, deadlineMs);
       if (!('path' in address)) {
         setOption(fd, IPPROTO_TCP, TCP_NODELAY);

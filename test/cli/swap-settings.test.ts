@@ -33,6 +33,8 @@ const CONFIGURED = daemon({
   MEMCLOUD_SWAP_PRIORITY: '0',
   MEMCLOUD_SWAP_PATH: 'pool',
   MEMCLOUD_SWAP_DISCARD: 'no',
+  MEMCLOUD_SWAP_SCOPE: 'nightly.service',
+  MEMCLOUD_SWAP_MEMORY: '32M',
 });
 
 t.test('what the words leave open the configuration says', async (t) => {
@@ -43,11 +45,20 @@ t.test('what the words leave open the configuration says', async (t) => {
     providers: [],
     priority: 0,
     discard: false,
+    scope: 'nightly.service',
+    memoryBytes: 32 * MIB,
   });
 });
 
 t.test('words win', async (t) => {
-  const words = { size: '50%', via: 'direct', copies: 1, provider: ['a'], priority: 7 } as const;
+  const words = {
+    size: '50%',
+    via: 'direct',
+    copies: 1,
+    priority: 7,
+    scope: '/a/b',
+    memory: '1G',
+  } as const;
   t.same(await swapSettings(CONFIGURED, { ...words, provider: ['a'] }), {
     sizeBytes: Math.floor(os.totalmem() / 2),
     via: 'direct',
@@ -55,6 +66,8 @@ t.test('words win', async (t) => {
     providers: ['a'],
     priority: 7,
     discard: false,
+    scope: '/a/b',
+    memoryBytes: 1024 * MIB,
   });
 });
 
@@ -66,10 +79,15 @@ t.test('without either there are defaults, but no size', async (t) => {
     providers: [],
     priority: undefined,
     discard: true,
+    scope: undefined,
+    memoryBytes: undefined,
   });
   await t.rejects(swapSettings(daemon({}), SILENT), {
     code: 'ERR_USAGE',
     message: /\[swap\] size/,
   });
   await t.rejects(swapSettings(CONFIGURED, { ...SILENT, size: '1X' }), { code: 'ERR_USAGE_SIZE' });
+  await t.rejects(swapSettings(CONFIGURED, { ...SILENT, memory: '1X' }), {
+    code: 'ERR_USAGE_SIZE',
+  });
 });

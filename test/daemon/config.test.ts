@@ -21,6 +21,7 @@ t.test('without arguments everything has a safe default', async (t) => {
     listen: { host: '0.0.0.0', port: 7070 },
     connect: [],
     autoTrust: false,
+    allowPlain: false,
     memoryDirectory: undefined,
     exportVolume: undefined,
     leaseTtlMs: 120_000,
@@ -36,7 +37,7 @@ t.test('without arguments everything has a safe default', async (t) => {
 t.test('each option ends where it belongs', async (t) => {
   const words =
     '--state s --socket x.sock --listen [::1]:0 --offer 1.5G --name n.1-_ --connect a:1 ' +
-    '--connect b:2 --no-mdns --auto-trust --memory-dir /m --export e=4097 --lease-ttl 5 ' +
+    '--connect b:2 --no-mdns --auto-trust --allow-plain --memory-dir /m --export e=4097 --lease-ttl 5 ' +
     '--kit off --realtime 9 --log-level silent --json';
   t.same(await readConfig(words.split(' ')), {
     stateDirectory: path.resolve('s'),
@@ -46,6 +47,7 @@ t.test('each option ends where it belongs', async (t) => {
     name: 'n.1-_',
     connect: ['a:1', 'b:2'],
     autoTrust: true,
+    allowPlain: true,
     memoryDirectory: '/m',
     exportVolume: { name: 'e', sizeBytes: 8192 },
     kit: 'off',

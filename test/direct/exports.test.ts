@@ -18,6 +18,8 @@ import { tmpfsBase } from '../helpers/tmpfs.ts';
 const MIB = 2 ** 20;
 const OTHER = 'cd'.repeat(16);
 const NONCE = '5a'.repeat(32);
+/** What an NBD client answers the greeting with: fixed newstyle, no zeroes. */
+const CLIENT_FLAGS = Buffer.from([0, 0, 0, 3]);
 
 class TestClock implements Clock {
   ms = 1000;
@@ -227,7 +229,9 @@ t.test(
     records.setHandler(recorder);
     await eventually(() => recorder.bytes.length > 0, 'the server greets');
     t.match(recorder.bytes.toString('latin1'), /^NBDMAGICIHAVEOPT/);
-    t.equal(host.access.list()[0]?.connected, true);
+    t.equal(host.access.list()[0]?.connected, false, 'a ticket alone proves nothing');
+    records.send(CLIENT_FLAGS);
+    await eventually(() => host.access.list()[0]?.connected === true, 'its first record does');
     t.equal((await knock(host.port, preface(ticket.ticketId))).length, 0, 'used');
     t.equal(host.access.list()[0]?.connected, true, 'and the first connection lives on');
     records.destroy();
@@ -321,6 +325,7 @@ for (const [name, fenced] of [
     await new Promise((resolve) => setTimeout(resolve, 50));
     const newer = fenced ? await connectDirect(host, exportId) : undefined;
     newer?.records.setHandler(new Recorder());
+    newer?.records.send(CLIENT_FLAGS);
     if (fenced) await recorder.ended;
     stream.resume();
     await new Promise((resolve) => setTimeout(resolve, 50));
@@ -338,7 +343,8 @@ t.test(
     const { records } = await connectDirect(host, exportId);
     const recorder = new Recorder();
     records.setHandler(recorder);
-    await eventually(() => recorder.bytes.length > 0, 'it is connected');
+    records.send(CLIENT_FLAGS);
+    await eventually(() => host.access.list()[0]?.connected === true, 'it is connected');
     clock.ms += 1_000_000;
     host.exports.tick();
     t.match(host.access.list(), [{ connected: true }]);

@@ -6,6 +6,7 @@ const ticketOf = (holder: string, exportId = 'e1'): Ticket => ({
   exportId,
   secret: Buffer.alloc(32, 7),
   consumerNonce: Buffer.alloc(32, 8),
+  transport: 'tls',
 });
 
 t.test('a ticket is taken once, and only by its name', async (t) => {

@@ -10,12 +10,14 @@ import path from 'node:path';
 import type { Test } from 'tap';
 import { ByteStream, type ByteStreamHandler } from '../../common/byte-stream.ts';
 import type { NativeBuffer } from '../../common/native-memory.ts';
-import type { DirectTicket } from '../../common/ports.ts';
+import type { NbdStream } from '../../common/nbd-stream.ts';
+import type { DirectTicket, DirectTransport } from '../../common/ports.ts';
 import { encodePreface } from '../../direct/kernel-tls.ts';
-import { deriveDirectKeys } from '../../direct/keys.ts';
+import { deriveDirectKeys, derivePlainProof } from '../../direct/keys.ts';
 import { RecordStream } from '../../direct/record-stream.ts';
 import type { DirectHost } from './direct-host.ts';
 import { temporaryFolder } from './nbd-servers.ts';
+import { Recorder } from './record-pair.ts';
 
 const STREAM_OPTIONS = { inputSizeBytes: 2 ** 21, outputChunkSizeBytes: 2 ** 20, timeoutMs: 5000 };
 
@@ -54,6 +56,29 @@ export async function connectWithTicket(
   return { below, records };
 }
 
+/** A bare connection: preface and proof, no records; what comes back is recorded. */
+export async function connectPlain(
+  host: DirectHost,
+  exportId: string,
+  proof?: Uint8Array,
+  given?: { ticket: DirectTicket; nonce: string },
+): Promise<{ below: ByteStream; recorder: Recorder }> {
+  const nonce = given?.nonce ?? randomBytes(32).toString('hex');
+  const ticket = given?.ticket ?? host.access.ticket(exportId, nonce, 'plain');
+  const recorder = new Recorder();
+  const target = { host: '127.0.0.1', port: ticket.port };
+  const below = await ByteStream.connect(target, STREAM_OPTIONS, recorder);
+  const ticketId = Buffer.from(ticket.ticketId, 'hex');
+  below.send(encodePreface(ticketId));
+  const right = derivePlainProof({
+    ticketId,
+    secret: Buffer.from(ticket.secret, 'hex'),
+    consumerNonce: Buffer.from(nonce, 'hex'),
+  });
+  below.send(proof ?? right);
+  return { below, recorder };
+}
+
 /** Asks for a ticket and connects. */
 export function connectDirect(host: DirectHost, exportId: string): Promise<DirectConsumer> {
   const consumerNonce = randomBytes(32).toString('hex');
@@ -65,12 +90,17 @@ export async function startDirectDoor(
   t: Test,
   host: DirectHost,
   exportId: string,
+  transport: DirectTransport = 'tls',
 ): Promise<{ path: string }> {
   const place = path.join(temporaryFolder(t), 'direct.sock');
   const listener = net.createServer((socket) => {
     socket.on('error', () => undefined);
     socket.pause();
-    void connectDirect(host, exportId).then(({ records }) => {
+    const connected: Promise<NbdStream> =
+      transport === 'tls'
+        ? connectDirect(host, exportId).then(({ records }) => records)
+        : connectPlain(host, exportId).then(({ below }) => below);
+    void connected.then((records) => {
       socket.on('close', () => records.destroy());
       records.setHandler({
         onBytes(input: NativeBuffer, start: number, end: number): number {

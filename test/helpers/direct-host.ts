@@ -12,6 +12,7 @@ import { silentLogger } from '../../common/log.ts';
 import type { NativeBuffer } from '../../common/native-memory.ts';
 import type { NbdStream } from '../../common/nbd-stream.ts';
 import type { DirectAccess } from '../../common/ports.ts';
+import type { PlainPolicy } from '../../direct/export-connections.ts';
 import { DIRECT_TICK_MS, DirectExports } from '../../direct/exports.ts';
 import { NbdServer } from '../../nbd-server/server.ts';
 import { RamProvider } from '../../provider/service.ts';
@@ -40,7 +41,7 @@ export interface DirectHost {
 /** Starts one for the test `t`. */
 export async function startDirectHost(
   t: Test,
-  options: { offeredBytes?: number; clock?: Clock } = {},
+  options: { offeredBytes?: number; clock?: Clock; plain?: PlainPolicy } = {},
 ): Promise<DirectHost> {
   const clock = options.clock ?? monotonicClock;
   const provider = RamProvider.open({
@@ -61,6 +62,7 @@ export async function startDirectHost(
       server.acceptStream(stream, device);
     },
     port: () => port,
+    ...(options.plain === undefined ? {} : { plain: options.plain }),
     logger: silentLogger,
   });
   const listener = net.createServer({ pauseOnConnect: true }, (socket) => {

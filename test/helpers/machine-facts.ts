@@ -113,6 +113,8 @@ export function healthyFacts(): MachineFacts {
     swaps: [remoteSwap()],
     clock: { wallMs: Date.UTC(2026, 10, 21), synchronised: true },
     daemon: daemonFacts({}, [volumeDetails({ devices: ['/dev/nbd0'] })]),
+    abandonedScopes: [],
+    directConnection: 'tls',
     directProblems: [],
     network: {
       paths: [

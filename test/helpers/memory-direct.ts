@@ -12,6 +12,7 @@ import type {
   DirectExport,
   DirectProvider,
   DirectTicket,
+  DirectTransport,
   NodeId,
 } from '../../common/ports.ts';
 
@@ -63,11 +64,14 @@ export class MemoryDirect implements DirectProvider {
   readonly revoked: NodeId[] = [];
   /** The port that tickets name. */
   port = 7070;
+  /** What tickets say whatever was asked for: a provider that is not what it should be. */
+  transport: DirectTransport | undefined;
 
   openDirect(holder: NodeId): DirectAccess {
     return {
       open: ({ sizeBytes, ttlMs }) => this.#open(holder, sizeBytes, ttlMs),
-      ticket: (exportId) => this.#ticket(this.#held(holder, exportId)),
+      ticket: (exportId, _nonce, transport = 'tls') =>
+        this.#ticket(this.#held(holder, exportId), transport),
       renew: (ids) => ids.filter((id) => this.exports.get(id)?.holder !== holder),
       close: (exportId) => this.#drop(this.#held(holder, exportId)),
       list: () => [...this.exports.values()].filter((held) => held.holder === holder).map(describe),
@@ -106,10 +110,11 @@ export class MemoryDirect implements DirectProvider {
     return describe(held);
   }
 
-  #ticket(held: HeldExport): DirectTicket {
+  #ticket(held: HeldExport, transport: DirectTransport): DirectTicket {
     const ticketId = randomBytes(16).toString('hex');
     this.tickets.set(ticketId, held);
-    return { ticketId, secret: randomBytes(32).toString('hex'), port: this.port };
+    const secret = randomBytes(32).toString('hex');
+    return { ticketId, secret, port: this.port, transport: this.transport ?? transport };
   }
 
   #held(holder: NodeId, exportId: string): HeldExport {

@@ -253,3 +253,20 @@ t.test('one holder names no export of another', async (t) => {
   await until(() => friend.session?.ended === false);
   await unharmed();
 });
+
+t.test(
+  'a provider cannot turn TLS into plain: what was not asked for ends the session',
+  async (t) => {
+    const { direct, friend, exportId, unharmed } = await scene(t);
+    t.equal((await friend.directTicket(exportId, NONCE)).transport, 'tls');
+    t.equal((await friend.directTicket(exportId, NONCE, 'plain')).transport, 'plain');
+    await unharmed();
+    direct.transport = 'tls';
+    await t.rejects(friend.directTicket(exportId, NONCE, 'plain'), { code: 'ERR_UNSUPPORTED' });
+    await unharmed();
+    const { session } = friend;
+    direct.transport = 'plain';
+    await t.rejects(friend.directTicket(exportId, NONCE), { code: 'ERR_PEER_PROTOCOL' });
+    await until(() => friend.session !== session, 'a breach ends the session');
+  },
+);

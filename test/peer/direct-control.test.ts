@@ -27,12 +27,18 @@ const EXPORT = {
   connected: true,
   ttlMs: 60_000,
 };
-const TICKET = { ticketId: '0f'.repeat(16), secret: 'cd'.repeat(32), port: 65535 };
+const TICKET = {
+  ticketId: '0f'.repeat(16),
+  secret: 'cd'.repeat(32),
+  port: 65535,
+  transport: 'tls',
+};
 
 t.test('each request comes back as it was', async (t) => {
   const requests: ControlRequest[] = [
     { method: 'direct-open', sizeBytes: 9007199254740991, ttlMs: 4294967295 },
     { method: 'direct-ticket', exportId: ID, consumerNonce: NONCE },
+    { method: 'direct-ticket', exportId: ID, consumerNonce: NONCE, transport: 'plain' },
     { method: 'direct-renew', exportIds: [] },
     { method: 'direct-renew', exportIds: new Array<string>(64).fill(ID) },
     { method: 'direct-close', exportId: ID },
@@ -56,6 +62,12 @@ const BAD_REQUESTS: Record<string, object> = {
   'an upper-case nonce': { method: 'direct-ticket', exportId: ID, consumerNonce: 'AB'.repeat(32) },
   'an export id of 17 digits': { method: 'direct-close', exportId: `${ID}0` },
   'an export id that is a number': { method: 'direct-close', exportId: 1 },
+  'a transport that is none': {
+    method: 'direct-ticket',
+    exportId: ID,
+    consumerNonce: NONCE,
+    transport: 'PLAIN',
+  },
   'renewal of 65': { method: 'direct-renew', exportIds: new Array(65).fill(ID) },
   'renewal of nothing': { method: 'direct-renew' },
   'renewal of a text': { method: 'direct-renew', exportIds: ID },
@@ -128,6 +140,22 @@ for (const [name, [fields, decode]] of Object.entries(BAD_REPLIES)) {
     t.throws(() => decode(reply(fields)), refused);
   });
 }
+
+t.test('a ticket is for TLS unless plain was asked for, whatever the provider says', async (t) => {
+  const plain = reply({ ...TICKET, transport: 'plain' });
+  const { ticketId, secret, port } = TICKET;
+  const older = reply({ ticketId, secret, port });
+  t.throws(() => decodeDirectTicket(plain), refused);
+  t.throws(() => decodeDirectTicket(plain, 'tls'), refused);
+  t.throws(() => decodeDirectTicket(reply({ ...TICKET, transport: 'none' }), 'plain'), refused);
+  t.equal(decodeDirectTicket(plain, 'plain').transport, 'plain');
+  t.equal(decodeDirectTicket(older, 'plain').transport, 'tls');
+  t.equal(decodeDirectTicket(older).transport, 'tls', 'who knows no other says nothing');
+  const spoken = unpackMap(
+    encodeControlRequest({ method: 'direct-ticket', exportId: ID, consumerNonce: NONCE }),
+  );
+  t.notOk('transport' in spoken, 'nor is an older one told');
+});
 
 t.test('no more of an export travels than its five fields', async (t) => {
   const held = { ...EXPORT, holder: 'somebody', secret: 'x' };

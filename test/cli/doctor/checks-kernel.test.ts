@@ -102,6 +102,8 @@ t.test(
     const directProblems = ['the nbd module is not loaded (modprobe nbd)'];
     const loaded = kernel.checkDirectPath({ ...HEALTHY, directProblems });
     t.match(loaded.at(-1), { check: 'direct path', level: 'ok' }, 'swap on loads modules itself');
+    const tunnelled = kernel.checkDirectPath({ ...HEALTHY, directConnection: 'wireguard' });
+    t.match(tunnelled.at(-1), { level: 'ok', finding: /through WireGuard/ });
     const unasked = kernel.checkDirectPath({ ...HEALTHY, directProblems: undefined });
     t.notOk(unasked.some(({ check }) => check === 'direct path'));
   },

@@ -93,7 +93,7 @@ t.test('swap on one copy: a warning; on two, or a volume that is no swap: none',
 
 t.test('direct devices: copies, lenders, losses', async (t) => {
   const leg = (name: string, state: string): DirectDeviceInfo['legs'][number] => {
-    return { device: '/dev/nbd0', nodeId: `id-${name}`, name, state };
+    return { device: '/dev/nbd0', nodeId: `id-${name}`, name, state, connection: 'tls' };
   };
   const live = [leg('alpha', 'live'), leg('beta', 'live')];
   const cases: [Partial<DirectDeviceInfo>, string, RegExp, RegExp][] = [
@@ -131,4 +131,31 @@ t.test('direct devices: copies, lenders, losses', async (t) => {
     t.match(results, [{ check, level, finding, fix }]);
   }
   t.strictSame(swap.checkDirectDevices({ ...HEALTHY, daemon: { reason: 'x' } }), []);
+});
+
+t.test('direct swap over bare TCP is warned of', async (t) => {
+  const leg = { device: '/dev/nbd0', nodeId: 'id', name: 'a', state: 'live' };
+  const device = { device: '/dev/dm-1', sizeBytes: 4096, copies: 2, health: 'ok' };
+  const checked = (connection: 'tls' | 'wireguard' | 'plain'): unknown => {
+    const directDevices = [{ ...device, legs: [{ ...leg, connection }] }];
+    return swap.checkDirectDevices({ ...HEALTHY, daemon: daemonFacts({ directDevices }) });
+  };
+  t.match(checked('tls'), [{ level: 'ok' }]);
+  t.match(checked('wireguard'), [{ level: 'ok' }]);
+  t.match(checked('plain'), [{ level: 'warning', finding: /bare TCP/, fix: /swap off/ }]);
+});
+
+t.test('limits of a command that was killed, with the way back', async (t) => {
+  t.same(swap.checkAbandonedScopes(HEALTHY), []);
+  const before = { 'memory.max': 'max', 'memory.high': '4096', 'memory.swap.max': '0' };
+  const directory = '/sys/fs/cgroup/x';
+  const abandonedScopes = [{ directory, before, device: '/dev/nbd0' }];
+  const on = withSwaps(remoteSwap({ device: '/dev/nbd0' }));
+  t.match(swap.checkAbandonedScopes({ ...on, abandonedScopes }), [
+    { level: 'problem', finding: /killed/, fix: 'memcloud swap off /dev/nbd0' },
+  ]);
+  const fix =
+    `echo max >${directory}/memory.max && echo 4096 >${directory}/memory.high && ` +
+    `echo 0 >${directory}/memory.swap.max`;
+  t.match(swap.checkAbandonedScopes({ ...withSwaps(), abandonedScopes }), [{ fix }]);
 });

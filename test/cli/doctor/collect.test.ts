@@ -4,8 +4,9 @@ import t from 'tap';
 import { collectKernel } from '../../../cli/doctor/collect-kernel.ts';
 import { collectMemory, collectSwaps } from '../../../cli/doctor/collect-memory.ts';
 import { collectFacts } from '../../../cli/doctor/collect.ts';
-import { clockSynchronised, routeTo } from '../../../cli/doctor/system-calls.ts';
+import { clockSynchronised } from '../../../cli/doctor/system-calls.ts';
 import { SystemFiles } from '../../../cli/system/system-files.ts';
+import { routeTo } from '../../../nbd-server/client/route.ts';
 
 type FixtureTree = Exclude<Parameters<typeof t.testdir>[0], undefined>;
 

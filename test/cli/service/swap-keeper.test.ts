@@ -98,7 +98,7 @@ t.test('swap on waits for providers, longer and longer', async (t) => {
     'wait 8000',
     'wait 8000',
   ]);
-  t.equal(machine.did[0], 'swap on 8G --copies 2');
+  t.equal(machine.did[0], 'swap on --must-return 8G --copies 2');
   t.strictSame(machine.recorded, ['/dev/nbd0'], 'written down');
 });
 
@@ -110,7 +110,7 @@ t.test('swap on gives up at its deadline, and at once for what time does not men
   const wrong = new Machine();
   wrong.answers = [() => 2];
   t.equal(await keepSwapOn(wrong.hands, ['8G'], 60_000), 2);
-  t.strictSame(wrong.did, ['swap on 8G']);
+  t.strictSame(wrong.did, ['swap on --must-return 8G']);
 });
 
 t.test('swap that is on already is enough, if it is ours', async (t) => {

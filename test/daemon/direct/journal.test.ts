@@ -15,6 +15,7 @@ const DEVICE: DeviceRecord = {
       exportId: '0123456789abcdef',
       cryptName: 'memcloud-01020304-0',
       cryptDevice: '/dev/dm-0',
+      connection: 'wireguard',
     },
   ],
 };
@@ -31,6 +32,14 @@ t.test('what was saved is loaded, by root only, and nothing leaves no file', (t)
   t.end();
 });
 
+t.test('a journal of an earlier version knew kernel TLS only', (t) => {
+  const file = path.join(t.testdir({}), 'devices.json');
+  const text = JSON.stringify({ version: 1, devices: [DEVICE] });
+  fs.writeFileSync(file, text.replace(',"connection":"wireguard"', ''));
+  t.equal(loadJournal(file)[0]?.legs[0]?.connection, 'tls');
+  t.end();
+});
+
 t.test('a damaged journal is refused, not overwritten', (t) => {
   const good = JSON.stringify({ version: 1, devices: [DEVICE] });
   const cases = [
@@ -40,6 +49,7 @@ t.test('a damaged journal is refused, not overwritten', (t) => {
     good.slice(0, -3),
     good.replace('"version":1', '"version":2'),
     good.replace('/dev/nbd0', '/dev/sda'),
+    good.replace('wireguard', 'wire'),
     good.replace('/dev/md100', '/dev/sda'),
     good.replace('/dev/dm-0', '/dev/sda'),
     good.replace('memcloud-01020304-0', 'x; rm -rf'),

@@ -67,10 +67,10 @@ export class SoakGuest {
   }
 
   /** Runs memcloud in the guest; it must succeed. */
-  async memcloud(words: string): Promise<CommandResult> {
+  async memcloud(words: string, timeoutMs = COMMAND_TIMEOUT_MS): Promise<CommandResult> {
     const script = `cd ${GUEST_PACKAGE_ROOT}
       node dist/cli/main.js --socket ${SOCKET} ${words} || { tail -n 5 /tmp/memnode.log >&2; exit 1; }`;
-    return runOk(this.#t, this.#guest, script, { timeoutMs: COMMAND_TIMEOUT_MS });
+    return runOk(this.#t, this.#guest, script, { timeoutMs });
   }
 
   /** Ends memnode as a power cut would. */
@@ -124,17 +124,31 @@ export class Hogs {
     this.#deadlineMs = performance.now() + seconds * 1000 + HOG_GRACE_MS;
   }
 
-  /** Starts hogs side by side, without any limit but the machine's. A guest runs one command at a time, so they go to the background. */
+  /**
+   * Starts hogs side by side, without any limit but the machine's unless `memoryMax` is given, for each.
+   * A guest runs one command at a time, so they go to the background.
+   */
   static async start(
     t: Test,
     guest: Guest,
-    options: { count: number; mebibytes: number; seconds: number; canary: Buffer },
+    options: {
+      count: number;
+      mebibytes: number;
+      seconds: number;
+      canary: Buffer;
+      memoryMax?: string;
+    },
   ): Promise<Hogs> {
-    const { count, mebibytes, seconds, canary } = options;
+    const { count, mebibytes, seconds, canary, memoryMax } = options;
     const starts = Array.from({ length: count }, (_, index) => {
       const words = `${mebibytes} ${seconds} ${index + 1} ${canary.toString('hex')}`;
       const place = `/run/hog-${index}`;
-      return `(${HOG_PROGRAM} ${words} >${place}.log 2>&1; echo $? >${place}.code) </dev/null >/dev/null 2>&1 &`;
+      const group = `/sys/fs/cgroup/hog-${index}`;
+      const limit =
+        memoryMax === undefined
+          ? ''
+          : `mkdir ${group}; echo ${memoryMax} >${group}/memory.max; sh -c 'echo $$ >${group}/cgroup.procs; exec "$@"' sh `;
+      return `(${limit}${HOG_PROGRAM} ${words} >${place}.log 2>&1; echo $? >${place}.code) </dev/null >/dev/null 2>&1 &`;
     });
     await runOk(t, guest, starts.join('\n'));
     return new Hogs(t, guest, count, seconds);

@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { DirectSource } from '../../../common/ports.ts';
-import { chooseSources } from '../../../daemon/direct/devices.ts';
+import { chooseSources } from '../../../daemon/direct/sources.ts';
 
 const GIB = 2 ** 30;
 
@@ -50,6 +50,17 @@ t.test('the providers with the most room are chosen, two where two fit', (t) => 
   t.end();
 });
 
+t.test('without kernel TLS only those behind a tunnel are chosen', (t) => {
+  const tunnelled = (each: DirectSource): 'wireguard' | undefined =>
+    each.nodeName === 'a' || each.nodeName === 'd' ? 'wireguard' : undefined;
+  const chosen = chooseSources(ALL, { ...NOTHING, sizeBytes: GIB }, tunnelled);
+  t.same(
+    chosen.map(({ nodeName }) => nodeName),
+    ['a'],
+  );
+  t.end();
+});
+
 t.test('what does not fit is refused with the numbers', (t) => {
   const refused = (request: Partial<Parameters<typeof chooseSources>[1]>): unknown => {
     try {
@@ -70,6 +81,16 @@ t.test('what does not fit is refused with the numbers', (t) => {
     code: 'ERR_VOLUME_CAPACITY',
     message: /no provider is up/,
   });
+  t.match(
+    (() => {
+      try {
+        return chooseSources(ALL, { ...NOTHING, sizeBytes: GIB }, () => undefined);
+      } catch (error) {
+        return error;
+      }
+    })(),
+    { code: 'ERR_VOLUME_CAPACITY', message: /none that is up may be reached .* WireGuard/ },
+  );
   t.match(refused({ providers: ['x'] }), { code: 'ERR_PEER_UNKNOWN', message: /"x"/ });
   t.end();
 });

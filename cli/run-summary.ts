@@ -1,14 +1,14 @@
-/** What `memcloud run` says at its end. */
-import { formatSize } from '../../common/units.ts';
-import type { MemcloudClient } from '../../sdk/client.ts';
-import type { GuardReport } from '../system/reserve-guard.ts';
+/** What swap for one command or one group has done, said at its end. */
+import { formatSize } from '../common/units.ts';
+import type { MemcloudClient } from '../sdk/client.ts';
+import type { GuardReport } from './system/reserve-guard.ts';
 
 /** How long after its end a command's swap may take to be trimmed before we report. */
 const TRIM_WAIT_MS = 20_000;
 const TRIM_QUIET_MS = 1_000;
 const TRIM_POLL_MS = 100;
 
-/** What a run did, as `--json` prints it on stderr after the command's own output. */
+/** What it did, as `--json` prints it on stderr after the command's own output. */
 export interface RunSummary {
   /** Of the command; 0 for a scope. */
   readonly exitCode: number;
