@@ -110,6 +110,7 @@ export class RawPeer {
       limits: { requestCountMax: 1024, pageBytesMax: 4096 * 4112 },
       usage: { offeredBytes: 0, usedBytes: 0, residentBytes: 0, leaseCount: 0 },
       features,
+      ...{ hostId: '', zone: '', accepting: true },
     });
     const hello = await this.readHello();
     if (hello.verdict !== 'accepted') throw new Error(`verdict ${hello.verdict}`);
