@@ -15,6 +15,7 @@ import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../common/event-loop-spin
 import type { LevelLogger, Logger } from '../common/log.ts';
 import type { BlockDevice, NodeId, SlabSource, SlabSources } from '../common/ports.ts';
 import { checkSocketPath } from '../common/paths.ts';
+import type { DirectDeviceInfo, DirectExportInfo } from '../common/rpc-schema.ts';
 import { formatAddress, parseAddress } from '../common/units.ts';
 import {
   attachKernel,
@@ -32,6 +33,7 @@ import { tlsFromCertificates, tlsFromKeys, type ServerTls } from '../nbd-server/
 import { ConsentQueue } from '../peer/consent.ts';
 import { Identity } from '../peer/identity.ts';
 import { Peers } from '../peer/peers.ts';
+import { Quarantines } from '../peer/quarantines.ts';
 import { TrustStore } from '../peer/trust.ts';
 import { LocalSlabSource } from '../provider/local-source.ts';
 import { RamProvider } from '../provider/service.ts';
@@ -40,7 +42,10 @@ import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
 import { capacityProblem } from './capacity.ts';
 import type { DaemonConfig } from './config.ts';
 import { DirectDevices } from './direct/devices.ts';
+import { Drain } from './drain.ts';
+import { drainRoom } from './drain-room.ts';
 import { GarbageCollectionWatch } from './garbage-collection.ts';
+import { machineHostId } from './host.ts';
 import { LiveConfig, type Appliers } from './live-config.ts';
 import type { PoolNumbers } from './notify.ts';
 import { rpcHandlers } from './rpc-methods.ts';
@@ -81,6 +86,7 @@ export class Daemon implements VolumeParts {
   readonly #config: DaemonConfig;
   readonly #logger: Logger;
   readonly #peers: Peers;
+  readonly #quarantines: Quarantines;
   readonly #provider: RamProvider;
   readonly #local: LocalSlabSource;
   readonly #volumes: Volumes;
@@ -101,6 +107,8 @@ export class Daemon implements VolumeParts {
       trust: TrustStore;
       consent: ConsentQueue;
       peers: Peers;
+      quarantines: Quarantines;
+      hostId: string;
       provider: RamProvider;
       service: DirectService;
       spin: EventLoopSpin;
@@ -108,10 +116,12 @@ export class Daemon implements VolumeParts {
       unlock: () => void;
     },
   ) {
-    const { identity, trust, consent, peers, provider, peerAddress, unlock } = parts;
+    const { identity, trust, consent, peers, quarantines, hostId, provider } = parts;
+    const { peerAddress, unlock } = parts;
     this.#config = config;
     this.#logger = logger;
     this.#peers = peers;
+    this.#quarantines = quarantines;
     this.#provider = provider;
     this.#service = parts.service;
     this.#spin = parts.spin;
@@ -121,8 +131,15 @@ export class Daemon implements VolumeParts {
     this.#local = new LocalSlabSource({
       nodeId: identity.nodeId,
       nodeName: config.name,
-      access: provider.openAccess(identity.nodeId),
+      access: provider.openAccess(identity.nodeId, {
+        onLeasesEnded: () => undefined,
+        onRecall: (recall) => this.#local.recall(recall),
+        onAccepting: () => undefined,
+      }),
       isUp: () => !provider.closed,
+      isAccepting: () => provider.accepting,
+      hostId,
+      zone: config.zone,
     });
     this.#volumes = new Volumes(this, logger);
     this.#direct = new DirectDevices(
@@ -130,18 +147,21 @@ export class Daemon implements VolumeParts {
       `${config.socketPath}.devices.json`,
       logger,
     );
+    const volumes = this.#volumes;
+    peers.recallRoom = (source) => drainRoom(volumes.holdingsOn(source));
+    const directExports = (): DirectExportInfo[] => parts.service.status();
+    const directDevices = (): DirectDeviceInfo[] => this.#direct.list();
+    const { nodeId } = this;
+    const { name, zone } = config;
+    const drain = new Drain({
+      ...{ nodeId, name, provider, peers, volumes },
+      ...{ directExports, directDevices },
+    });
     this.liveConfig = new LiveConfig(config.written, this.#appliers(logger), logger);
     const handlers = rpcHandlers({
-      nodeId: this.nodeId,
-      name: config.name,
-      peerAddress,
-      peers,
-      trust,
-      consent,
-      provider,
-      volumes: this.#volumes,
+      ...{ nodeId, name, hostId, zone, peerAddress },
+      ...{ peers, quarantines, trust, consent, provider, volumes, drain, directExports },
       direct: this.#direct,
-      directExports: () => parts.service.status(),
       config: this.liveConfig,
       garbageCollection: this.#garbageCollection,
       requestShutdown: () => this.onShutdownRequested(),
@@ -168,33 +188,34 @@ export class Daemon implements VolumeParts {
         logger.warn({}, '--auto-trust: every machine that reaches this port is trusted unasked');
       }
       const trust = TrustStore.load(config.stateDirectory, { autoTrust });
+      const quarantines = Quarantines.load(config.stateDirectory, logger);
+      undo.push(() => quarantines.flush());
       const consent = new ConsentQueue({ clock: monotonicClock });
       const provider = RamProvider.open({
         offeredBytes: config.offerBytes,
+        reserveBytes: config.reserveBytes,
+        recallGraceMs: config.recallGraceMs,
+        logger,
         ...(config.memoryDirectory === undefined ? {} : { directory: config.memoryDirectory }),
       });
       undo.push(() => provider.close());
       const spin = new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US);
-      const { name } = config;
+      const { name, zone, host: hostId = machineHostId() } = config;
       let peerPort = 0;
       const service = new DirectService(provider, () => peerPort, logger, spin);
       undo.push(() => service.close());
       const direct = service.exports;
-      const peers = new Peers({ identity, name, trust, consent, provider, direct, logger, spin });
+      const peers = new Peers({
+        ...{ identity, name, hostId, zone, trust, quarantines, consent },
+        ...{ provider, direct, logger, spin },
+      });
       undo.push(() => peers.close());
       const { host, port } = await peers.listen(config.listen);
       peerPort = port;
       const peerAddress = formatAddress(host, port);
       const parts = {
-        identity,
-        trust,
-        consent,
-        peers,
-        provider,
-        service,
-        spin,
-        peerAddress,
-        unlock,
+        ...{ identity, trust, consent, peers, quarantines, hostId },
+        ...{ provider, service, spin, peerAddress, unlock },
       };
       const daemon = new Daemon(config, logger, parts);
       undo.push(() => clearInterval(daemon.#timer));
@@ -238,6 +259,7 @@ export class Daemon implements VolumeParts {
     this.#direct.close();
     clearInterval(this.#timer);
     await this.#peers.close();
+    this.#quarantines.flush();
     await this.#service.close();
     this.#provider.close();
     this.#garbageCollection.close();
@@ -248,6 +270,8 @@ export class Daemon implements VolumeParts {
   #appliers(logger: LevelLogger): Appliers {
     return {
       offer: (bytes) => this.#provider.setOffer(bytes),
+      reserve: (bytes) => this.#provider.setReserve(bytes),
+      'recall-grace': (seconds) => this.#provider.setRecallGrace(seconds * 1000),
       'log-level': (level) => logger.setLevel(level),
       connect: (addresses, before) => {
         for (const address of before) {
@@ -282,12 +306,11 @@ export class Daemon implements VolumeParts {
   // --- What volumes are made of ------------------------------------------------------------------
 
   /** @inheritDoc */
-  createVolume(request: VolumeRequest): Volume {
-    const { name, sizeBytes, copies, ringSizeBytes, providers } = request;
-    const sources = this.#sourcesFor(providers);
+  createVolume(request: VolumeRequest, sources: SlabSources): Volume {
+    const { name, sizeBytes, copies, ringSizeBytes } = request;
     const free = sources
       .list()
-      .filter(({ up }) => up)
+      .filter(({ up, accepting, quarantineReason }) => up && accepting && !quarantineReason)
       .map(({ nodeName, usage }) => ({
         name: nodeName,
         freeBytes: usage.offeredBytes - usage.usedBytes,
@@ -390,8 +413,8 @@ export class Daemon implements VolumeParts {
     return { device, detach };
   }
 
-  /** The sources that a volume may use: the named ones, or every peer. */
-  #sourcesFor(providers: readonly string[] | undefined): SlabSources {
+  /** @inheritDoc */
+  sourcesFor(providers: readonly string[] | undefined): SlabSources {
     if (providers === undefined) return this.#peers;
     const named: SlabSource[] = providers.map((name) =>
       name === LOCAL_PROVIDER || name === this.#config.name ? this.#local : this.#peers.store(name),

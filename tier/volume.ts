@@ -9,7 +9,7 @@
  * in deferred tasks of the same turn, and in {@link Volume.tick}.
  */
 import { MemcloudError } from '../common/errors.ts';
-import { IoStatus, type IoStatusValue, type NodeId } from '../common/ports.ts';
+import { IoStatus, type IoStatusValue, type NodeId, type SlabSource } from '../common/ports.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
 import { NativeMemory } from '../common/native-memory.ts';
 import { PAGE_SIZE_BYTES, SEALED_PAGE_SIZE_BYTES, formatSize } from '../common/units.ts';
@@ -296,6 +296,11 @@ export class Volume {
     this.#readPath.tick(nowMs);
     this.#writeBack.tick();
     this.#writePath.tick(nowMs);
+  }
+
+  /** Moves every slab on `source` to other providers. @throws MemcloudError `ERR_UNSUPPORTED` until it can */
+  evacuate(source: SlabSource): void {
+    throw new MemcloudError('ERR_UNSUPPORTED', `slabs cannot leave ${source.nodeName} yet`);
   }
 
   /** Counts and providers, for people; walks the slabs. */
