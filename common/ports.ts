@@ -284,6 +284,12 @@ export interface SlabSource {
   openPageQueue(sink: PageCompletionSink): PageQueue;
 }
 
+/** The place of last resort of one volume: on this machine, used only when no provider can be. */
+export interface SpillStore extends SlabSource {
+  /** Ends it; what it held is gone. */
+  close(): void;
+}
+
 /** The providers that volumes may choose from. */
 export interface SlabSources {
   /** Every source known now, up or not. */

@@ -68,6 +68,7 @@ export const RPC_PARAMS = {
     copies: v.optional(wholeNumber(1, 8)),
     providers: v.optional(v.array(v.string())),
     ringBytes: v.optional(bytes),
+    spill: v.optional(v.strictObject({ place: v.string(), sizeBytes: bytes })),
     overcommit: v.optional(v.boolean()),
   }),
   'volume.list': none,
@@ -257,8 +258,10 @@ export interface VolumeInfo {
 
 /** A volume as `memcloud volume inspect` shows it. */
 export interface VolumeDetails extends VolumeInfo {
-  /** Slabs with a replica set, and of these, those with fewer copies than promised. */
+  /** Slabs with a replica set, and of these, those with fewer whole copies than promised. */
   readonly slabs: { readonly leased: number; readonly degraded: number };
+  /** Slabs whose copies are being made whole or moved, and bytes still to be copied. */
+  readonly repair: { readonly slabs: number; readonly bytesLeft: number };
   /** Page-outs on their way, in pages. */
   readonly ring: { readonly used: number; readonly size: number; readonly locked: boolean };
   /** Who holds it. */

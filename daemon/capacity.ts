@@ -5,6 +5,8 @@ import { formatSize } from '../common/units.ts';
 export interface FreeRoom {
   /** What people call it. */
   readonly name: string;
+  /** The machine that it runs on. */
+  readonly host: string;
   /** Bytes that it could still lend, by its last word. */
   readonly freeBytes: number;
 }
@@ -29,14 +31,20 @@ export function capacityProblem(
   providers: readonly FreeRoom[],
 ): string | undefined {
   const { sizeBytes, copies, overcommit } = need;
-  if (providers.length < copies) {
+  const hosts = new Set(providers.map(({ host }) => host));
+  if (hosts.size < copies) {
     const names = providers.map(({ name }) => name).join(', ') || 'none';
-    return `${copies} copies need ${copies} providers that are up; up now: ${names}`;
+    const places = copies === 1 ? '1 provider that is' : `providers on ${copies} machines that are`;
+    const copyWord = copies === 1 ? '1 copy needs' : `${copies} copies need`;
+    return (
+      `${copyWord} ${places} up; up now: ${names}` +
+      (providers.length >= copies ? ', which run on the same machine' : '')
+    );
   }
   const total = providers.reduce((sum, { freeBytes }) => sum + Math.max(0, freeBytes), 0);
   if (overcommit || total >= sizeBytes * copies) return undefined;
   return (
-    `${copies} copies of ${formatSize(sizeBytes)} need ${formatSize(sizeBytes * copies)}, the ` +
+    `${copies === 1 ? '1 copy' : `${copies} copies`} of ${formatSize(sizeBytes)} need ${formatSize(sizeBytes * copies)}, the ` +
     `providers that are up have ${formatSize(total)} free; take less, or --overcommit`
   );
 }

@@ -54,6 +54,8 @@ export interface DaemonConfig {
   readonly realtimePriority: number;
   /** How long providers keep its pages after it fell silent, milliseconds. */
   readonly leaseTtlMs: number;
+  /** Silence, requests waiting, after which a peer is given up, milliseconds. */
+  readonly peerDeadMs: number;
   /** What is logged. */
   readonly logLevel: LogLevel;
   /** Print the ready line as JSON. */
@@ -182,6 +184,7 @@ export async function readConfig(
     kit: values.kit,
     realtimePriority: values.realtime,
     leaseTtlMs: Math.round(values['lease-ttl'] * 1000),
+    peerDeadMs: values['peer-dead-ms'],
     logLevel: values['log-level'],
     json: flags.json,
     written: { configPath, resolved, reread },

@@ -15,6 +15,7 @@ import type {
   RpcParams,
   StatusInfo,
 } from '../common/rpc-schema.ts';
+import { hostCount } from '../common/failure-domain.ts';
 import { formatSize, roundUpToPages } from '../common/units.ts';
 import { VERSION } from '../common/version.ts';
 import type { ConsentAnswer, ConsentQueue } from '../peer/consent.ts';
@@ -116,7 +117,10 @@ function healthOf(context: RpcContext, devices: readonly DirectDeviceInfo[]): st
   }
   for (const { name, health } of context.volumes.list()) {
     if (health === 'lost') sentences.push(`volume ${name} has lost pages`);
-    if (health === 'degraded') sentences.push(`volume ${name} has fewer copies than promised`);
+    if (health === 'degraded')
+      sentences.push(
+        `volume ${name} has fewer copies than promised; they are made anew as providers have room`,
+      );
   }
   for (const { name, nodeId, reason } of context.quarantines.list()) {
     sentences.push(`peer ${name || nodeId} is in quarantine: ${reason}`);
@@ -175,15 +179,15 @@ async function connect(context: RpcContext, address: string): Promise<PeerInfo> 
   return describePeer(found);
 }
 
-/** Without `--copies`, two where two providers are up. */
+/** Without `--copies`, two where providers on two machines are up. */
 function defaultCopies(context: RpcContext, providers: readonly string[] | undefined): number {
-  const up = context.peers.list().filter((source) => source.up).length;
+  const up = hostCount(context.peers.list().filter((source) => source.up && source.accepting));
   const candidates = providers === undefined ? up : Math.min(providers.length, up);
   return Math.max(1, Math.min(COPIES_DEFAULT, candidates));
 }
 
 function volumeRequest(context: RpcContext, params: RpcParams<'volume.create'>): VolumeRequest {
-  const { name, sizeBytes, copies, providers, ringBytes, overcommit } = params;
+  const { name, sizeBytes, copies, providers, ringBytes, spill, overcommit } = params;
   const ringSizeBytes = ringBytes ?? RING_SIZE_DEFAULT_BYTES;
   if (ringSizeBytes > RING_SIZE_MAX_BYTES) {
     const most = formatSize(RING_SIZE_MAX_BYTES);
@@ -195,6 +199,7 @@ function volumeRequest(context: RpcContext, params: RpcParams<'volume.create'>):
     copies: copies ?? defaultCopies(context, providers),
     ringSizeBytes,
     providers,
+    spill,
     overcommit: overcommit ?? false,
   };
 }

@@ -80,6 +80,8 @@ export interface VolumeRequest {
   readonly ringSizeBytes: number;
   /** Names or ids of the only providers to use; `local` is this machine. */
   readonly providers: readonly string[] | undefined;
+  /** A local file, or a directory for one, where pages go that no provider can take. */
+  readonly spill?: { readonly place: string; readonly sizeBytes: number } | undefined;
   /** Take it although the pool is smaller. */
   readonly overcommit: boolean;
 }
@@ -154,6 +156,7 @@ export class Volumes {
     return {
       ...describe(entry),
       slabs: { leased: status.leasedSlabs, degraded: status.degradedSlabs },
+      repair: status.repair,
       ring: { used: status.ringUsedPages, size: status.ringPages, locked: status.ringLocked },
       providers: status.providers.map(({ nodeName, leaseEndsInMs, ...share }) => ({
         ...share,

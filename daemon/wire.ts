@@ -12,6 +12,7 @@
 import { monotonicClock } from '../common/clock.ts';
 import { MemcloudError } from '../common/errors.ts';
 import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../common/event-loop-spin.ts';
+import { hostOf } from '../common/failure-domain.ts';
 import type { LevelLogger, Logger } from '../common/log.ts';
 import type { BlockDevice, NodeId, SlabSource, SlabSources } from '../common/ports.ts';
 import { checkSocketPath } from '../common/paths.ts';
@@ -32,11 +33,13 @@ import { NbdServer } from '../nbd-server/server.ts';
 import { tlsFromCertificates, tlsFromKeys, type ServerTls } from '../nbd-server/tls.ts';
 import { ConsentQueue } from '../peer/consent.ts';
 import { Identity } from '../peer/identity.ts';
+import { keepaliveLimits } from '../peer/keepalive-machine.ts';
 import { Peers } from '../peer/peers.ts';
 import { Quarantines } from '../peer/quarantines.ts';
 import { TrustStore } from '../peer/trust.ts';
 import { LocalSlabSource } from '../provider/local-source.ts';
 import { RamProvider } from '../provider/service.ts';
+import { SpillSource } from '../provider/spill-source.ts';
 import { VolumeBlockDevice } from '../tier/block-device.ts';
 import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
 import { capacityProblem } from './capacity.ts';
@@ -208,6 +211,7 @@ export class Daemon implements VolumeParts {
       const peers = new Peers({
         ...{ identity, name, hostId, zone, trust, quarantines, consent },
         ...{ provider, direct, logger, spin },
+        keepalive: keepaliveLimits(config.peerDeadMs),
       });
       undo.push(() => peers.close());
       const { host, port } = await peers.listen(config.listen);
@@ -307,13 +311,14 @@ export class Daemon implements VolumeParts {
 
   /** @inheritDoc */
   createVolume(request: VolumeRequest, sources: SlabSources): Volume {
-    const { name, sizeBytes, copies, ringSizeBytes } = request;
+    const { name, sizeBytes, copies, ringSizeBytes, spill } = request;
     const free = sources
       .list()
-      .filter(({ up, accepting, quarantineReason }) => up && accepting && !quarantineReason)
-      .map(({ nodeName, usage }) => ({
-        name: nodeName,
-        freeBytes: usage.offeredBytes - usage.usedBytes,
+      .filter((source) => source.up && source.accepting && source.quarantineReason === undefined)
+      .map((source) => ({
+        name: source.nodeName,
+        host: hostOf(source),
+        freeBytes: source.usage.offeredBytes - source.usage.usedBytes,
       }));
     const problem = capacityProblem(request, free);
     if (problem !== undefined) {
@@ -331,8 +336,10 @@ export class Daemon implements VolumeParts {
       {
         clock: monotonicClock,
         defer: (task) => process.nextTick(task),
+        after: (delayMs, task) => setTimeout(task, delayMs).unref(),
         random: Math.random,
         sources,
+        ...(spill === undefined ? {} : { spill: new SpillSource(spill.place, spill.sizeBytes) }),
         logger: this.#logger.child({ volume: name }),
       },
     );

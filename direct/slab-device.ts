@@ -25,7 +25,7 @@ import {
 } from '../common/ports.ts';
 import { PAGE_SIZE_BYTES, SEALED_PAGE_SIZE_BYTES } from '../common/units.ts';
 import { DIRECT_SLAB_PAGE_COUNT } from './constants.ts';
-import { PageBits } from './page-bits.ts';
+import { PageBits } from '../common/page-bits.ts';
 
 /** Written pages that are dropped in one go before others get their turn: 32 MiB, some 7 ms. */
 export const TRIM_SLICE_PAGE_COUNT = 8192;

@@ -162,11 +162,11 @@ export const LEASE_ID_COUNT_MAX = 1024;
 export const PAGE_QUEUE_COUNT_MAX = 4096;
 /** Addresses that a node keeps dialling. */
 export const DIAL_COUNT_MAX = 256;
-/** First wait before dialling again, milliseconds; it doubles with each failure. */
+/** First wait before dialling again after a failure, milliseconds; it doubles with each. */
 export const REDIAL_MIN_MS = 200;
 /** Longest wait before dialling again, milliseconds. */
 export const REDIAL_MAX_MS = 30_000;
-/** A session that lived this long resets the wait, milliseconds. */
+/** After a session that lived this long there is no wait, milliseconds. */
 export const REDIAL_RESET_AFTER_MS = 5_000;
 /** Longest wait for a reply, milliseconds. */
 export const REQUEST_TIMEOUT_MS = 5_000;

@@ -36,7 +36,7 @@ export interface DialerOptions {
   readonly nowMs: () => number;
 }
 
-/** The wait before attempt `failureCount` + 1: half fixed, half random. */
+/** The wait before attempt `failureCount` + 1 after a failure: half fixed, half random. */
 export function redialDelayMs(failureCount: number, random: number): number {
   const ceilingMs = Math.min(REDIAL_MAX_MS, REDIAL_MIN_MS * 2 ** Math.min(failureCount, 20));
   return ceilingMs / 2 + (ceilingMs / 2) * random;
@@ -123,9 +123,11 @@ export class Dialer {
   /** The session with our node ended. */
   onDown(error: MemcloudError | undefined): void {
     if (this.#state !== 'up') return;
-    if (this.#options.nowMs() - this.#upSinceMs >= REDIAL_RESET_AFTER_MS) this.#failureCount = 0;
     this.lastError = error;
-    this.#wait();
+    // One that lasted failed for a reason of the moment: the node is tried at once.
+    const lasted = this.#options.nowMs() - this.#upSinceMs >= REDIAL_RESET_AFTER_MS;
+    if (lasted) this.#failureCount = 0;
+    this.#wait(lasted);
   }
 
   /** Never dials again. */
@@ -134,9 +136,9 @@ export class Dialer {
     this.#enter('stopped');
   }
 
-  #wait(): void {
-    const delayMs = redialDelayMs(this.#failureCount, this.#options.random());
-    this.#failureCount += 1;
+  #wait(atOnce = false): void {
+    const delayMs = atOnce ? 0 : redialDelayMs(this.#failureCount, this.#options.random());
+    if (!atOnce) this.#failureCount += 1;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#dial(), delayMs).unref();
     this.#enter('waiting');

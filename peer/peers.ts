@@ -35,6 +35,7 @@ import { Dialer, dialTarget } from './dialer.ts';
 import { Gatekeeper } from './gatekeeper.ts';
 import type { Identity } from './identity.ts';
 import { KEEPALIVE_DEFAULTS, type KeepaliveLimits } from './keepalive-machine.ts';
+import { Patience } from './patience.ts';
 import { describePeers, type PeerInfo, type PeerRecord } from './peer-info.ts';
 import { Quarantines } from './quarantines.ts';
 import { RemoteStore } from './remote-store.ts';
@@ -82,6 +83,11 @@ const NO_USAGE: ProviderUsage = { offeredBytes: 0, usedBytes: 0, residentBytes: 
 
 const NOTHING_HELD: RecallRoom = { heldBytes: 0, roomBytes: 0, problem: '' };
 
+interface KnownPeer extends PeerRecord {
+  /** How long it may be silent. */
+  readonly patience: Patience;
+}
+
 /** The peers of one node. */
 export class Peers implements SlabSources {
   /** What this node could take back of what it has leased from a provider; its owner sets it. */
@@ -92,7 +98,7 @@ export class Peers implements SlabSources {
   readonly #context: ConnectionContext;
   readonly #connections = new Map<Connection, Dialer | undefined>();
   readonly #sessions = new Set<Session>();
-  readonly #records = new Map<NodeId, PeerRecord>();
+  readonly #records = new Map<NodeId, KnownPeer>();
   readonly #dialers = new Map<string, Dialer>();
   readonly #listeners: Listener[] = [];
   readonly #heldNodes = new Set<NodeId>();
@@ -326,7 +332,7 @@ export class Peers implements SlabSources {
       provider: this.#options.provider,
       direct: this.#options.direct,
       clock: this.#clock,
-      keepalive: this.#options.keepalive ?? KEEPALIVE_DEFAULTS,
+      keepalive: record.patience.onUp(this.#clock.nowMs()),
       requestTimeoutMs: this.#options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS,
       spin: this.#options.spin,
       client: record.store,
@@ -351,10 +357,11 @@ export class Peers implements SlabSources {
     return newDialled === this.#options.identity.nodeId < nodeId;
   }
 
-  #onSessionEnded(record: PeerRecord, session: Session, error: MemcloudError | undefined): void {
+  #onSessionEnded(record: KnownPeer, session: Session, error: MemcloudError | undefined): void {
     this.#sessions.delete(session);
     record.store.detach(session);
     if (record.session !== session) return;
+    record.patience.onDown(this.#clock.nowMs(), session.fellSilent);
     record.session = undefined;
     record.lastError = error;
     const { nodeId, name } = session.peer;
@@ -376,16 +383,17 @@ export class Peers implements SlabSources {
     this.#options.direct?.revoke(nodeId);
   }
 
-  #recordOf(nodeId: NodeId, name: string): PeerRecord | undefined {
+  #recordOf(nodeId: NodeId, name: string): KnownPeer | undefined {
     const known = this.#records.get(nodeId);
     if (known !== undefined || this.#records.size >= PEER_COUNT_MAX) return known;
     const store = new RemoteStore(nodeId, name, this.#quarantines);
-    const record = { store, session: undefined, address: '', lastError: undefined };
+    const patience = new Patience(this.#options.keepalive ?? KEEPALIVE_DEFAULTS);
+    const record = { store, patience, session: undefined, address: '', lastError: undefined };
     this.#records.set(nodeId, record);
     return record;
   }
 
-  #find(nodeIdOrName: string): PeerRecord {
+  #find(nodeIdOrName: string): KnownPeer {
     const byId = this.#records.get(nodeIdOrName);
     if (byId !== undefined) return byId;
     const wanted = nodeIdOrName.toLowerCase();

@@ -67,9 +67,9 @@ export class RemoteStore implements SlabSource, DirectSource, SessionClient {
     return this.#nodeName;
   }
 
-  /** True while a session lives. */
+  /** True while a session lives; false already when the calls of one that ends are ended. */
   get up(): boolean {
-    return this.#session !== undefined;
+    return this.#session?.ended === false;
   }
 
   /** The provider's last word on its room. */

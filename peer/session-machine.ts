@@ -66,6 +66,7 @@ export class SessionMachine {
   #view: DataView = new DataView(new ArrayBuffer(0));
   #nowMs: number;
   #ended = false;
+  #fellSilent = false;
 
   constructor(options: SessionMachineOptions) {
     const { writer, events, nowMs } = options;
@@ -89,6 +90,11 @@ export class SessionMachine {
     return this.#ended;
   }
 
+  /** True once the peer was given up for its silence. */
+  get fellSilent(): boolean {
+    return this.#fellSilent;
+  }
+
   /** Smoothed round trip of PING, milliseconds; 0 while unknown. */
   get roundTripMs(): number {
     return this.#keepalive.roundTripMs;
@@ -103,7 +109,7 @@ export class SessionMachine {
   onBytes(input: NativeBuffer, start: number, end: number, nowMs: number): number {
     if (this.#ended) return end;
     this.#setTime(nowMs);
-    this.#keepalive.onBytes(nowMs);
+    this.#keepalive.onBytes();
     if (input !== this.#input) {
       this.#input = input;
       this.#view = new DataView(input.bytes.buffer, input.bytes.byteOffset, input.bytes.length);
@@ -142,7 +148,7 @@ export class SessionMachine {
   }
 
   /**
-   * Looks after deadlines and life; to be called every 50 to 100 ms.
+   * Looks after deadlines and life; to be called every 50 ms.
    *
    * @throws MemcloudError `ERR_TIMEOUT` when the peer is dead or sits on requests: the session is over
    */
@@ -152,7 +158,10 @@ export class SessionMachine {
     this.requests.expire(nowMs);
     if (this.#ended) return;
     const action = this.#keepalive.tick(nowMs, this.requests.count > 0);
-    if (action === 'dead') throw new MemcloudError('ERR_TIMEOUT', 'the peer fell silent');
+    if (action === 'dead') {
+      this.#fellSilent = true;
+      throw new MemcloudError('ERR_TIMEOUT', 'the peer fell silent');
+    }
     if (action === 'ping') this.#writer.plain(MessageType.PING, 0, this.#keepalive.pingId, 0);
   }
 

@@ -34,13 +34,11 @@ import {
 } from './control.ts';
 import { serveControl, type HolderAccess } from './control-service.ts';
 import type { PeerIdentity } from './credentials.ts';
-import type { KeepaliveLimits } from './keepalive-machine.ts';
+import { KEEPALIVE_TICK_MS, type KeepaliveLimits } from './keepalive-machine.ts';
 import type { PackedMap } from './message-pack.ts';
 import { SessionMachine, type SessionMachineEvents } from './session-machine.ts';
 import type { SessionRequests } from './session-requests.ts';
 
-/** How often deadlines and life are looked after, milliseconds. */
-const TICK_MS = 100;
 /** Least time between two notices of usage, milliseconds. */
 const USAGE_NOTICE_INTERVAL_MS = 500;
 /** How long a socket may linger after BYE, milliseconds. */
@@ -171,7 +169,7 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
       requestTimeoutMs: options.requestTimeoutMs,
       nowMs: options.clock.nowMs(),
     });
-    this.#timer = setInterval(() => this.#tick(), TICK_MS).unref();
+    this.#timer = setInterval(() => this.#tick(), KEEPALIVE_TICK_MS).unref();
   }
 
   /** Our requests. Page calls go straight to it. */
@@ -187,6 +185,11 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
   /** Smoothed round trip, milliseconds; 0 while unknown. */
   get roundTripMs(): number {
     return this.#machine.roundTripMs;
+  }
+
+  /** True when the session ended because the peer fell silent. */
+  get fellSilent(): boolean {
+    return this.#machine.fellSilent;
   }
 
   /** Why the peer said that it ends the session, if it did. */

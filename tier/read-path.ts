@@ -4,18 +4,22 @@
  * opened from the receive buffer straight into the client's. A page that does not open under the
  * version of the page map was either rewritten while the call was on its way (then it is read
  * again) or forged by its provider (then it is counted and read from another replica, or is lost:
- * never other bytes).
+ * never other bytes). A read that is late is asked of a second provider (hedge.ts): the two calls are
+ * twins, the first answer counts, and the other's means nothing any more.
  */
 import { addressIn } from '../common/aead.ts';
 import { IoStatus, PAGE_CALL_PAGE_COUNT_MAX, type IoStatusValue } from '../common/ports.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
 import { PAGE_SIZE_BYTES, SEALED_PAGE_SIZE_BYTES, SLAB_PAGE_COUNT } from '../common/units.ts';
-import { CallKind } from './call-table.ts';
+import { CallKind, NOBODY, NO_TWIN } from './call-table.ts';
 import { fillPage } from './fill.ts';
+import { HedgeWatch } from './hedge.ts';
 import { IndexQueue } from './index-queue.ts';
 import { PageState } from './page-map.ts';
 import { RequestKind } from './request-table.ts';
-import type { Replica, Slab, SlabTable } from './slab-table.ts';
+import type { Replica } from './replica.ts';
+import type { Slab, SlabTable } from './slab-table.ts';
+import type { SourceLink } from './source-link.ts';
 import { endRequest, versionOf, type VolumeState } from './volume-state.ts';
 
 /** Which pages a read is about and where they go; filled anew for each request. */
@@ -32,6 +36,13 @@ export interface ReadRange {
 
 /** What became of one fetched page. */
 const Opened = { OK: 0, CHANGED: 1, FORGED: 2, LOST: 3 } as const;
+/** The link of a call that waits to be sent again. */
+const NO_LINK = 2 ** 32 - 1;
+/** A copy is read first that answers in less than this part of the time of the one whose turn it is. */
+const MUCH_FASTER = 0.5;
+/** ... unless both are as near as makes no difference, milliseconds. */
+const NEAR_MS = 1;
+
 type OpenedValue = (typeof Opened)[keyof typeof Opened];
 
 /** The read side of a volume. */
@@ -41,7 +52,10 @@ export class ReadPath {
   /** Calls that failed and are sent again at the next tick. */
   readonly #retries: IndexQueue;
   readonly #retryTask = (): void => this.#sendRetries();
+  readonly #watch = new HedgeWatch();
+  readonly #hedgeTask = (): void => this.#hedgeLate();
   #retryScheduled = false;
+  #hedgeArmed = false;
 
   /** @param slabs - the slabs of the volume */
   constructor(state: VolumeState, slabs: SlabTable) {
@@ -75,24 +89,52 @@ export class ReadPath {
       if (row === -1) {
         row = openRow();
         requests.setRange(row, firstPage, pageCount, into, intoOffset);
+        // Held until all is asked for: a call may end at once, and the request with it.
+        requests.callsLeft[row] = 1;
       }
       const runEnd = this.#fetchableRunEnd(page, end);
       this.#fetch(row, page, runEnd - page);
       page = runEnd;
     }
     if (row === -1) return status;
-    if (status !== IoStatus.OK) requests.status[row] = status;
+    this.#endPart(row, status);
     return -1;
   }
 
   /** A read call ended. */
   onReadDone(call: number, status: IoStatusValue, pages: NativeBuffer, offset: number): void {
-    const { calls, closed } = this.#state;
+    const { calls, closed, world } = this.#state;
     const slab = this.#slabs.at(calls.slab[call] as number);
     slab.callsInFlight -= 1;
+    if (calls.owner[call] === NOBODY) {
+      calls.give(call);
+      if (!closed) this.#slabs.releaseIfEmpty(slab);
+      return;
+    }
+    const twin = calls.twin[call] as number;
+    if (twin !== NO_TWIN) {
+      calls.twin[call] = calls.twin[twin] = NO_TWIN;
+      if (status !== IoStatus.OK || closed) {
+        // The other one goes on alone.
+        if (!closed) this.#noteFailure(call, slab, status);
+        calls.give(call);
+        return;
+      }
+      calls.owner[twin] = NOBODY;
+    }
     if (closed) this.#endCall(call, IoStatus.SHUTDOWN);
-    else if (status === IoStatus.OK) this.#openRun(call, slab, pages, offset);
-    else this.#failed(call, slab, status);
+    else if (status === IoStatus.OK) {
+      this.#watch.sample(world.clock.nowMs() - (calls.sentAtMs[call] as number));
+      this.#openRun(call, slab, pages, offset);
+    } else this.#failed(call, slab, status);
+  }
+
+  /** A provider does not answer: what it was asked for is asked of another. */
+  onSuspect(link: SourceLink): void {
+    const { calls } = this.#state;
+    for (let call = 0; call < calls.capacity; call += 1) {
+      if (calls.kind[call] === CallKind.READ && calls.link[call] === link.index) this.#hedge(call);
+    }
   }
 
   /**
@@ -100,7 +142,9 @@ export class ReadPath {
    * have a copy; ends those whose request has waited too long.
    */
   tick(nowMs: number): void {
-    const expired = (call: number): boolean => this.#deadlineOf(call) < nowMs;
+    const { kind } = this.#state.calls;
+    const expired = (call: number): boolean =>
+      kind[call] === CallKind.READ && this.#deadlineOf(call) < nowMs;
     for (const link of this.#slabs.links) {
       link.expireReads(link.source.up ? expired : () => true);
     }
@@ -155,37 +199,132 @@ export class ReadPath {
     this.#send(call);
   }
 
-  /** Sends a call to the replica that its number of attempts selects, those that are up first. */
+  /** Sends a call to the replica that its number of attempts selects, those that answer first. */
   #send(call: number): void {
-    const { calls, version } = this.#state;
+    const { calls, version, world } = this.#state;
     const slab = this.#slabs.at(calls.slab[call] as number);
     const replica = this.#chooseReplica(slab, call);
     calls.issuedAt[call] = version;
     if (replica === undefined) {
+      if ((calls.pageCount[call] as number) > 1 && slab.replicas.length > 0) this.#split(call);
       // The slab was lost or given back since; the page map says what its pages are now.
-      this.#openRun(call, slab, undefined, 0);
+      else this.#openRun(call, slab, undefined, 0);
       return;
     }
+    this.#sendTo(call, slab, replica);
+    if (slab.replicas.length < 2) return;
+    this.#watch.add(call, calls.serial[call] as number, world.clock.nowMs());
+    this.#armHedge();
+  }
+
+  #sendTo(call: number, slab: Slab, replica: Replica): void {
+    const { calls } = this.#state;
     calls.link[call] = replica.link.index;
     calls.slabHandle[call] = replica.slabHandle;
     slab.callsInFlight += 1;
     replica.link.read(call);
   }
 
-  /** The next replica that has not forged: one that is up if there is any. */
+  /** No copy has all pages of a run: each is asked for by itself. */
+  #split(call: number): void {
+    const { calls, requests } = this.#state;
+    const row = calls.owner[call] as number;
+    const first = calls.page[call] as number;
+    const count = calls.pageCount[call] as number;
+    requests.callsLeft[row] = (requests.callsLeft[row] as number) + count;
+    for (let page = first; page < first + count; page += 1) {
+      this.#send(calls.take(CallKind.READ, calls.slab[call] as number, page, 1, row));
+    }
+    this.#endCall(call, IoStatus.OK);
+  }
+
+  /**
+   * The next replica that has the pages and has not forged them: one that answers if there is any,
+   * at the first attempt one that is much faster than the others.
+   */
   #chooseReplica(slab: Slab, call: number): Replica | undefined {
-    const attempt = this.#state.calls.attempt[call] as number;
+    const { calls } = this.#state;
+    const attempt = calls.attempt[call] as number;
     const forgers = this.#forgersOf(slab, call);
+    const first = (calls.page[call] as number) % SLAB_PAGE_COUNT;
+    const count = calls.pageCount[call] as number;
     const { replicas } = slab;
-    let down: Replica | undefined;
+    let best: Replica | undefined;
+    let doubtful: Replica | undefined;
     for (let step = 0; step < replicas.length; step += 1) {
       const position = (attempt + step) % replicas.length;
       const replica = replicas[position];
-      if (((forgers >>> position) & 1) === 1) continue;
-      if (replica?.link.source.up === true) return replica;
-      down ??= replica;
+      if (replica === undefined || ((forgers >>> position) & 1) === 1) continue;
+      if (!replica.hasRun(first, count)) continue;
+      const { link } = replica;
+      if (!link.healthy) {
+        if (doubtful === undefined || (!doubtful.link.source.up && link.source.up)) {
+          doubtful = replica;
+        }
+      } else if (best === undefined) {
+        best = replica;
+        if (attempt > 0) return best;
+      } else if (link.latencyMs + NEAR_MS < best.link.latencyMs * MUCH_FASTER) {
+        best = replica;
+      }
     }
-    return down;
+    return best ?? doubtful;
+  }
+
+  // --- Hedges --------------------------------------------------------------------------------------
+
+  #armHedge(): void {
+    if (this.#hedgeArmed) return;
+    const { world } = this.#state;
+    const delayMs = this.#watch.dueInMs(world.clock.nowMs());
+    if (delayMs === undefined) return;
+    this.#hedgeArmed = true;
+    world.after(Math.max(1, Math.ceil(delayMs)), this.#hedgeTask);
+  }
+
+  /** Asks others for the reads that are late by now. */
+  #hedgeLate(): void {
+    this.#hedgeArmed = false;
+    const { calls, world, closed } = this.#state;
+    if (closed) return;
+    const nowMs = world.clock.nowMs();
+    for (let call = this.#watch.takeLate(nowMs); call !== -1; call = this.#watch.takeLate(nowMs)) {
+      const same = calls.serial[call] === this.#watch.serial && calls.kind[call] === CallKind.READ;
+      if (same && this.#mayHedge(call) && this.#watch.spend()) this.#hedge(call);
+    }
+    this.#armHedge();
+  }
+
+  #mayHedge(call: number): boolean {
+    const { owner, twin, link } = this.#state.calls;
+    return owner[call] !== NOBODY && twin[call] === NO_TWIN && link[call] !== NO_LINK;
+  }
+
+  /** Asks another provider for the pages of a call, if there is one that answers. */
+  #hedge(call: number): void {
+    if (!this.#mayHedge(call)) return;
+    const { calls, counters } = this.#state;
+    const slab = this.#slabs.at(calls.slab[call] as number);
+    const page = calls.page[call] as number;
+    const count = calls.pageCount[call] as number;
+    const forgers = this.#forgersOf(slab, call);
+    const other = slab.replicas.find(
+      (replica, position) =>
+        replica.link.index !== calls.link[call] &&
+        replica.link.healthy &&
+        ((forgers >>> position) & 1) === 0 &&
+        replica.hasRun(page % SLAB_PAGE_COUNT, count),
+    );
+    if (other === undefined) return;
+    const twin = calls.take(CallKind.READ, slab.index, page, count, calls.owner[call] as number);
+    calls.twin[call] = twin;
+    calls.twin[twin] = call;
+    calls.issuedAt[twin] = calls.issuedAt[call] as number;
+    calls.forged[twin] = calls.forged[call] as number;
+    calls.membership[twin] = calls.membership[call] as number;
+    calls.attempt[twin] = Math.max(1, ((calls.attempt[call] as number) + 1) & 0xff);
+    counters.hedgedReads += 1;
+    this.#sendTo(twin, slab, other);
   }
 
   /** The replicas of the slab, as bits, that gave forged pages to the call or the ones before it. */
@@ -204,21 +343,34 @@ export class ReadPath {
     // A replica that was dropped since gave what it had: the page is fetched from the others.
     const giverBit = giver === undefined ? 0 : 1 << slab.replicas.indexOf(giver);
     const forgers = (this.#forgersOf(slab, call) | giverBit) >>> 0;
-    const allForged = forgers === 2 ** slab.replicas.length - 1;
+    let forgedPage = -1;
     let status: IoStatusValue = IoStatus.OK;
     if (pages !== undefined) counters.pagesFetched += pageCount;
     for (let index = 0; index < pageCount; index += 1) {
       const sealedOffset = offset + index * SEALED_PAGE_SIZE_BYTES;
       const opened = this.#openPage(call, page + index, pages, sealedOffset);
       if (opened === Opened.OK) continue;
-      if (opened === Opened.FORGED && giver !== undefined) counters.forgedPages += 1;
-      if (opened === Opened.LOST || (opened === Opened.FORGED && allForged)) {
+      const forged = opened === Opened.FORGED;
+      if (forged && giver !== undefined) {
+        counters.forgedPages += 1;
+        forgedPage = page + index;
+      }
+      if (opened === Opened.LOST || (forged && this.#allForge(slab, page + index, forgers))) {
         status = IoStatus.LOST;
       } else {
         this.#fetchAgain(call, page + index, opened === Opened.FORGED ? forgers : 0);
       }
     }
     this.#endCall(call, status);
+    if (giver !== undefined && forgedPage !== -1) this.#slabs.disbelieve(giver.link, forgedPage);
+  }
+
+  /** True when each copy that has the page is among the forgers. */
+  #allForge(slab: Slab, page: number, forgers: number): boolean {
+    return slab.replicas.every(
+      (replica, position) =>
+        ((forgers >>> position) & 1) === 1 || !replica.has(page % SLAB_PAGE_COUNT),
+    );
   }
 
   #openPage(
@@ -253,6 +405,7 @@ export class ReadPath {
     calls.forged[again] = forgers;
     calls.membership[again] = slab.membership;
     calls.attempt[again] = ((calls.attempt[call] as number) + 1) & 0xff;
+    calls.link[again] = NO_LINK;
     requests.callsLeft[row] = (requests.callsLeft[row] as number) + 1;
     this.#retries.push(again);
     this.#scheduleRetries();
@@ -273,17 +426,25 @@ export class ReadPath {
     }
   }
 
+  /** Drops the copy whose lease is gone. Returns true then. */
+  #noteFailure(call: number, slab: Slab, status: IoStatusValue): boolean {
+    if (status !== IoStatus.NO_LEASE && status !== IoStatus.INVALID) return false;
+    const { calls } = this.#state;
+    const handle = calls.slabHandle[call] as number;
+    const replica = this.#slabs.replicaOf(slab, calls.link[call] as number, handle);
+    if (replica !== undefined) this.#slabs.dropReplica(slab, replica, status);
+    return true;
+  }
+
   #failed(call: number, slab: Slab, status: IoStatusValue): void {
     const { calls, world } = this.#state;
-    const link = calls.link[call] as number;
-    const replica = this.#slabs.replicaOf(slab, link, calls.slabHandle[call] as number);
-    const leaseGone = status === IoStatus.NO_LEASE || status === IoStatus.INVALID;
-    if (replica !== undefined && leaseGone) this.#slabs.dropReplica(slab, replica, status);
-    else calls.attempt[call] = ((calls.attempt[call] as number) + 1) & 0xff;
+    const leaseGone = this.#noteFailure(call, slab, status);
+    if (!leaseGone) calls.attempt[call] = ((calls.attempt[call] as number) + 1) & 0xff;
     if (this.#deadlineOf(call) < world.clock.nowMs()) {
       this.#endCall(call, status);
       return;
     }
+    calls.link[call] = NO_LINK;
     this.#retries.push(call);
     // At once while there is a replica that was not asked in this round; then at the next tick.
     const roundOver = (calls.attempt[call] as number) % slab.replicas.length === 0;
@@ -296,16 +457,22 @@ export class ReadPath {
   }
 
   #endCall(call: number, status: IoStatusValue): void {
-    const { calls, requests, closed } = this.#state;
+    const { calls, closed } = this.#state;
     const row = calls.owner[call] as number;
     const slab = this.#slabs.at(calls.slab[call] as number);
     calls.give(call);
+    this.#endPart(row, status);
+    if (!closed) this.#slabs.releaseIfEmpty(slab);
+  }
+
+  /** One call of a request less to wait for. */
+  #endPart(row: number, status: IoStatusValue): void {
+    const { requests } = this.#state;
     if (status !== IoStatus.OK) requests.status[row] = status;
     const left = (requests.callsLeft[row] as number) - 1;
     requests.callsLeft[row] = left;
     if (left === 0 && requests.kind[row] === RequestKind.READ) {
       endRequest(this.#state, row, requests.status[row] as IoStatusValue);
     }
-    if (!closed) this.#slabs.releaseIfEmpty(slab);
   }
 }

@@ -32,8 +32,6 @@ export class Ring {
   readonly next: Int32Array;
   /** Acknowledgements that a sent slot still waits for. */
   readonly acksLeft: Uint8Array;
-  /** 1 when a sent slot must be sent again once its acknowledgements are in. */
-  readonly resend: Uint8Array;
   /** The slab generation (slab-table.ts) under which the slot was sent. */
   readonly generation: Uint32Array;
   /** The flush epoch in which the slot was filled (flush-epochs.ts). */
@@ -51,7 +49,6 @@ export class Ring {
     this.page = new Uint32Array(slotCount);
     this.next = new Int32Array(slotCount).fill(-1);
     this.acksLeft = new Uint8Array(slotCount);
-    this.resend = new Uint8Array(slotCount);
     this.generation = new Uint32Array(slotCount);
     this.epoch = new Float64Array(slotCount);
     this.#state = new Uint8Array(slotCount);

@@ -1,15 +1,18 @@
 /**
  * The slabs of a volume: which providers hold which 4096 pages, under which lease. A slab is leased
  * at the first write into it and given back when its last page is trimmed (thin volumes). Leases are
- * renewed at a quarter of their time to live. A replica whose provider no longer has the lease is
- * dropped; a slab without replicas is lost, and says so: its pages that are not in the ring become
- * LOST, and reads of them fail.
+ * renewed at a quarter of their time to live. Where fewer machines than copies can be asked, a slab
+ * begins with fewer: it is on the list of damaged slabs, as every slab whose copies are not all whole
+ * and reachable, and repair.ts works on that list. A copy whose provider no longer has the lease is
+ * dropped; pages of which no copy is left, and which are not in the ring, are LOST: reads of them
+ * fail.
  */
-import { ExitCode, asMemcloudError } from '../common/errors.ts';
-import { IoStatus, type IoStatusValue, type SlabSource } from '../common/ports.ts';
-import { SEALED_PAGE_SIZE_BYTES, SLAB_PAGE_COUNT } from '../common/units.ts';
+import { asMemcloudError } from '../common/errors.ts';
+import { IoStatus, type IoStatusValue, type SlabRecall, type SlabSource } from '../common/ports.ts';
+import { SLAB_PAGE_COUNT } from '../common/units.ts';
+import { Leasing, type Grant } from './leasing.ts';
 import { PageState } from './page-map.ts';
-import { placeSlab } from './placement.ts';
+import { Replica } from './replica.ts';
 import { SourceLink, type LinkEvents } from './source-link.ts';
 import type { VolumeState } from './volume-state.ts';
 
@@ -26,15 +29,10 @@ export const SlabPhase = {
 /** One of the values of {@link SlabPhase}. */
 export type SlabPhaseValue = (typeof SlabPhase)[keyof typeof SlabPhase];
 
-/** One provider's copy of a slab. */
-export interface Replica {
-  /** The way to the provider. */
-  readonly link: SourceLink;
-  /** For renewal and release. */
-  readonly leaseId: string;
-  /** For page calls. */
-  readonly slabHandle: number;
-}
+/** Leases asked back that are remembered although no slab has them; further ones end unannounced. */
+const RECALLED_COUNT_MAX = 4096;
+/** So late a tick, and the process stood still: what was silent meanwhile is not to blame. */
+const STALL_MS = 400;
 
 /** A run of {@link SLAB_PAGE_COUNT} pages of a volume (the last may be shorter). */
 export interface Slab {
@@ -48,9 +46,9 @@ export interface Slab {
   livePages: number;
   /** Page calls that have not ended. */
   callsInFlight: number;
-  /** Who holds it; the first answers reads. */
+  /** Who holds it. */
   replicas: Replica[];
-  /** Grows when the slab is lost, so that what was sent before is not taken for stored. */
+  /** Grows when a copy begins to take writes, so that what was sent before is sent to it as well. */
   generation: number;
   /** Grows whenever the replica set changes: what was known of replica n may be about another one. */
   membership: number;
@@ -61,31 +59,35 @@ export interface Slab {
   refusal: IoStatusValue;
 }
 
-interface Granted {
-  readonly source: SlabSource;
-  readonly leaseId: string;
-  readonly slabHandle: number;
-}
-
 /** What the volume does when a slab changes. */
 export interface SlabEvents {
-  /** The slab is LEASED. */
+  /** The slab is LEASED, or a copy of it takes writes again. */
   onLeased(slab: Slab): void;
   /** The slab is UNLEASED again: nobody has room. Its `refusal` is NO_SPACE during the call. */
   onLeaseRefused(slab: Slab): void;
+  /** A provider stopped answering. */
+  onSuspect(link: SourceLink): void;
 }
 
 /** The slabs. */
 export class SlabTable {
   /** Every link of the volume, by number. */
   readonly links: SourceLink[] = [];
+  /** Leased slabs that do not have all their copies whole and reachable. */
+  readonly damaged = new Set<Slab>();
+  /** Asks for leases. */
+  readonly leasing: Leasing;
   readonly #state: VolumeState;
   readonly #events: SlabEvents & LinkEvents;
   readonly #slabs: (Slab | undefined)[] = [];
   /** Slabs to ask for again at the next tick. */
   readonly #unreachable: Slab[] = [];
+  /** Leases asked back before they belonged to a slab. */
+  readonly #recalled = new Set<string>();
+  readonly #stopListening: (() => void)[] = [];
   #leasedCount = 0;
   #renewedAtMs: number;
+  #tickedAtMs: number;
   /** The shortest time to live that a provider granted. */
   #ttlMs: number;
 
@@ -93,7 +95,8 @@ export class SlabTable {
   constructor(state: VolumeState, events: SlabEvents & LinkEvents) {
     this.#state = state;
     this.#events = events;
-    this.#renewedAtMs = state.world.clock.nowMs();
+    this.leasing = new Leasing(state);
+    this.#tickedAtMs = this.#renewedAtMs = state.world.clock.nowMs();
     this.#ttlMs = state.options.leaseTtlMs;
   }
 
@@ -161,7 +164,7 @@ export class SlabTable {
     if (slab.livePages > 0 || slab.callsInFlight > 0 || slab.phase !== SlabPhase.LEASED) return;
     const replicas = slab.replicas;
     this.#unlease(slab);
-    for (const replica of replicas) void this.#release(replica.link.source, replica.leaseId);
+    for (const replica of replicas) void this.giveBack(replica.link.source, replica.leaseId);
   }
 
   /** The replica that a page call went to, if it still counts. */
@@ -171,12 +174,55 @@ export class SlabTable {
     );
   }
 
-  /** True when another provider of the slab than `link` has a chance to answer. */
-  otherIsUp(slab: Slab, link: SourceLink): boolean {
-    return slab.replicas.some((replica) => replica.link !== link && replica.link.source.up);
+  /** The copy that writes of the slab leave to first: one that answers, if there is any. */
+  primaryOf(slab: Slab): Replica | undefined {
+    let doubtful: Replica | undefined;
+    for (const replica of slab.replicas) {
+      if (!replica.writable) continue;
+      if (replica.link.healthy) return replica;
+      doubtful ??= replica;
+    }
+    return doubtful;
   }
 
-  /** Takes a replica out of the set; without any left the slab is lost. */
+  /** True when a copy of the slab on another link than `link` takes writes. */
+  otherIsHealthy(slab: Slab, link: SourceLink): boolean {
+    for (const { writable, link: other } of slab.replicas) {
+      if (other !== link && writable && other.healthy) return true;
+    }
+    return false;
+  }
+
+  /** A copy missed the writes of some pages, numbered within the slab: it is behind now. */
+  fallBehind(slab: Slab, replica: Replica, first: number, count: number): void {
+    if (replica.writable) {
+      replica.writable = false;
+      slab.membership += 1;
+      this.damaged.add(slab);
+    }
+    replica.miss(first, count);
+  }
+
+  /** A copy that was behind takes writes again, and so does what was sent in between. */
+  rejoin(slab: Slab, replica: Replica): void {
+    replica.rejoin();
+    slab.generation += 1;
+    slab.membership += 1;
+    this.#events.onLeased(slab);
+  }
+
+  /** Adds a copy that has nothing yet: it takes writes, and repair brings the rest. */
+  addReplica(slab: Slab, grant: Grant): Replica {
+    const replica = this.#replicaFor(slab, grant);
+    replica.miss(0, slab.pageCount);
+    slab.replicas = [...slab.replicas, replica];
+    slab.generation += 1;
+    slab.membership += 1;
+    this.#events.onLeased(slab);
+    return replica;
+  }
+
+  /** Takes a replica out of the set; pages that no other has are lost. */
   dropReplica(slab: Slab, replica: Replica, why: IoStatusValue): void {
     slab.replicas = slab.replicas.filter((other) => other !== replica);
     slab.membership += 1;
@@ -185,23 +231,78 @@ export class SlabTable {
       { slab: slab.index, provider: replica.link.source.nodeName, status: why },
       'a provider no longer keeps its copy of a slab',
     );
-    if (why !== IoStatus.NO_LEASE) void this.#release(replica.link.source, replica.leaseId);
-    if (slab.replicas.length === 0) this.#lose(slab);
+    this.#forget(slab, replica, why);
   }
 
-  /** Renews leases when it is time to; lets slabs that nobody answered for be asked for again. */
+  /** Gives a copy back that is not needed any more. */
+  retire(slab: Slab, replica: Replica): void {
+    slab.replicas = slab.replicas.filter((other) => other !== replica);
+    slab.membership += 1;
+    this.#forget(slab, replica, IoStatus.OK);
+  }
+
+  /** Marks the pages of a slab that neither a copy nor the ring has. */
+  markLost(slab: Slab): void {
+    const { map, counters } = this.#state;
+    const first = slab.index * SLAB_PAGE_COUNT;
+    let lost = 0;
+    for (let index = 0; index < slab.pageCount; index += 1) {
+      if (map.state(first + index) !== PageState.SEALED) continue;
+      if (map.ringSlot(first + index) !== -1) continue;
+      if (slab.replicas.some((replica) => replica.has(index))) continue;
+      map.set(first + index, PageState.LOST, 0, 0);
+      lost += 1;
+    }
+    slab.livePages -= lost;
+    counters.lostPages += lost;
+    if (lost > 0) {
+      this.#state.world.logger.error({ slab: slab.index, lostPages: lost }, 'pages are lost');
+    }
+  }
+
+  /** Marks the copies on a source for replacement, or those under some leases. */
+  vacate(source: SlabSource, recall?: SlabRecall): void {
+    const wanted = recall === undefined ? undefined : new Set(recall.leaseIds);
+    for (const slab of this.touched()) {
+      for (const replica of slab.replicas) {
+        if (replica.link.source !== source || wanted?.delete(replica.leaseId) === false) continue;
+        replica.leaving = true;
+        replica.urgent ||= recall !== undefined && Number.isFinite(recall.endsInMs);
+        this.damaged.add(slab);
+      }
+    }
+    if (wanted === undefined || this.#recalled.size > RECALLED_COUNT_MAX) return;
+    // Granted a moment ago, perhaps, while another provider is still being asked.
+    for (const leaseId of wanted) this.#recalled.add(leaseId);
+  }
+
+  /** A provider gave a page that nobody ever wrote: its copies go where another is sound. */
+  disbelieve(link: SourceLink, page: number): void {
+    const { name } = this.#state.options;
+    link.source.quarantine(`page ${page} of volume ${name} was not what was written there`);
+    this.vacate(link.source);
+    for (const slab of [...this.damaged]) {
+      const replica = slab.replicas.find((one) => one.link === link);
+      if (replica === undefined) continue;
+      const other = slab.replicas.some((one) => one !== replica && one.sound);
+      if (other) this.dropReplica(slab, replica, IoStatus.INVALID);
+    }
+  }
+
+  /** Judges providers, renews leases when it is time to, lets unanswered slabs be asked for again. */
   tick(nowMs: number): void {
     for (const slab of this.#unreachable.splice(0)) slab.refusal = IoStatus.OK;
-    if (nowMs - this.#renewedAtMs < this.#ttlMs / 4) return;
-    this.#renewedAtMs = nowMs;
+    this.leasing.tick(nowMs);
+    const stalled = nowMs - this.#tickedAtMs > STALL_MS;
+    this.#tickedAtMs = nowMs;
+    const due = nowMs - this.#renewedAtMs >= this.#ttlMs / 4;
+    if (due) this.#renewedAtMs = nowMs;
     for (const link of this.links) {
-      const held: { slab: Slab; replica: Replica }[] = [];
-      for (const slab of this.touched()) {
-        for (const replica of slab.replicas)
-          if (replica.link === link) held.push({ slab, replica });
-      }
-      if (held.length > 0) void this.#renew(link, held, nowMs + this.#ttlMs);
-      else link.leasesEndAtMs = NaN;
+      const wasHealthy = Number.isNaN(link.downSinceMs);
+      if (link.judge(nowMs, stalled)) this.#events.onSuspect(link);
+      if (wasHealthy && !Number.isNaN(link.downSinceMs)) this.#noteDamage(link);
+      const back = link.source.up && !link.proven && !link.proving;
+      if (due || back) void this.#renew(link, nowMs + this.#ttlMs);
     }
   }
 
@@ -210,10 +311,11 @@ export class SlabTable {
     const releases: Promise<void>[] = [];
     for (const slab of this.touched()) {
       for (const { link, leaseId } of slab.replicas) {
-        releases.push(this.#release(link.source, leaseId));
+        releases.push(this.giveBack(link.source, leaseId));
       }
       if (slab.phase === SlabPhase.LEASED) this.#unlease(slab);
     }
+    for (const stop of this.#stopListening.splice(0)) stop();
     await Promise.all(releases);
   }
 
@@ -221,54 +323,56 @@ export class SlabTable {
     slab.phase = SlabPhase.UNLEASED;
     slab.replicas = [];
     slab.membership += 1;
+    slab.generation += 1;
+    this.damaged.delete(slab);
     this.#leasedCount -= 1;
   }
 
-  #lose(slab: Slab): void {
-    const { map, counters } = this.#state;
-    this.#unlease(slab);
-    slab.generation += 1;
-    const first = slab.index * SLAB_PAGE_COUNT;
-    let lost = 0;
-    for (let page = first; page < first + slab.pageCount; page += 1) {
-      if (map.state(page) === PageState.SEALED && map.ringSlot(page) === -1) {
-        map.set(page, PageState.LOST, 0, 0);
-        lost += 1;
-      }
+  /** What no copy has, and the ring has not, is lost. */
+  #forget(slab: Slab, gone: Replica, why: IoStatusValue): void {
+    if (why !== IoStatus.NO_LEASE) void this.giveBack(gone.link.source, gone.leaseId);
+    if (slab.replicas.some(({ whole }) => whole)) {
+      this.damaged.add(slab);
+      return;
     }
-    slab.livePages -= lost;
-    counters.lostPages += lost;
-    this.#state.world.logger.error({ slab: slab.index, lostPages: lost }, 'a slab is lost');
+    this.markLost(slab);
+    if (slab.replicas.length === 0) this.#unlease(slab);
+    else this.damaged.add(slab);
+  }
+
+  #noteDamage(link: SourceLink): void {
+    for (const slab of this.touched()) {
+      if (slab.replicas.some((replica) => replica.link === link)) this.damaged.add(slab);
+    }
   }
 
   async #lease(slab: Slab): Promise<void> {
     // Whoever asks is in the middle of a request: answers come after it.
     await Promise.resolve();
     const { options, world } = this.#state;
-    const askedAtMs = world.clock.nowMs();
-    const { granted, retryable } = await this.#askProviders(slab);
-    if (granted.length === options.copies && !this.#state.closed) {
-      slab.replicas = granted.map(({ source, leaseId, slabHandle }) => ({
-        link: this.#linkTo(source),
-        leaseId,
-        slabHandle,
-      }));
-      for (const { link } of slab.replicas) {
-        if (Number.isNaN(link.leasesEndAtMs)) link.leasesEndAtMs = askedAtMs + this.#ttlMs;
-      }
+    const { granted, full, unanswered } = await this.leasing.ask(
+      slab.pageCount,
+      options.copies,
+      [],
+      true,
+    );
+    const enough = granted.length === options.copies || (granted.length > 0 && !full);
+    if (enough && !this.#state.closed) {
+      slab.replicas = granted.map((grant) => this.#replicaFor(slab, grant));
       slab.membership += 1;
       slab.phase = SlabPhase.LEASED;
       this.#leasedCount += 1;
+      if (granted.length < options.copies) this.damaged.add(slab);
       this.#events.onLeased(slab);
       return;
     }
-    for (const { source, leaseId } of granted) void this.#release(source, leaseId);
+    for (const { source, leaseId } of granted) void this.giveBack(source, leaseId);
     slab.phase = SlabPhase.UNLEASED;
     if (this.#state.closed) return;
     const known = world.sources.list();
     const upCount = known.filter((source) => source.up).length;
     const mayComeUp = upCount === 0 || (upCount < options.copies && upCount < known.length);
-    if (retryable || mayComeUp) {
+    if (unanswered || mayComeUp) {
       slab.refusal = IoStatus.UNREACHABLE;
       this.#unreachable.push(slab);
     } else {
@@ -278,57 +382,54 @@ export class SlabTable {
     }
   }
 
-  /** Asks one provider after the other, as placement chooses, until there are copies enough. */
-  async #askProviders(slab: Slab): Promise<{ granted: Granted[]; retryable: boolean }> {
-    const { options, world } = this.#state;
-    const asked = new Set<SlabSource>();
-    const granted: Granted[] = [];
-    let retryable = false;
-    const needBytes = slab.pageCount * SEALED_PAGE_SIZE_BYTES;
-    const request = { pageCount: slab.pageCount, ttlMs: options.leaseTtlMs };
-    while (granted.length < options.copies && !this.#state.closed) {
-      const candidates = world.sources
-        .list()
-        .filter((source) => source.up && !asked.has(source))
-        .map((source) => ({
-          source,
-          freeBytes: source.usage.offeredBytes - source.usage.usedBytes,
-        }));
-      const source = placeSlab(candidates, 1, needBytes, world.random)[0]?.source;
-      if (source === undefined) break;
-      asked.add(source);
-      try {
-        const { leaseId, slabHandle, ttlMs } = await source.lease(request);
-        granted.push({ source, leaseId, slabHandle });
-        this.#ttlMs = Math.min(this.#ttlMs, ttlMs);
-      } catch (error) {
-        const { code, message, exitCode } = asMemcloudError(error);
-        if (exitCode === ExitCode.RETRYABLE) retryable = true;
-        const provider = source.nodeName;
-        world.logger.warn({ slab: slab.index, provider, code }, `lease refused: ${message}`);
-      }
-    }
-    return { granted, retryable };
-  }
-
-  #linkTo(source: SlabSource): SourceLink {
+  /** The link to a source, made at the first need. */
+  linkTo(source: SlabSource): SourceLink {
     const known = this.links.find((link) => link.source === source);
     if (known !== undefined) return known;
-    const link = new SourceLink(this.links.length, source, this.#state, this.#events);
+    const tables = { ...this.#state, clock: this.#state.world.clock };
+    const link = new SourceLink(this.links.length, source, tables, this.#events);
     this.links.push(link);
+    this.#stopListening.push(source.onRecall((recall) => this.vacate(source, recall)));
     return link;
   }
 
-  async #renew(
-    link: SourceLink,
-    held: { slab: Slab; replica: Replica }[],
-    endsAtMs: number,
-  ): Promise<void> {
+  #replicaFor(slab: Slab, grant: Grant): Replica {
+    const link = this.linkTo(grant.source);
+    this.#ttlMs = Math.min(this.#ttlMs, grant.ttlMs);
+    if (Number.isNaN(link.leasesEndAtMs)) {
+      link.leasesEndAtMs = this.#state.world.clock.nowMs() + this.#ttlMs;
+    }
+    const replica = new Replica(link, grant);
+    if (grant.source === this.#state.world.spill) {
+      // Only until a provider can take it.
+      replica.leaving = true;
+      this.damaged.add(slab);
+    }
+    if (this.#recalled.delete(grant.leaseId)) {
+      replica.leaving = replica.urgent = true;
+      this.damaged.add(slab);
+    }
+    return replica;
+  }
+
+  /** Renews every lease on a link; a provider that was away proves by it what it still has. */
+  async #renew(link: SourceLink, endsAtMs: number): Promise<void> {
     const { options, world } = this.#state;
+    const held: { slab: Slab; replica: Replica }[] = [];
+    for (const slab of this.touched()) {
+      for (const replica of slab.replicas) if (replica.link === link) held.push({ slab, replica });
+    }
+    if (held.length === 0) {
+      link.leasesEndAtMs = NaN;
+      link.proven = link.source.up;
+      return;
+    }
+    link.proving = true;
     try {
       const ids = held.map(({ replica }) => replica.leaseId);
       const gone = new Set(await link.source.renew(ids, options.leaseTtlMs));
       link.leasesEndAtMs = endsAtMs;
+      link.proven = link.source.up;
       for (const { slab, replica } of held) {
         if (gone.has(replica.leaseId) && slab.replicas.includes(replica)) {
           this.dropReplica(slab, replica, IoStatus.NO_LEASE);
@@ -337,10 +438,13 @@ export class SlabTable {
     } catch (error) {
       const { code, message } = asMemcloudError(error);
       world.logger.warn({ provider: link.source.nodeName, code }, `renewal failed: ${message}`);
+    } finally {
+      link.proving = false;
     }
   }
 
-  async #release(source: SlabSource, leaseId: string): Promise<void> {
+  /** Gives a lease back; its provider wipes at its end all the same. */
+  async giveBack(source: SlabSource, leaseId: string): Promise<void> {
     try {
       await source.release(leaseId);
     } catch (error) {

@@ -5,8 +5,9 @@
  */
 import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/log.ts';
-import type { IoStatusValue, SlabSources } from '../common/ports.ts';
+import type { IoStatusValue, SlabSources, SpillStore } from '../common/ports.ts';
 import type { CallTable } from './call-table.ts';
+import type { CopyBuffer } from './copy-buffer.ts';
 import type { FlushEpochs } from './flush-epochs.ts';
 import type { PageMap } from './page-map.ts';
 import type { RequestTable } from './request-table.ts';
@@ -35,10 +36,14 @@ export interface VolumeWorld {
   readonly clock: Clock;
   /** Runs `task` later in this turn of the event loop, before any I/O. */
   readonly defer: (task: () => void) => void;
+  /** Runs `task` once after so many milliseconds; a task that is still to come keeps nothing alive. */
+  readonly after: (delayMs: number, task: () => void) => void;
   /** Numbers in [0, 1) for placement. */
   readonly random: () => number;
   /** The providers to choose from. */
   readonly sources: SlabSources;
+  /** Where pages go when no provider can take them; closed with the volume. */
+  readonly spill?: SpillStore;
   /** For control events; never called for a page. */
   readonly logger: Logger;
 }
@@ -57,6 +62,8 @@ export interface VolumeOptions {
   readonly leaseTtlMs: number;
   /** The longest that a request may wait for providers. */
   readonly requestDeadlineMs: number;
+  /** The most bytes a second that repair copies. */
+  readonly repairBytesPerS?: number;
   /** Where the version counter starts instead of 0, for tests of versions beyond 2^32. */
   readonly firstVersion?: number;
 }
@@ -85,8 +92,14 @@ export class VolumeCounters {
   forgedPages = 0;
   /** Pages whose every copy is gone. */
   lostPages = 0;
-  /** Replicas given up because their provider failed. */
+  /** Replicas given up because their provider failed or lied. */
   droppedReplicas = 0;
+  /** Reads asked of a second provider because the first was slow. */
+  hedgedReads = 0;
+  /** Sealed pages copied to make slabs whole again. */
+  repairedPages = 0;
+  /** Times that a provider stopped answering. */
+  suspicions = 0;
   /** Requests that ended with an error. */
   failedRequests = 0;
 }
@@ -107,6 +120,8 @@ export interface VolumeState {
   readonly sealer: PageSealer;
   /** Page calls in flight or waiting. */
   readonly calls: CallTable;
+  /** Pages on their way from one provider to another. */
+  readonly copyBuffer: CopyBuffer;
   /** Requests that could not end at once. */
   readonly requests: RequestTable;
   /** Counters. */

@@ -13,22 +13,25 @@ import { IoStatus, type IoStatusValue, type NodeId, type SlabSource } from '../c
 import type { NativeBuffer } from '../common/native-memory.ts';
 import { NativeMemory } from '../common/native-memory.ts';
 import { PAGE_SIZE_BYTES, SEALED_PAGE_SIZE_BYTES, formatSize } from '../common/units.ts';
-import { CallTable } from './call-table.ts';
+import { CallKind, CallTable } from './call-table.ts';
+import { CopyBuffer } from './copy-buffer.ts';
 import { FlushEpochs } from './flush-epochs.ts';
 import { PageLocks } from './page-locks.ts';
 import { PageMap } from './page-map.ts';
 import { ReadPath, type ReadRange } from './read-path.ts';
+import { Repair } from './repair.ts';
 import { RequestKind, RequestTable } from './request-table.ts';
 import { Ring } from './ring.ts';
 import { PageSealer } from './seal.ts';
 import { SlabPhase, SlabTable } from './slab-table.ts';
+import type { SourceLink } from './source-link.ts';
 import { VolumeCounters, endRequest } from './volume-state.ts';
 import type { VolumeOptions, VolumeSink, VolumeState, VolumeWorld } from './volume-state.ts';
 import { WriteBack } from './write-back.ts';
 import { WritePath, type WriteRange } from './write-path.ts';
 
 /** How often {@link Volume.tick} should be called, milliseconds. */
-export const VOLUME_TICK_MS = 250;
+export const VOLUME_TICK_MS = 100;
 
 const PAGE_COUNT_MAX = 2 ** 32 - 1;
 const RING_SLOT_COUNT_MIN = 64;
@@ -42,8 +45,10 @@ export interface VolumeStatus {
   readonly sealedPages: number;
   /** Slabs with a replica set. */
   readonly leasedSlabs: number;
-  /** Leased slabs with fewer replicas on providers that are up than promised. */
+  /** Leased slabs with fewer whole copies on providers that answer than promised. */
   readonly degradedSlabs: number;
+  /** Slabs that repair works on, and sealed bytes that it has still to copy. */
+  readonly repair: { readonly slabs: number; readonly bytesLeft: number };
   /** Ring slots in use and in all. */
   readonly ringUsedPages: number;
   /** Ring slots in all. */
@@ -91,6 +96,7 @@ export class Volume {
   readonly #writeBack: WriteBack;
   readonly #writePath: WritePath;
   readonly #readPath: ReadPath;
+  readonly #repair: Repair;
   readonly #readRange: ReadRange;
   readonly #writeRange: WriteRange;
   #openQueue = 0;
@@ -137,6 +143,7 @@ export class Volume {
       epochs: new FlushEpochs(),
       sealer: new PageSealer(),
       calls: new CallTable(),
+      copyBuffer: new CopyBuffer(),
       requests: new RequestTable(),
       counters: this.counters,
       queues: [],
@@ -150,9 +157,17 @@ export class Volume {
         this.#writePath.resume();
       },
       onLeaseRefused: () => this.#writePath.onLeaseRefused(),
-      onReadDone: (call, status, pages, offset) =>
-        this.#readPath.onReadDone(call, status, pages, offset),
-      onWriteDone: (call, status) => this.#writeBack.onWriteDone(call, status),
+      onSuspect: (link) => this.#onSuspect(link),
+      onReadDone: (call, status, pages, offset) => {
+        const copied = this.#state.calls.kind[call] === CallKind.COPY_READ;
+        const part = copied ? this.#repair : this.#readPath;
+        part.onReadDone(call, status, pages, offset);
+      },
+      onWriteDone: (call, status) => {
+        const copied = this.#state.calls.kind[call] === CallKind.COPY_WRITE;
+        const part = copied ? this.#repair : this.#writeBack;
+        part.onWriteDone(call, status);
+      },
       onLinkReady: (link) => this.#writeBack.onLinkReady(link),
     });
     this.#writeBack = new WriteBack(this.#state, this.#slabs, {
@@ -162,6 +177,7 @@ export class Volume {
     const parts = { slabs: this.#slabs, writeBack: this.#writeBack };
     this.#writePath = new WritePath(this.#state, parts);
     this.#readPath = new ReadPath(this.#state, this.#slabs);
+    this.#repair = new Repair(this.#state, this.#slabs);
     const buffer = this.#ringMemory;
     this.#readRange = { firstPage: 0, pageCount: 0, into: buffer, intoOffset: 0 };
     this.#writeRange = { firstPage: 0, pageCount: 0, from: buffer, fromOffset: 0 };
@@ -294,13 +310,14 @@ export class Volume {
     const nowMs = this.#state.world.clock.nowMs();
     this.#slabs.tick(nowMs);
     this.#readPath.tick(nowMs);
+    this.#repair.tick(nowMs);
     this.#writeBack.tick();
     this.#writePath.tick(nowMs);
   }
 
-  /** Moves every slab on `source` to other providers. @throws MemcloudError `ERR_UNSUPPORTED` until it can */
+  /** Moves every slab away from a source, live, as fast as repair may. */
   evacuate(source: SlabSource): void {
-    throw new MemcloudError('ERR_UNSUPPORTED', `slabs cannot leave ${source.nodeName} yet`);
+    this.#slabs.vacate(source);
   }
 
   /** Counts and providers, for people; walks the slabs. */
@@ -314,9 +331,9 @@ export class Volume {
     for (const slab of this.#slabs.touched()) {
       sealedPages += slab.livePages;
       if (slab.phase !== SlabPhase.LEASED) continue;
-      // A provider that is down may come back with its pages; until then it keeps no promise.
-      const upCount = slab.replicas.filter(({ link }) => link.source.up).length;
-      if (upCount < this.options.copies) degradedSlabs += 1;
+      // A provider that is away may come back with its pages; until then it keeps no promise.
+      const soundCount = slab.replicas.filter(({ sound }) => sound).length;
+      if (soundCount < this.options.copies) degradedSlabs += 1;
       for (const { link } of slab.replicas) {
         const { nodeId, nodeName } = link.source;
         const leaseEndsInMs = link.leasesEndAtMs - nowMs;
@@ -330,6 +347,7 @@ export class Volume {
       sealedPages,
       leasedSlabs: this.#slabs.leasedCount,
       degradedSlabs,
+      repair: this.#repair.status(),
       ringUsedPages: ring.slotCount - ring.freeCount,
       ringPages: ring.slotCount,
       ringLocked: this.#ringMemory.locked,
@@ -356,13 +374,23 @@ export class Volume {
     const released = this.#slabs.releaseAll();
     setImmediate(() => {
       state.sealer.destroy();
+      state.copyBuffer.free();
       this.#ringMemory.free();
     });
     await released;
+    state.world.spill?.close();
     state.world.logger.info(
       { volume: this.options.name, size: formatSize(this.options.sizeBytes) },
       'volume closed, key destroyed',
     );
+  }
+
+  #onSuspect(link: SourceLink): void {
+    const { counters, world } = this.#state;
+    counters.suspicions += 1;
+    world.logger.warn({ provider: link.source.nodeName }, 'a provider does not answer');
+    this.#readPath.onSuspect(link);
+    this.#writeBack.onSuspect(link);
   }
 
   #takeRow(

@@ -1,13 +1,14 @@
 /**
  * From the ring to the providers. Slots leave in the order in which they were filled; neighbours in
- * the ring that are neighbours in the volume leave as one call. A slot is free again when every
- * replica has acknowledged it; what a provider failed to take is sent again or, if the slab was lost,
- * sent to new providers: bytes that were acknowledged to the client stay in the ring until they are
+ * the ring that are neighbours in the volume leave as one call. A slot is free again when each copy of
+ * its slab has answered for it and one that can be asked has it; a copy that failed to take it is
+ * behind (replica.ts) and is brought up to date later. What nobody took stays in the ring, as does
+ * everything while there is no copy: bytes that were acknowledged to the client stay until they are
  * somewhere else.
  */
 import { IoStatus, PAGE_CALL_PAGE_COUNT_MAX, type IoStatusValue } from '../common/ports.ts';
 import { SLAB_PAGE_COUNT } from '../common/units.ts';
-import { CallKind } from './call-table.ts';
+import { CallKind, NOBODY } from './call-table.ts';
 import { IndexQueue } from './index-queue.ts';
 import { SlotState } from './ring.ts';
 import { SlabPhase, type Slab, type SlabTable } from './slab-table.ts';
@@ -48,7 +49,7 @@ export class WriteBack {
 
   /** Puts a QUEUED slot on its way. */
   enqueue(slab: Slab, slot: number): void {
-    const primary = slab.replicas[0];
+    const primary = this.#slabs.primaryOf(slab);
     if (primary === undefined) {
       this.#orphans.push(slot);
       return;
@@ -69,6 +70,7 @@ export class WriteBack {
   trim(slab: Slab, page: number, pageCount: number): void {
     const { calls } = this.#state;
     for (const replica of slab.replicas) {
+      if (!replica.writable) continue;
       for (let done = 0; done < pageCount; done += PAGE_CALL_PAGE_COUNT_MAX) {
         if (replica.link.waitingWriteCount >= WAITING_COUNT_MAX_FOR_TRIM) break;
         const count = Math.min(PAGE_CALL_PAGE_COUNT_MAX, pageCount - done);
@@ -86,7 +88,7 @@ export class WriteBack {
     if (!this.#state.closed) this.#pumpLink(link);
   }
 
-  /** A slab got its replica set: its orphans go on their way. */
+  /** A slab got its replica set, or a copy that takes writes: its orphans go on their way. */
   onLeased(): void {
     this.#adoptOrphans();
   }
@@ -96,68 +98,90 @@ export class WriteBack {
     const { calls, closed } = this.#state;
     const slab = this.#slabs.at(calls.slab[call] as number);
     slab.callsInFlight -= 1;
-    if (calls.kind[call] === CallKind.WRITE && !closed) {
-      const failed = status !== IoStatus.OK && this.#replicaFailed(slab, call, status);
-      this.#acknowledge(call, slab, failed);
-    }
+    const waited = calls.kind[call] === CallKind.WRITE && calls.owner[call] !== NOBODY;
+    if (waited && !closed) this.#settle(call, slab, status);
     calls.give(call);
     if (!closed) this.#slabs.releaseIfEmpty(slab);
   }
 
-  /** Sends again what failed, finds homes for orphans, frees what waits for a stuck link in vain. */
+  /**
+   * A provider does not answer: where another copy can do without it, its writes count as missed.
+   * Their ends, however late, mean nothing any more.
+   */
+  onSuspect(link: SourceLink): void {
+    const { calls } = this.#state;
+    this.#failVainWrites(link);
+    for (let call = 0; call < calls.capacity; call += 1) {
+      if (calls.kind[call] !== CallKind.WRITE || calls.link[call] !== link.index) continue;
+      if (calls.owner[call] === NOBODY) continue;
+      const slab = this.#slabs.at(calls.slab[call] as number);
+      if (!this.#slabs.otherIsHealthy(slab, link)) continue;
+      this.#settle(call, slab, IoStatus.UNREACHABLE);
+      calls.owner[call] = NOBODY;
+    }
+  }
+
+  /** Finds homes for orphans, frees what waits for a stuck link in vain. */
   tick(): void {
     for (const link of this.#slabs.links) {
       if (!link.source.up) this.#failVainWrites(link);
       if (!link.takesWrites) this.#sweep(link);
-      for (let slot = link.resendQueue.shift(); slot !== -1; slot = link.resendQueue.shift()) {
-        this.enqueue(this.#slabs.of(this.#state.ring.page[slot] as number), slot);
-      }
       this.#pumpLink(link);
     }
     this.#adoptOrphans();
   }
 
-  /** True when the failure means that the slots must be sent again. */
-  #replicaFailed(slab: Slab, call: number, status: IoStatusValue): boolean {
-    const { calls } = this.#state;
-    const link = calls.link[call] as number;
-    const replica = this.#slabs.replicaOf(slab, link, calls.slabHandle[call] as number);
-    if (replica === undefined) return slab.replicas.length === 0;
-    const leaseGone = status === IoStatus.NO_LEASE || status === IoStatus.INVALID;
-    if (leaseGone || this.#slabs.otherIsUp(slab, replica.link)) {
-      this.#slabs.dropReplica(slab, replica, status);
-      return slab.replicas.length === 0;
+  /** One copy has answered for a run of slots. */
+  #settle(call: number, slab: Slab, status: IoStatusValue): void {
+    const { ring, calls } = this.#state;
+    const first = calls.page[call] as number;
+    const count = calls.pageCount[call] as number;
+    const firstSlot = calls.owner[call] as number;
+    const inSlab = first % SLAB_PAGE_COUNT;
+    const handle = calls.slabHandle[call] as number;
+    const replica = this.#slabs.replicaOf(slab, calls.link[call] as number, handle);
+    if (replica !== undefined) {
+      if (status === IoStatus.NO_LEASE || status === IoStatus.INVALID) {
+        this.#slabs.dropReplica(slab, replica, status);
+      } else {
+        // Pages rewritten meanwhile are STALE here: their newer bytes go their own way.
+        for (let index = 0; index < count; index += 1) {
+          if (ring.state(firstSlot + index) !== SlotState.SENT) continue;
+          if (status === IoStatus.OK) replica.gain(inSlab + index, 1);
+          else this.#slabs.fallBehind(slab, replica, inSlab + index, 1);
+        }
+      }
     }
-    return true;
+    this.#acknowledge(firstSlot, count, slab);
   }
 
-  /** Ends the writes that wait for a provider that is down, where another can go on without it. */
+  /** Ends the writes that wait for a provider that is away, where another can go on without it. */
   #failVainWrites(link: SourceLink): void {
     const { calls } = this.#state;
     link.failWaitingWrites((call) => {
       const slab = this.#slabs.at(calls.slab[call] as number);
       const handle = calls.slabHandle[call] as number;
       const counts = this.#slabs.replicaOf(slab, link.index, handle) !== undefined;
-      return !counts || this.#slabs.otherIsUp(slab, link);
+      return !counts || this.#slabs.otherIsHealthy(slab, link);
     }, IoStatus.UNREACHABLE);
   }
 
-  #acknowledge(call: number, slab: Slab, failed: boolean): void {
-    const { ring, calls, epochs, map } = this.#state;
-    const first = calls.owner[call] as number;
-    const end = first + (calls.pageCount[call] as number);
+  /** One answer less to wait for, for each slot of a run. */
+  #acknowledge(first: number, count: number, slab: Slab): void {
+    const { ring, epochs, map } = this.#state;
     let freed = false;
     let advanced = false;
-    for (let slot = first; slot < end; slot += 1) {
-      if (failed) ring.resend[slot] = 1;
+    for (let slot = first; slot < first + count; slot += 1) {
       const left = (ring.acksLeft[slot] as number) - 1;
       ring.acksLeft[slot] = left;
       if (left > 0) continue;
       if (ring.state(slot) === SlotState.STALE) {
         ring.release(slot);
         freed = true;
-      } else if (ring.resend[slot] === 1 || ring.generation[slot] !== slab.generation) {
-        this.#queueAgain(slab, slot);
+      } else if (ring.generation[slot] !== slab.generation || !this.#kept(slab, slot)) {
+        ring.setState(slot, SlotState.QUEUED);
+        // Not at once: what nobody took now, nobody takes in this turn.
+        this.#orphans.push(slot);
       } else {
         map.setRingSlot(ring.page[slot] as number, -1);
         if (epochs.remove(ring.epoch[slot] as number)) advanced = true;
@@ -169,11 +193,13 @@ export class WriteBack {
     if (freed) this.#events.onRoom();
   }
 
-  #queueAgain(slab: Slab, slot: number): void {
-    this.#state.ring.setState(slot, SlotState.QUEUED);
-    const primary = slab.replicas[0];
-    if (primary === undefined) this.#orphans.push(slot);
-    else primary.link.resendQueue.push(slot);
+  /** True when a copy that takes writes has the page of a slot. */
+  #kept(slab: Slab, slot: number): boolean {
+    const page = (this.#state.ring.page[slot] as number) % SLAB_PAGE_COUNT;
+    for (const replica of slab.replicas) {
+      if (replica.writable && replica.has(page)) return true;
+    }
+    return false;
   }
 
   #adoptOrphans(): void {
@@ -193,10 +219,6 @@ export class WriteBack {
       const slot = link.sendQueue.shift();
       if (this.#dropIfCancelled(slot)) continue;
       const slab = this.#slabs.of(ring.page[slot] as number);
-      const primary = slab.replicas[0];
-      if (primary?.link === link && !link.source.up && this.#slabs.otherIsUp(slab, link)) {
-        this.#slabs.dropReplica(slab, primary, IoStatus.UNREACHABLE);
-      }
       this.enqueue(slab, slot);
     }
   }
@@ -228,7 +250,7 @@ export class WriteBack {
       if (this.#dropIfCancelled(first)) continue;
       const page = ring.page[first] as number;
       const slab = this.#slabs.of(page);
-      if (slab.phase !== SlabPhase.LEASED || slab.replicas[0]?.link !== link) {
+      if (slab.phase !== SlabPhase.LEASED || this.#slabs.primaryOf(slab)?.link !== link) {
         this.enqueue(slab, first);
         continue;
       }
@@ -250,17 +272,23 @@ export class WriteBack {
 
   #send(slab: Slab, first: number, count: number): void {
     const { ring, calls, counters } = this.#state;
-    const { replicas } = slab;
+    const page = ring.page[first] as number;
+    const inSlab = page % SLAB_PAGE_COUNT;
+    let copies = 0;
+    for (const replica of slab.replicas) {
+      const passedBy = !replica.link.healthy && this.#slabs.otherIsHealthy(slab, replica.link);
+      if (!replica.writable || passedBy) this.#slabs.fallBehind(slab, replica, inSlab, count);
+      else copies += 1;
+    }
     for (let slot = first; slot < first + count; slot += 1) {
       ring.setState(slot, SlotState.SENT);
-      ring.acksLeft[slot] = replicas.length;
-      ring.resend[slot] = 0;
+      ring.acksLeft[slot] = copies;
       ring.generation[slot] = slab.generation;
     }
-    counters.pagesSent += count * replicas.length;
-    slab.callsInFlight += replicas.length;
-    const page = ring.page[first] as number;
-    for (const replica of replicas) {
+    counters.pagesSent += count * copies;
+    slab.callsInFlight += copies;
+    for (const replica of slab.replicas) {
+      if (!replica.writable) continue;
       const call = calls.take(CallKind.WRITE, slab.index, page, count, first);
       calls.link[call] = replica.link.index;
       calls.slabHandle[call] = replica.slabHandle;

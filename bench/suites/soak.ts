@@ -25,6 +25,8 @@ const FROZEN_TASK_S = 120;
 const START_TIMEOUT_MS = 180_000;
 const OFFER_BYTES = 2 * 2 ** 30;
 const SOCKET = '/tmp/memcloud.sock';
+/** The name in the certificate of nbdkit. */
+const SERVER_NAME = 'soak';
 const SOURCE = new URL('../../../test/helpers/soak/hog.c', import.meta.url);
 
 /** What a stack needs on the host and does in the guest. */
@@ -83,21 +85,15 @@ function makeCertificates(directory: string): void {
     ...['req', '-x509', ...key, '-subj', '/CN=soak CA'],
     ...['-keyout', 'ca-key.pem', '-out', 'ca-cert.pem'],
   );
+  // nbd-client compares names, not addresses, and looks for them where RFC 6125 has them.
+  fs.writeFileSync(path.join(directory, 'names'), `subjectAltName=DNS:${SERVER_NAME}\n`);
   for (const name of ['server', 'client']) {
-    const subject = name === 'server' ? '/CN=10.0.2.2' : '/CN=client';
-    const request = ['-keyout', `${name}-key.pem`, '-out', `${name}.csr`];
-    openssl('req', '-newkey', 'rsa:2048', '-nodes', '-subj', subject, ...request);
+    const files = ['-keyout', `${name}-key.pem`, '-out', `${name}.csr`];
+    openssl('req', '-newkey', 'rsa:2048', '-nodes', '-subj', `/CN=${name}`, ...files);
     const authority = ['-CA', 'ca-cert.pem', '-CAkey', 'ca-key.pem', '-CAcreateserial'];
     openssl(
-      'x509',
-      '-req',
-      '-days',
-      '2',
-      '-in',
-      `${name}.csr`,
-      ...authority,
-      '-out',
-      `${name}-cert.pem`,
+      ...['x509', '-req', '-days', '2', '-in', `${name}.csr`, '-out', `${name}-cert.pem`],
+      ...[...authority, '-extfile', 'names'],
     );
   }
 }
@@ -116,7 +112,7 @@ async function tlsScenery(stage: Stage): Promise<Scenery> {
   );
   const tls =
     '-certfile /pki/client-cert.pem -keyfile /pki/client-key.pem -cacertfile /pki/ca-cert.pem';
-  const attach = `nbd-client -swap -b 4096 10.0.2.2 ${port} /dev/nbd0 ${tls} -tlshostname 10.0.2.2`;
+  const attach = `nbd-client -swap -b 4096 10.0.2.2 ${port} /dev/nbd0 ${tls} -tlshostname ${SERVER_NAME}`;
   return { files, script: `${attach} >&2 && ${SWAP_ON}` };
 }
 

@@ -1,4 +1,5 @@
 /** `memcloud volume`: make, list and remove volumes. */
+import path from 'node:path';
 import type { VolumeDetails, VolumeInfo } from '../../common/rpc-schema.ts';
 import { formatSize, parseSize } from '../../common/units.ts';
 import { command, group, withDaemon, type Command } from '../command.ts';
@@ -29,6 +30,9 @@ function renderDetails(volume: VolumeDetails): string {
     renderVolumes([volume]),
     '',
     `slabs: ${volume.slabs.leased} leased, ${volume.slabs.degraded} with too few copies`,
+    ...(volume.repair.slabs === 0
+      ? []
+      : [`repair: ${volume.repair.slabs} slabs, ${formatSize(volume.repair.bytesLeft)} to copy`]),
     `ring: ${volume.ring.used} of ${volume.ring.size} pages on their way` +
       (volume.ring.locked ? '' : ' (not in locked memory)'),
     `providers: ${providers.length === 0 ? 'none yet' : ''}`,
@@ -44,6 +48,8 @@ interface CreateFlags {
   copies: number | undefined;
   provider: string[] | undefined;
   ring: string | undefined;
+  spill: string | undefined;
+  'spill-size': string | undefined;
   overcommit: boolean;
 }
 
@@ -69,6 +75,14 @@ const create = command<CreateFlags>({
         describe: 'use only these providers, by name or id; "local" is this machine',
       })
       .option('ring', { type: 'string', describe: 'RAM for page-outs on their way (default 64M)' })
+      .option('spill', {
+        type: 'string',
+        describe: 'a new file, or a directory, for sealed pages that no provider can take',
+      })
+      .option('spill-size', {
+        type: 'string',
+        describe: 'the most that it may hold (default: the size of the volume)',
+      })
       .option('overcommit', {
         type: 'boolean',
         default: false,
@@ -81,6 +95,14 @@ const create = command<CreateFlags>({
       overcommit: flags.overcommit,
       ...(flags.copies === undefined ? {} : { copies: flags.copies }),
       ...(flags.provider === undefined ? {} : { providers: flags.provider }),
+      ...(flags.spill === undefined
+        ? {}
+        : {
+            spill: {
+              place: path.resolve(flags.spill),
+              sizeBytes: parseSize(flags['spill-size'] ?? flags.size),
+            },
+          }),
       ...(flags.ring === undefined ? {} : { ringBytes: parseSize(flags.ring) }),
     };
     return withDaemon(flags, async (client) => {

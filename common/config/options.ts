@@ -51,6 +51,9 @@ export const NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 /** Below, one lost renewal would end a lease. */
 const LEASE_TTL_MIN_S = 5;
 const LEASE_TTL_MAX_S = 24 * 3600;
+/** Below, an ordinary pause of a busy machine would be taken for death. */
+const PEER_DEAD_MIN_MS = 100;
+const PEER_DEAD_MAX_MS = 60_000;
 const COPIES_MAX = 8;
 /** swapon(2) takes a priority of 15 bits. */
 const PRIORITY_MAX = 32_767;
@@ -200,6 +203,19 @@ export const OPTIONS = {
     describe: 'seconds that providers keep our pages after we fell silent',
     fallback: () => 120,
     fallbackText: '120',
+    change: 'restart',
+    isHidden: true,
+  }),
+  'peer-dead-ms': option({
+    kind: number({
+      min: PEER_DEAD_MIN_MS,
+      max: PEER_DEAD_MAX_MS,
+      unit: ' milliseconds',
+      isWhole: true,
+    }),
+    describe: 'milliseconds of silence, requests waiting, until a peer is given up and redialled',
+    fallback: () => 500,
+    fallbackText: '500',
     change: 'restart',
     isHidden: true,
   }),

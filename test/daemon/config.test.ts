@@ -24,6 +24,7 @@ t.test('without arguments everything has a safe default', async (t) => {
     memoryDirectory: undefined,
     exportVolume: undefined,
     leaseTtlMs: 120_000,
+    peerDeadMs: 500,
     logLevel: 'info',
     json: false,
   });
@@ -55,6 +56,7 @@ t.test('each option ends where it belongs', async (t) => {
     kit: 'off',
     realtimePriority: 9,
     leaseTtlMs: 5000,
+    peerDeadMs: 500,
     logLevel: 'silent',
     json: true,
   });
@@ -76,6 +78,11 @@ t.test('what is wrong is refused in a sentence', async (t) => {
     ['--export x=0', 'ERR_USAGE', /expected NAME=SIZE/],
     ['--export =1M', 'ERR_USAGE', /expected NAME=SIZE/],
     ['--lease-ttl 4.9', 'ERR_USAGE', /--lease-ttl: expected 5 to 86400 seconds, got 4\.9/],
+    [
+      '--peer-dead-ms 99',
+      'ERR_USAGE',
+      /--peer-dead-ms: expected 100 to 60000 milliseconds, got 99/,
+    ],
     ['--lease-ttl x', 'ERR_USAGE', /--lease-ttl: expected 5 to 86400 seconds, got "x"/],
     ['--host a/b', 'ERR_USAGE', /--host: expected 1 to 64 letters/],
     [`--zone ${'z'.repeat(65)}`, 'ERR_USAGE', /--zone/],

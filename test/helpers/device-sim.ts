@@ -304,6 +304,7 @@ export async function simulateDevice(scenario: DeviceScenario, seed: number): Pr
   }
   for (const source of world.sources) {
     source.faults = NO_FAULTS;
+    source.pardon();
     if (!source.up) source.comeBack(false);
   }
   await world.advance(40_000);

@@ -40,6 +40,7 @@ export function volumeDetails(change: Partial<VolumeDetails> = {}): VolumeDetail
     servedAt: [],
     devices: [],
     slabs: { leased: 0, degraded: 0 },
+    repair: { slabs: 0, bytesLeft: 0 },
     ring: { used: 0, size: 16_384, locked: true },
     providers: [],
     counters: {},

@@ -5,8 +5,10 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
+import path from 'node:path';
 import type { Test } from 'tap';
 
+const PACKET_LOSS = path.join(import.meta.dirname, 'packet-loss/main.js');
 const TOOL_PATHS = ['/usr/sbin', '/sbin', '/usr/bin', '/bin'];
 const ENV = { ...process.env, PATH: TOOL_PATHS.join(':') };
 
@@ -62,6 +64,42 @@ export class Network {
   /** Pulls or plugs the cable of a machine. */
   cable(number: number, state: 'up' | 'down'): void {
     ip('-n', this.#hub, 'link', 'set', `port${number}`, state);
+  }
+
+  /**
+   * Loses a share of the packets to and from a machine, each for itself; resolves when it does. Packets
+   * are of 1500 bytes from then on, on every cable: a device that cuts late would lose 64 KiB at once.
+   */
+  async loss(t: Test, number: number, share: number): Promise<{ stop: () => Promise<void> }> {
+    for (const name of this.#names) {
+      if (name === this.#hub) continue;
+      ip('-n', name, 'link', 'set', 'eth0', 'gso_max_segs', '1', 'gso_max_size', '1500');
+    }
+    const ends = [
+      [this.#hub, `port${number}`],
+      [`${this.#prefix}n${number}`, 'eth0'],
+    ];
+    const children = ends.map(([name = '', device = '']) => {
+      const words = [process.execPath, PACKET_LOSS, device, String(share)];
+      return spawn('ip', ['netns', 'exec', name, ...words], {
+        env: ENV,
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+    });
+    const stop = async (): Promise<void> => {
+      await Promise.all(children.map(endProcess));
+    };
+    t.teardown(stop);
+    await Promise.all(
+      children.map(
+        (child) =>
+          new Promise<void>((resolve, reject) => {
+            child.stdout.once('data', () => resolve());
+            child.once('exit', (code) => reject(new Error(`packet loss ended with ${code}`)));
+          }),
+      ),
+    );
+    return { stop };
   }
 
   /** Writes every frame of the bridge to a file; resolves when it listens. */

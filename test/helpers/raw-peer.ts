@@ -7,6 +7,7 @@
 import { randomBytes } from 'node:crypto';
 import net from 'node:net';
 import { NativeMemory } from '../../common/native-memory.ts';
+import type { ProviderUsage } from '../../common/ports.ts';
 import { decodeHello, encodeHello, type AcceptedHello, type Hello } from '../../peer/control.ts';
 import {
   emptyRecordLayout,
@@ -21,7 +22,9 @@ import { RecordOpener, RecordSealer } from '../../peer/record-cipher.ts';
 import { RecordWriter } from '../../peer/record-writer.ts';
 import { MemoryOutput } from './session-pair.ts';
 
+const WRITE = 0x02;
 const HELLO = 0x70;
+const READ_REPLY = 0x81;
 
 /** A message as a test sees it. */
 export interface RawMessage {
@@ -31,6 +34,10 @@ export interface RawMessage {
   idHigh: number;
   pageCount: number;
   body: Buffer;
+  /** First page of a READ, WRITE or TRIM. */
+  firstPage: number;
+  /** The sealed pages of a WRITE or READ_REPLY. */
+  pages: Buffer;
 }
 
 /** One raw connection. */
@@ -104,11 +111,14 @@ export class RawPeer {
   }
 
   /** Says `accepted` and waits for the same. */
-  async accept(features: string[] = []): Promise<AcceptedHello> {
+  async accept(
+    features: string[] = [],
+    usage: ProviderUsage = { offeredBytes: 0, usedBytes: 0, residentBytes: 0, leaseCount: 0 },
+  ): Promise<AcceptedHello> {
     this.hello({
       verdict: 'accepted',
       limits: { requestCountMax: 1024, pageBytesMax: 4096 * 4112 },
-      usage: { offeredBytes: 0, usedBytes: 0, residentBytes: 0, leaseCount: 0 },
+      usage,
       features,
       ...{ hostId: '', zone: '', accepting: true },
     });
@@ -208,10 +218,15 @@ export class RawPeer {
     this.#opener!.open(this.#input, 0, layout.pagesLength, layout.headLength);
     const cursor = new MessageCursor();
     cursor.reset(view, 8 + layout.pagesLength, layout.headLength);
+    let pagesAt = 8;
     while (cursor.next()) {
-      const { type, aux, idLow, idHigh, pageCount, bodyOffset, bodyLength } = cursor;
+      const { type, aux, idLow, idHigh, pageCount, firstPage, bodyOffset, bodyLength } = cursor;
       const body = Buffer.from(bytes.subarray(bodyOffset, bodyOffset + bodyLength));
-      this.messages.push({ type, aux, idLow, idHigh, pageCount, body });
+      const carries = type === WRITE || (type === READ_REPLY && aux === 0);
+      const pagesEnd = pagesAt + (carries ? pageCount * 4112 : 0);
+      const pages = Buffer.from(bytes.subarray(pagesAt, pagesEnd));
+      pagesAt = pagesEnd;
+      this.messages.push({ type, aux, idLow, idHigh, pageCount, firstPage, body, pages });
     }
     this.#unread = this.#unread.subarray(layout.size);
     return true;

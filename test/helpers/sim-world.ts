@@ -15,7 +15,7 @@ import {
   type SlabGrant,
   type SlabRecall,
   type SlabRequest,
-  type SlabSource,
+  type SpillStore,
 } from '../../common/ports.ts';
 import { SEALED_PAGE_SIZE_BYTES } from '../../common/units.ts';
 import type { VolumeWorld } from '../../tier/volume-state.ts';
@@ -42,6 +42,8 @@ interface Event {
 export class SimWorld {
   readonly random: () => number;
   readonly sources: SimSource[] = [];
+  /** The place of last resort, if the test made one. */
+  spill: SimSource | undefined;
   #nowMs = 1000;
   #order = 0;
   #events: Event[] = [];
@@ -60,8 +62,10 @@ export class SimWorld {
     return {
       clock: { nowMs: () => this.#nowMs },
       defer: (task) => this.#deferred.push(task),
+      after: (delayMs, task) => this.after(delayMs, task),
       random: this.random,
       sources: { list: () => this.sources },
+      ...(this.spill === undefined ? {} : { spill: this.spill }),
       logger: silentLogger,
     };
   }
@@ -140,8 +144,11 @@ interface SimSlab {
   readonly pages: Map<number, Buffer>;
 }
 
+/** How long a control request waits for its answer. */
+const CONTROL_TIMEOUT_MS = 5_000;
+
 /** A provider of the simulation. */
-export class SimSource implements SlabSource {
+export class SimSource implements SpillStore {
   readonly nodeId: string;
   readonly nodeName: string;
   up = true;
@@ -166,14 +173,17 @@ export class SimSource implements SlabSource {
   readonly #world: SimWorld;
   readonly #queues = new Set<SimQueue>();
   readonly #recallListeners = new Set<(recall: SlabRecall) => void>();
+  readonly #held: (() => void)[] = [];
+  #stopped = false;
   #nextHandle = 1;
 
-  constructor(world: SimWorld, name: string, offeredBytes: number) {
+  /** @param listed - false for a place of last resort */
+  constructor(world: SimWorld, name: string, offeredBytes: number, listed = true) {
     this.#world = world;
     this.nodeId = name.padEnd(32, '0');
     this.nodeName = name;
     this.offeredBytes = offeredBytes;
-    world.sources.push(this);
+    if (listed) world.sources.push(this);
   }
 
   get usage(): ProviderUsage {
@@ -195,14 +205,47 @@ export class SimSource implements SlabSource {
     this.quarantineReason ??= reason;
   }
 
+  /** A person believes it again. */
+  pardon(): void {
+    this.quarantineReason = undefined;
+  }
+
   onRecall(listener: (recall: SlabRecall) => void): () => void {
     this.#recallListeners.add(listener);
     return () => this.#recallListeners.delete(listener);
   }
 
-  /** Asks leases back. */
-  recall(recall: SlabRecall): void {
+  /** Asks a lease back, and ends it by itself when its time is up. */
+  recall(slabHandle: number, endsInMs: number): void {
+    const slab = this.slabs.get(slabHandle);
+    if (slab === undefined) return;
+    const recall = { leaseIds: [slab.leaseId], endsInMs };
     for (const listener of this.#recallListeners) listener(recall);
+    if (Number.isFinite(endsInMs)) {
+      this.#world.after(endsInMs, () => this.slabs.delete(slabHandle));
+    }
+  }
+
+  /** Stands still as after SIGSTOP: what arrives waits. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** Goes on, with what has arrived meanwhile, in its order. */
+  resume(): void {
+    this.#stopped = false;
+    for (const run of this.#held.splice(0)) run();
+  }
+
+  /** True between {@link SimSource.stop} and {@link SimSource.resume}. */
+  get stopped(): boolean {
+    return this.#stopped;
+  }
+
+  /** Runs what has arrived: now, or when the provider goes on. */
+  arrive(run: () => void): void {
+    if (this.#stopped) this.#held.push(run);
+    else run();
   }
 
   async lease(request: SlabRequest): Promise<SlabGrant> {
@@ -256,6 +299,10 @@ export class SimSource implements SlabSource {
     return queue;
   }
 
+  close(): void {
+    this.slabs.clear();
+  }
+
   /** Page queues that were opened and not closed. */
   get openQueueCount(): number {
     return this.#queues.size;
@@ -281,6 +328,10 @@ export class SimSource implements SlabSource {
 
   async #reach(): Promise<void> {
     await new Promise<void>((resolve) => this.#world.after(this.latencyMs, resolve));
+    if (this.#stopped) {
+      await new Promise<void>((resolve) => this.#world.after(CONTROL_TIMEOUT_MS, resolve));
+      throw new MemcloudError('ERR_TIMEOUT', 'no answer');
+    }
     if (!this.up) throw new MemcloudError('ERR_PEER_UNREACHABLE', 'down');
   }
 }
@@ -409,7 +460,7 @@ class SimQueue implements PageQueue {
     if (faults.reorder > 0 && this.#world.random() < faults.reorder) arrivalMs += 4 * latencyMs;
     else this.#lastArrivalMs = arrivalMs;
     if (faults.swallow > 0 && this.#world.random() < faults.swallow) return true;
-    this.#world.after(arrivalMs - nowMs, () => {
+    const serve = (): void => {
       const cutBefore = this.#world.random() < faults.cut / 2;
       const odd = faults.oddStatus > 0 && this.#world.random() < faults.oddStatus;
       let status: IoStatusValue = IoStatus.UNREACHABLE;
@@ -418,7 +469,8 @@ class SimQueue implements PageQueue {
       const cutAfter = this.#world.random() < faults.cut / 2;
       const replyMs = latencyMs * (0.5 + this.#world.random());
       this.#world.after(replyMs, () => finish(cutAfter ? IoStatus.UNREACHABLE : status));
-    });
+    };
+    this.#world.after(arrivalMs - nowMs, () => this.#source.arrive(serve));
     return true;
   }
 

@@ -51,6 +51,8 @@ export interface RigOptions extends Partial<VolumeOptions> {
   readonly pages?: number;
   /** Bytes that each provider offers, one entry for each. */
   readonly offers?: readonly number[];
+  /** Bytes of a place of last resort; none without. */
+  readonly spillBytes?: number;
 }
 
 /** The volume, its providers and its client. */
@@ -64,9 +66,12 @@ export class VolumeRig {
   #tag = 0;
 
   constructor(options: RigOptions = {}) {
-    const { seed = 1, pages = 256, offers = [2 ** 30], ...rest } = options;
+    const { seed = 1, pages = 256, offers = [2 ** 30], spillBytes, ...rest } = options;
     this.world = new SimWorld(seed);
     offers.forEach((offer, index) => new SimSource(this.world, `p${index}`, offer));
+    if (spillBytes !== undefined) {
+      this.world.spill = new SimSource(this.world, 'spill', spillBytes, false);
+    }
     this.volume = new Volume(
       {
         name: 'rig',

@@ -29,6 +29,14 @@ export interface VolumeScenario {
   faulty?: number;
   /** Close the volume with requests in flight instead of looking at what is left. */
   closeUnderLoad?: boolean;
+  /** The first provider dies for good in the middle of the run. */
+  dies?: boolean;
+  /** Chance of a provider standing still, or going on, at each step; one at a time. */
+  stops?: number;
+  /** Chance, at each step, of a provider of the first half asking a lease back; it ends it 5 s later. */
+  recalls?: number;
+  /** At the end every slab must have all its copies. */
+  heals?: boolean;
   /** Canary: chance of a write that the model hears of and the volume does not. */
   lostWrite?: number;
 }
@@ -194,8 +202,24 @@ export async function simulateVolume(scenario: VolumeScenario, seed: number): Pr
       volume.flush(queue, tag);
     }
   };
+  const disturb = (step: number): void => {
+    const pick = world.sources[Math.floor(random() * world.sources.length)];
+    if (scenario.dies === true && step === 200) world.sources[0]?.goDown();
+    if (random() < (scenario.stops ?? 0)) {
+      const stopped = world.sources.find((source) => source.stopped);
+      if (stopped === undefined) pick?.stop();
+      else stopped.resume();
+    }
+    if (random() < (scenario.recalls ?? 0)) {
+      // The other half has room, and keeps what it has.
+      const asking = world.sources[Math.floor((random() * world.sources.length) / 2)];
+      const [handle] = asking?.slabs.keys() ?? [];
+      if (handle !== undefined) asking?.recall(handle, 5_000);
+    }
+  };
   for (let step = 0; step < 400; step += 1) {
     act();
+    disturb(step);
     if (random() < scenario.churn) {
       const source = world.sources[Math.floor(random() * world.sources.length)];
       if (source?.up === true) source.goDown();
@@ -217,7 +241,10 @@ export async function simulateVolume(scenario: VolumeScenario, seed: number): Pr
   }
   for (const source of world.sources) {
     source.faults = NO_FAULTS;
-    if (!source.up) source.comeBack(scenario.restarts);
+    if (scenario.heals !== true) source.pardon();
+    source.resume();
+    const dead = scenario.dies === true && source === world.sources[0];
+    if (!source.up && !dead) source.comeBack(scenario.restarts);
   }
   await world.advance(12_000);
   if (ends.size > 0) fail(`${ends.size} requests never ended`);
@@ -230,7 +257,8 @@ export async function simulateVolume(scenario: VolumeScenario, seed: number): Pr
   await world.advance(12_000);
   if (ends.size > 0) fail(`${ends.size} reads never ended`);
   if (!scenario.mayLose && readErrors > errorsBefore) fail('pages were lost');
-  const { ringUsedPages } = volume.status();
+  const { ringUsedPages, degradedSlabs } = volume.status();
+  if (scenario.heals === true && degradedSlabs > 0) fail(`${degradedSlabs} slabs stay degraded`);
   if (ringUsedPages !== 0) fail(`${ringUsedPages} pages are stuck in the ring`);
   volume.trim(base, PAGES);
   await world.advance(2_000);
@@ -239,7 +267,8 @@ export async function simulateVolume(scenario: VolumeScenario, seed: number): Pr
   await world.advance(2_000);
   await closing;
   // A provider that is away, has restarted, or said NO_LEASE falsely, ends leases by their time.
-  const answering = !scenario.restarts && scenario.churn === 0 && !(scenario.faults.oddStatus ?? 0);
+  const steady = !scenario.restarts && scenario.churn === 0 && scenario.stops === undefined;
+  const answering = steady && !(scenario.faults.oddStatus ?? 0);
   for (const source of world.sources) {
     if (answering && source.up && source.slabs.size > 0) {
       fail('a lease was not given back');

@@ -61,7 +61,7 @@ t.test('a session that came the other way is as good', async (t) => {
   t.equal(await dialer.outcome(), 'up');
 });
 
-t.test('the end of the session is followed by a dial, sooner after a long one', async (t) => {
+t.test('the end of the session is followed by a dial, at once after a long one', async (t) => {
   const { world, dialer } = setUp(t);
   dialer.start();
   for (let count = 0; count < 6; count += 1) dialer.onFailed(failure);
@@ -73,8 +73,12 @@ t.test('the end of the session is followed by a dial, sooner after a long one', 
   dialer.onUp('n');
   world.nowMs += 5000;
   dialer.onDown(undefined);
-  await new Promise((resolve) => setTimeout(resolve, 200));
+  t.equal(dialer.state, 'waiting', 'though not within the end');
+  await new Promise((resolve) => setTimeout(resolve, 20));
   t.equal(world.dials, 2);
+  dialer.onFailed(failure);
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  t.equal(world.dials, 3, 'a failure of that is the first one again');
 });
 
 t.test('a stopped dialler stays so', async (t) => {

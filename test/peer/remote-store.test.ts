@@ -170,7 +170,7 @@ t.test(
       };
       listen().catch(() => undefined);
     });
-    const keepalive = { busyPingMs: 50, idlePingMs: 50, deadMs: 5000 };
+    const keepalive = { busyPingMs: 50, idlePingMs: 50, deadMs: 5000, idleDeadMs: 5000 };
     const node = testNode(t, 'node', { keepalive });
     await node.peers.connect(`127.0.0.1:${server.port}`).outcome();
     const store = node.peers.store('raw');

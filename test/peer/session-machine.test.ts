@@ -252,6 +252,7 @@ t.test('a silent peer is dead', async (t) => {
     },
     { code: 'ERR_TIMEOUT', message: /silent/ },
   );
+  t.ok(a.machine.fellSilent);
 });
 
 t.test('pings are answered and keep the session', async (t) => {

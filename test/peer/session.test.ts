@@ -4,7 +4,7 @@ import { monotonicClock } from '../../common/clock.ts';
 import { KeepingSink, portOf, testNode, until } from '../helpers/peer-node.ts';
 import { RawPeer, rawServer } from '../helpers/raw-peer.ts';
 
-const keepalive = { busyPingMs: 50, idlePingMs: 100, deadMs: 300 };
+const keepalive = { busyPingMs: 50, idlePingMs: 100, deadMs: 300, idleDeadMs: 300 };
 
 t.test('a peer that falls silent is dead, and its calls end', async (t) => {
   const raws: RawPeer[] = [];

@@ -1,24 +1,43 @@
-/** Placement by two choices: never without room, never twice, and spread as the theory says. */
+/** Placement by two choices: never without room, never on one machine twice, and spread as theory says. */
 import fc from 'fast-check';
 import t from 'tap';
-import { placeSlab } from '../../tier/placement.ts';
+import { SLOW_START_MS, placeCopy, type PlacementCandidate } from '../../tier/placement.ts';
 import { seededRandom } from '../helpers/sim-world.ts';
 
-t.test('only candidates with room are chosen, each once, as many as there are', (t) => {
-  const candidates = fc.array(
-    fc.oneof(fc.integer({ min: -5, max: 30 }), fc.constant(NaN), fc.constant(Infinity)),
-    { maxLength: 12 },
-  );
+/** A provider near by, known for long, on a machine of its own. */
+function candidate(host: string, changes: Partial<PlacementCandidate> = {}): PlacementCandidate {
+  return { freeBytes: 100, host, zone: '', roundTripMs: 0, knownMs: SLOW_START_MS, ...changes };
+}
+
+function draws(...numbers: number[]): () => number {
+  return () => numbers.shift() ?? 0;
+}
+
+/** What is chosen when each of the two is drawn once. */
+function better(
+  a: PlacementCandidate,
+  b: PlacementCandidate,
+  placed: readonly PlacementCandidate[] = [],
+): string | undefined {
+  const one = placeCopy([a, b], 1, placed, draws(0, 0.5))?.host;
+  const other = placeCopy([a, b], 1, placed, draws(0.5, 0))?.host;
+  return one === other ? one : `${one} or ${other}`;
+}
+
+t.test('only a candidate with room, on a machine that has no copy, is chosen', (t) => {
+  const free = fc.oneof(fc.integer({ min: -5, max: 30 }), fc.constant(NaN), fc.constant(Infinity));
+  const pool = fc.array(fc.record({ freeBytes: free, machine: fc.nat(5) }), { maxLength: 12 });
   fc.assert(
-    fc.property(candidates, fc.nat(8), fc.nat(20), fc.nat(), (free, count, need, seed) => {
-      const list = free.map((freeBytes) => ({ freeBytes }));
-      const chosen = placeSlab(list, count, need, seededRandom(seed));
-      const roomy = list.filter(({ freeBytes }) => freeBytes >= need);
-      return (
-        chosen.length === Math.min(count, roomy.length) &&
-        new Set(chosen).size === chosen.length &&
-        chosen.every((candidate) => roomy.includes(candidate))
+    fc.property(pool, fc.nat(20), fc.nat(5), fc.nat(), (list, need, taken, seed) => {
+      const candidates = list.map(({ freeBytes, machine }) =>
+        candidate(`m${machine}`, { freeBytes }),
       );
+      const placed = [candidate(`m${taken}`)];
+      const possible = candidates.filter(
+        ({ freeBytes, host }) => freeBytes >= need && host !== `m${taken}`,
+      );
+      const chosen = placeCopy(candidates, need, placed, seededRandom(seed));
+      return possible.length === 0 ? chosen === undefined : possible.includes(chosen ?? placed[0]!);
     }),
     { numRuns: 500 },
   );
@@ -26,24 +45,43 @@ t.test('only candidates with room are chosen, each once, as many as there are', 
   t.end();
 });
 
-t.test('of two that are drawn, the one with more room is taken', (t) => {
-  const small = { freeBytes: 10 };
-  const large = { freeBytes: 20 };
-  const draws =
-    (...numbers: number[]): (() => number) =>
-    () =>
-      numbers.shift() ?? 0;
-  t.equal(placeSlab([small, large], 1, 1, draws(0, 0.5))[0], large);
-  t.equal(placeSlab([small, large], 1, 1, draws(0.5, 0))[0], large);
-  t.equal(placeSlab([small, large], 1, 1, draws(0, 0))[0], small, 'drawn twice');
-  t.equal(placeSlab([small, large], 1, 1, draws(0.999999, 0.999999))[0], large);
+t.test('of two that are drawn, the better one is taken', (t) => {
+  const cases = [
+    { name: 'more room', worse: { freeBytes: 10 }, good: { freeBytes: 20 } },
+    { name: 'nearer', worse: { roundTripMs: 20 }, good: { roundTripMs: 0.2 } },
+    { name: 'known for longer', worse: { knownMs: 1_000 }, good: {} },
+    {
+      name: 'much nearer counts for more than a little more room',
+      worse: { freeBytes: 120, roundTripMs: 5 },
+      good: { roundTripMs: 0.3 },
+    },
+    {
+      name: 'another zone counts for more than room',
+      worse: { freeBytes: 1000, zone: 'rack-1' },
+      good: { freeBytes: 10, zone: 'rack-2' },
+    },
+  ];
+  const placed = [candidate('there', { zone: 'rack-1' })];
+  for (const { name, worse, good } of cases) {
+    t.equal(better(candidate('worse', worse), candidate('good', good), placed), 'good', name);
+  }
+  t.equal(better(candidate('a', { zone: 'rack-1' }), candidate('b'), placed), 'b', 'no zone');
+  t.equal(placeCopy([candidate('a')], 1, placed, draws(0, 0))?.host, 'a', 'drawn twice');
+  t.end();
+});
+
+t.test('a zone that has a copy is used when there is no other', (t) => {
+  const placed = [candidate('there', { zone: 'rack-1' })];
+  const same = candidate('next', { zone: 'rack-1' });
+  t.equal(placeCopy([same], 1, placed, draws(0, 0))?.host, 'next');
   t.end();
 });
 
 t.test('the same seed places the same', (t) => {
-  const list = Array.from({ length: 10 }, (_, index) => ({ freeBytes: 100 - index }));
-  const first = placeSlab(list, 3, 1, seededRandom(5));
-  t.same(placeSlab(list, 3, 1, seededRandom(5)), first);
+  const list = Array.from({ length: 10 }, (_, index) =>
+    candidate(`m${index}`, { freeBytes: 100 - index }),
+  );
+  t.same(placeCopy(list, 3, [], seededRandom(5)), placeCopy(list, 3, [], seededRandom(5)));
   t.end();
 });
 
@@ -63,8 +101,8 @@ t.test('slabs spread evenly over equal providers: two choices beat one by far', 
     return Math.max(...load) - slabs / providers;
   };
   const two = (load: number[], random: () => number): number => {
-    const list = load.map((used, index) => ({ freeBytes: 1000 - used, index }));
-    return placeSlab(list, 1, 1, random)[0]?.index ?? -1;
+    const list = load.map((used, index) => candidate(`${index}`, { freeBytes: 1000 - used }));
+    return Number(placeCopy(list, 1, [], random)?.host ?? -1);
   };
   const one = (load: number[], random: () => number): number => Math.floor(random() * load.length);
   let worstTwo = 0;
@@ -80,11 +118,13 @@ t.test('slabs spread evenly over equal providers: two choices beat one by far', 
 });
 
 t.test('the emptiest provider does not get everything', (t) => {
-  const list = [{ freeBytes: 1000 }, { freeBytes: 100 }, { freeBytes: 100 }, { freeBytes: 100 }];
+  const list = ['a', 'b', 'c', 'd'].map((host) =>
+    candidate(host, { freeBytes: host === 'a' ? 1000 : 100 }),
+  );
   const random = seededRandom(9);
   let emptiest = 0;
   for (let turn = 0; turn < 4000; turn += 1) {
-    if (placeSlab(list, 1, 1, random)[0] === list[0]) emptiest += 1;
+    if (placeCopy(list, 1, [], random)?.host === 'a') emptiest += 1;
   }
   // Drawn first or second: 1 - (3/4)^2 = 0.4375; five standard deviations are 0.04.
   t.ok(Math.abs(emptiest / 4000 - 0.4375) < 0.04, `${emptiest / 4000}`);

@@ -34,7 +34,6 @@ t.test('a slot that is taken again remembers nothing', (t) => {
   const ring = new Ring(1, memory);
   const slot = ring.take(7, 5);
   ring.acksLeft[slot] = 3;
-  ring.resend[slot] = 1;
   ring.next[slot] = 9;
   ring.setState(slot, SlotState.STALE);
   ring.release(slot);

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { PageBits } from '../../direct/page-bits.ts';
+import { PageBits } from '../../common/page-bits.ts';
 
 const PAGES = 200;
 

@@ -1,11 +1,10 @@
 /**
- * Which pages of a device hold data: one bit each, so that pages never written need no look at the
- * slabs, extents are known, and what is resident is counted. Ranges are trusted. Pure.
+ * One bit for each page of a device or slab, and how many are set. Ranges are trusted. Pure.
  */
 
 const ALL = 0xffff_ffff;
 
-/** The bits of one device. */
+/** The bits. */
 export class PageBits {
   readonly #words: Uint32Array;
   #setCount = 0;
@@ -47,6 +46,17 @@ export class PageBits {
       this.#words[index] = word & ~bit;
       this.#setCount -= 1;
     }
+  }
+
+  /** The first page in `[from, end)` whose bit is set, or `end`. */
+  nextSet(from: number, end: number): number {
+    let at = from;
+    while (at < end) {
+      if (at % 32 === 0 && this.#wordAt(at / 32) === 0) at += 32;
+      else if (this.isSet(at)) return at;
+      else at += 1;
+    }
+    return end;
   }
 
   /** One past the run of bits from `from` on that are all as the bit of `from`; at most `end`. */

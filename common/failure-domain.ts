@@ -1,0 +1,12 @@
+/** Which machine a provider counts as, where two copies of anything must not be on one. */
+import type { SlabSource } from './ports.ts';
+
+/** The name of a source's machine; one that does not say is a machine of its own. */
+export function hostOf({ hostId, nodeId }: Pick<SlabSource, 'hostId' | 'nodeId'>): string {
+  return hostId === '' ? nodeId : hostId;
+}
+
+/** How many machines there are among sources. */
+export function hostCount(sources: readonly Pick<SlabSource, 'hostId' | 'nodeId'>[]): number {
+  return new Set(sources.map(hostOf)).size;
+}
