@@ -16,6 +16,8 @@ import { note, noteError, type GlobalFlags } from './output.ts';
 const MODULES: Readonly<Record<string, () => Promise<{ commands: readonly Command[] }>>> = {
   status: () => import('./commands/status.ts'),
   peer: () => import('./commands/peer.ts'),
+  drain: () => import('./commands/drain.ts'),
+  undrain: () => import('./commands/drain.ts'),
   consent: () => import('./commands/consent.ts'),
   trust: () => import('./commands/trust.ts'),
   volume: () => import('./commands/volume.ts'),
@@ -88,8 +90,9 @@ async function loadCommands(args: readonly string[]): Promise<Command[]> {
   const named = args.find((arg) => Object.hasOwn(MODULES, arg));
   const load = named === undefined ? undefined : MODULES[named];
   const loaders = load === undefined ? Object.values(MODULES) : [load];
-  const modules = await Promise.all(loaders.map((load) => load()));
-  return modules.flatMap((module) => module.commands);
+  // A module comes once, whatever number of words lead to it.
+  const modules = new Set(await Promise.all(loaders.map((load) => load())));
+  return [...modules].flatMap((module) => module.commands);
 }
 
 async function main(args: readonly string[]): Promise<number> {

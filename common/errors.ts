@@ -147,6 +147,11 @@ export const ERROR_CODES = {
     exitCode: 7,
     meaning: 'the pool has too little room or too few providers',
   },
+  ERR_DRAIN_ROOM: {
+    fault: 'remote',
+    exitCode: 7,
+    meaning: 'the rest of the pool cannot take what a node to be drained holds',
+  },
   ERR_DATA_LOST: {
     fault: 'remote',
     exitCode: 8,

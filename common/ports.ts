@@ -178,6 +178,10 @@ export interface SlabAccess {
 export interface SlabAccessEvents {
   /** Leases of the holder ended by expiry, pressure or revocation, not by its own release. */
   onLeasesEnded(leaseIds: readonly string[]): void;
+  /** The provider asks for leases of the holder back; again when their end changed, or none came. */
+  onRecall(recall: SlabRecall): void;
+  /** Whether new leases are granted has changed. */
+  onAccepting(accepting: boolean): void;
 }
 
 /** The provider of this machine, as the peer server sees it. */
@@ -188,6 +192,8 @@ export interface SlabProvider {
    * @param events - replaces those of the holder's last view; a provider may leave it unused
    */
   openAccess(holder: NodeId, events?: SlabAccessEvents): SlabAccess;
+  /** False while it grants no leases: it is being drained, or its machine is short of memory. */
+  readonly accepting: boolean;
   /** The provider's room now. */
   usage(): ProviderUsage;
 }
@@ -260,7 +266,7 @@ export interface SlabSource {
   readonly zone: string;
   /** Smoothed round trip, milliseconds; 0 while unknown. */
   readonly roundTripMs: number;
-  /** False while it takes no new slabs, because it is being drained; what it holds it serves. */
+  /** False while it takes no new slabs: it is drained or short of memory. What it holds it serves. */
   readonly accepting: boolean;
   /** Why its pages are not believed any more; undefined while they are. Nothing is placed there then. */
   readonly quarantineReason: string | undefined;

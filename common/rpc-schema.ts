@@ -48,6 +48,13 @@ export const RPC_PARAMS = {
   'peer.list': none,
   'peer.connect': v.strictObject({ address: v.string() }),
   'peer.disconnect': v.strictObject({ peer: v.string(), force: v.optional(v.boolean()) }),
+  'peer.pardon': v.strictObject({ peer: v.string() }),
+  'drain.start': v.strictObject({
+    node: v.optional(v.string()),
+    force: v.optional(v.boolean()),
+  }),
+  'drain.status': v.strictObject({ node: v.optional(v.string()) }),
+  'drain.stop': v.strictObject({ node: v.optional(v.string()) }),
   'consent.list': none,
   'consent.answer': v.strictObject({
     request: v.string(),
@@ -124,6 +131,82 @@ export interface PeerInfo {
   readonly usage: ProviderUsage | null;
   /** Round trip of the last ping, microseconds; null before the first. */
   readonly rttUs: number | null;
+  /** The machine that it runs on, by its own word; empty while unknown. */
+  readonly hostId: string;
+  /** Its zone, by its own word; empty for none. */
+  readonly zone: string;
+  /** False while it takes no new pages: it is drained, from here or there, or short of memory. */
+  readonly accepting: boolean;
+  /** Why its pages are not believed any more; empty while they are. */
+  readonly quarantine: string;
+}
+
+/** Who has something on a node that is drained, and whether it can go. */
+export interface DrainHolder {
+  /** Node id of the consumer. */
+  readonly nodeId: string;
+  /** Its name. */
+  readonly name: string;
+  /** Bytes leased. */
+  readonly heldBytes: number;
+  /** Bytes free on the other providers that it may use. */
+  readonly roomBytes: number;
+  /** Why it cannot move everything; empty when it can. */
+  readonly problem: string;
+}
+
+/** How far a drain is. */
+export interface DrainInfo {
+  /** Node id of the node that is to be empty. */
+  readonly nodeId: string;
+  /** Its name. */
+  readonly name: string;
+  /** `provider`: this node, of everybody's pages; `consumer`: a peer, of this node's pages. */
+  readonly side: 'provider' | 'consumer';
+  /** Whether it is being drained. */
+  readonly draining: boolean;
+  /** Bytes leased still, without direct ones. */
+  readonly heldBytes: number;
+  /** Who has them. */
+  readonly holders: readonly DrainHolder[];
+  /** What only `memcloud swap move`, on the machine `mover`, can make leave. */
+  readonly direct: readonly {
+    readonly what: string;
+    readonly sizeBytes: number;
+    readonly mover: string;
+  }[];
+}
+
+/** Pressure of memory on a provider, and what it asks back for it. Counters run from its start. */
+export interface GiveBackInfo {
+  /** `calm`, `pressed` or `emergency`. */
+  readonly level: string;
+  /** Whether an operator wants the node empty. */
+  readonly draining: boolean;
+  /** Whether leases are granted. */
+  readonly accepting: boolean;
+  /** MemAvailable of the machine at the last look. */
+  readonly availableBytes: number;
+  /** What is to stay available. */
+  readonly reserveBytes: number;
+  /** What is missing. */
+  readonly shortageBytes: number;
+  /** Share of the last second in which some program waited for memory, 0 to 1. */
+  readonly stallShare: number;
+  /** Leases that are asked back now. */
+  readonly askedCount: number;
+  /** Times that pressure began. */
+  readonly pressureCount: number;
+  /** Leases that were asked back and came. */
+  readonly givenBackCount: number;
+  /** RAM that came with them. */
+  readonly givenBackBytes: number;
+  /** Leases that were ended in an emergency, lost to their holders. */
+  readonly endedCount: number;
+  /** RAM that came with those. */
+  readonly endedBytes: number;
+  /** From asking to the first lease that came, the last time, milliseconds; null before. */
+  readonly firstBackMs: number | null;
 }
 
 /** A request for consent that waits for a human. */
@@ -320,7 +403,13 @@ export interface StatusInfo {
     readonly directory: string;
     /** Whether this machine's kernel may write lent pages to a swap disk. */
     readonly swapExposure: string;
+    /** Pressure and drain. */
+    readonly giveBack: GiveBackInfo;
   };
+  /** What this node says of the machine that it runs on. */
+  readonly hostId: string;
+  /** Its zone; empty for none. */
+  readonly zone: string;
   /** Peers. */
   readonly peers: readonly PeerInfo[];
   /** Requests for consent that wait. */
@@ -363,6 +452,14 @@ export interface RpcResults {
   'peer.connect': PeerInfo;
   /** Nothing. */
   'peer.disconnect': null;
+  /** Nothing; its pages are believed again. */
+  'peer.pardon': null;
+  /** As it was found. */
+  'drain.start': DrainInfo;
+  /** As it is. */
+  'drain.status': DrainInfo;
+  /** As it is. */
+  'drain.stop': DrainInfo;
   /** What waits for a human. */
   'consent.list': ConsentInfo[];
   /** Nothing. */

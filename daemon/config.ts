@@ -32,6 +32,14 @@ export interface DaemonConfig {
   readonly offerBytes: number;
   /** What it calls itself. */
   readonly name: string;
+  /** Names the machine; undefined: the kernel that runs tells. */
+  readonly host: string | undefined;
+  /** Its wider failure domain; empty for none. */
+  readonly zone: string;
+  /** RAM that stays available on this machine, bytes. */
+  readonly reserveBytes: number;
+  /** How long holders have in an emergency to give leases back, milliseconds. */
+  readonly recallGraceMs: number;
   /** Peers to dial, `HOST:PORT`. */
   readonly connect: readonly string[];
   /** Trust a key that was never seen without asking. */
@@ -167,6 +175,10 @@ export async function readConfig(
     listen: parseAddress(values.listen),
     offerBytes: values.offer,
     name: values.name,
+    host: values.host,
+    zone: values.zone ?? '',
+    reserveBytes: values.reserve,
+    recallGraceMs: Math.round(values['recall-grace'] * 1000),
     connect: values.connect,
     autoTrust: values['auto-trust'],
     allowPlain: values['allow-plain'],

@@ -21,10 +21,12 @@ import { VERSION } from '../common/version.ts';
 import type { ConsentAnswer, ConsentQueue } from '../peer/consent.ts';
 import type { PeerInfo as PeerRow } from '../peer/peer-info.ts';
 import type { Peers } from '../peer/peers.ts';
+import type { Quarantines } from '../peer/quarantines.ts';
 import type { TrustStore } from '../peer/trust.ts';
 import type { RamProvider } from '../provider/service.ts';
 import type { DirectDevices } from './direct/devices.ts';
 import { directUse } from './direct/peer-use.ts';
+import type { Drain } from './drain.ts';
 import type { GarbageCollectionWatch } from './garbage-collection.ts';
 import type { LiveConfig } from './live-config.ts';
 import type { RpcHandlers } from './rpc-server.ts';
@@ -45,8 +47,16 @@ export interface RpcContext {
   readonly name: string;
   /** Where peers reach it. */
   readonly peerAddress: string;
+  /** The machine that it runs on; empty when it is not known. */
+  readonly hostId: string;
+  /** Its zone; empty for none. */
+  readonly zone: string;
   /** Its peers. */
   readonly peers: Peers;
+  /** Whose pages it does not believe. */
+  readonly quarantines: Quarantines;
+  /** Empties providers. */
+  readonly drain: Drain;
   /** Strangers that wait. */
   readonly consent: ConsentQueue;
   /** Whom it trusts. */
@@ -75,6 +85,7 @@ const ANSWERS: Readonly<Record<'allow' | 'trust' | 'deny', ConsentAnswer>> = {
 
 function describePeer(peer: PeerRow): PeerInfo {
   const { nodeId, name, address, state, usage, roundTripMs, error } = peer;
+  const { hostId, zone, accepting, quarantineReason } = peer;
   return {
     nodeId: nodeId ?? '',
     name,
@@ -83,6 +94,7 @@ function describePeer(peer: PeerRow): PeerInfo {
     reason: state === 'up' ? '' : (error?.message ?? ''),
     usage: usage ?? null,
     rttUs: roundTripMs > 0 ? Math.round(roundTripMs * 1000) : null,
+    ...{ hostId, zone, accepting, quarantine: quarantineReason ?? '' },
   };
 }
 
@@ -111,6 +123,15 @@ function healthOf(context: RpcContext, devices: readonly DirectDeviceInfo[]): st
         `volume ${name} has fewer copies than promised; they are made anew as providers have room`,
       );
   }
+  for (const { name, nodeId, reason } of context.quarantines.list()) {
+    sentences.push(`peer ${name || nodeId} is in quarantine: ${reason}`);
+  }
+  const { level, shortageBytes, draining } = context.provider.status().giveBack;
+  if (draining) sentences.push('this node is being drained: memcloud undrain ends that');
+  if (level !== 'calm') {
+    const missing = formatSize(shortageBytes);
+    sentences.push(`memory pressure (${level}): ${missing} missing, lent RAM is asked back`);
+  }
   const waiting = context.consent.list().length;
   if (waiting > 0) sentences.push(`${waiting} machines wait for consent: memcloud consent ls`);
   return sentences;
@@ -118,7 +139,7 @@ function healthOf(context: RpcContext, devices: readonly DirectDeviceInfo[]): st
 
 function status(context: RpcContext): StatusInfo {
   const directDevices = context.direct.list();
-  const { usage, directory, swap } = context.provider.status();
+  const { usage, directory, swap, giveBack } = context.provider.status();
   return {
     version: VERSION,
     nodeId: context.nodeId,
@@ -126,7 +147,9 @@ function status(context: RpcContext): StatusInfo {
     pid: process.pid,
     uptimeS: Math.round(process.uptime()),
     peerAddress: context.peerAddress,
-    provider: { usage, directory, swapExposure: swap },
+    provider: { usage, directory, swapExposure: swap, giveBack },
+    hostId: context.hostId,
+    zone: context.zone,
     peers: context.peers.peers().map(describePeer),
     consentPending: context.consent.list().length,
     volumes: context.volumes.list(),
@@ -221,6 +244,13 @@ export function rpcHandlers(context: RpcContext): RpcHandlers {
       peers.disconnect(peer);
       return null;
     },
+    'peer.pardon': ({ peer }) => {
+      context.quarantines.pardon(peer);
+      return null;
+    },
+    'drain.start': ({ node, force }) => context.drain.start(node, force ?? false),
+    'drain.status': ({ node }) => context.drain.status(node),
+    'drain.stop': ({ node }) => context.drain.stop(node),
     'consent.list': () => listConsent(consent),
     'consent.answer': ({ request, answer }) => {
       consent.answer(request, ANSWERS[answer]);

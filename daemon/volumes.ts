@@ -4,10 +4,11 @@
  */
 import { MemcloudError } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
-import type { BlockDevice } from '../common/ports.ts';
+import type { BlockDevice, NodeId, SlabSource, SlabSources } from '../common/ports.ts';
 import type { AttachmentInfo, VolumeDetails, VolumeInfo } from '../common/rpc-schema.ts';
 import { PAGE_SIZE_BYTES } from '../common/units.ts';
 import type { Volume, VolumeStatus } from '../tier/volume.ts';
+import type { DrainHolding } from './drain-room.ts';
 
 /** Where an export listens. */
 export type ListenAddress =
@@ -88,7 +89,9 @@ export interface VolumeRequest {
 /** What volumes are made of; `wire.ts` gives it. */
 export interface VolumeParts {
   /** @throws MemcloudError `ERR_VOLUME_SIZE`, `ERR_VOLUME_CAPACITY`, `ERR_PEER_UNKNOWN` */
-  createVolume(request: VolumeRequest): Volume;
+  createVolume(request: VolumeRequest, sources: SlabSources): Volume;
+  /** The providers that a volume of this request may use. @throws MemcloudError `ERR_PEER_UNKNOWN` */
+  sourcesFor(providers: readonly string[] | undefined): SlabSources;
   /** The volume as a block device. */
   createDevice(volume: Volume): BlockDevice;
   /** Exports a device. */
@@ -99,6 +102,7 @@ export interface VolumeParts {
 
 interface Entry {
   readonly volume: Volume;
+  readonly sources: SlabSources;
   readonly device: BlockDevice;
   readonly services: Set<ExportService>;
   readonly attachments: Set<Attachment>;
@@ -124,10 +128,12 @@ export class Volumes {
     if (this.#entries.has(name)) {
       throw new MemcloudError('ERR_VOLUME_EXISTS', `volume ${name} exists; choose another name`);
     }
-    const volume = this.#parts.createVolume(request);
+    const sources = this.#parts.sourcesFor(request.providers);
+    const volume = this.#parts.createVolume(request, sources);
     const device = this.#parts.createDevice(volume);
     const entry: Entry = {
       volume,
+      sources,
       device,
       services: new Set(),
       attachments: new Set(),
@@ -232,6 +238,30 @@ export class Volumes {
     );
   }
 
+  /** What each volume has leased from a provider, and where it could go instead. */
+  holdingsOn(nodeId: NodeId): DrainHolding[] {
+    return [...this.#entries.values()].map(({ volume, sources }) => ({
+      name: volume.options.name,
+      copies: volume.options.copies,
+      heldBytes: leasedOn(volume, nodeId),
+      candidates: sources
+        .list()
+        .filter((source) => source.nodeId !== nodeId && takesSlabs(source))
+        .map(({ nodeId: id, hostId, usage }) => ({
+          ...{ nodeId: id, hostId },
+          freeBytes: usage.offeredBytes - usage.usedBytes,
+        })),
+    }));
+  }
+
+  /** Makes every volume leave a provider. It goes on in the background; {@link Volumes.holdingsOn} tells. */
+  evacuate(nodeId: NodeId): void {
+    for (const { volume, sources } of this.#entries.values()) {
+      const source = sources.list().find((each) => each.nodeId === nodeId);
+      if (source !== undefined && leasedOn(volume, nodeId) > 0) volume.evacuate(source);
+    }
+  }
+
   /** Lets time pass in every volume. */
   tick(): void {
     for (const { volume } of this.#entries.values()) volume.tick();
@@ -268,6 +298,15 @@ export class Volumes {
 
 function removedMeanwhile(name: string): MemcloudError {
   return new MemcloudError('ERR_CANCELLED', `volume ${name} was removed meanwhile`);
+}
+
+function takesSlabs({ up, accepting, quarantineReason }: SlabSource): boolean {
+  return up && accepting && quarantineReason === undefined;
+}
+
+function leasedOn(volume: Volume, nodeId: NodeId): number {
+  const found = volume.status().providers.find((provider) => provider.nodeId === nodeId);
+  return found?.leasedBytes ?? 0;
 }
 
 function health(volume: Volume, status: VolumeStatus): string {

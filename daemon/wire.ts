@@ -16,6 +16,7 @@ import { hostOf } from '../common/failure-domain.ts';
 import type { LevelLogger, Logger } from '../common/log.ts';
 import type { BlockDevice, NodeId, SlabSource, SlabSources } from '../common/ports.ts';
 import { checkSocketPath } from '../common/paths.ts';
+import type { DirectDeviceInfo, DirectExportInfo } from '../common/rpc-schema.ts';
 import { formatAddress, parseAddress } from '../common/units.ts';
 import {
   attachKernel,
@@ -34,6 +35,7 @@ import { ConsentQueue } from '../peer/consent.ts';
 import { Identity } from '../peer/identity.ts';
 import { keepaliveLimits } from '../peer/keepalive-machine.ts';
 import { Peers } from '../peer/peers.ts';
+import { Quarantines } from '../peer/quarantines.ts';
 import { TrustStore } from '../peer/trust.ts';
 import { LocalSlabSource } from '../provider/local-source.ts';
 import { RamProvider } from '../provider/service.ts';
@@ -43,7 +45,10 @@ import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
 import { capacityProblem } from './capacity.ts';
 import type { DaemonConfig } from './config.ts';
 import { DirectDevices } from './direct/devices.ts';
+import { Drain } from './drain.ts';
+import { drainRoom } from './drain-room.ts';
 import { GarbageCollectionWatch } from './garbage-collection.ts';
+import { machineHostId } from './host.ts';
 import { LiveConfig, type Appliers } from './live-config.ts';
 import type { PoolNumbers } from './notify.ts';
 import { rpcHandlers } from './rpc-methods.ts';
@@ -84,6 +89,7 @@ export class Daemon implements VolumeParts {
   readonly #config: DaemonConfig;
   readonly #logger: Logger;
   readonly #peers: Peers;
+  readonly #quarantines: Quarantines;
   readonly #provider: RamProvider;
   readonly #local: LocalSlabSource;
   readonly #volumes: Volumes;
@@ -104,6 +110,8 @@ export class Daemon implements VolumeParts {
       trust: TrustStore;
       consent: ConsentQueue;
       peers: Peers;
+      quarantines: Quarantines;
+      hostId: string;
       provider: RamProvider;
       service: DirectService;
       spin: EventLoopSpin;
@@ -111,10 +119,12 @@ export class Daemon implements VolumeParts {
       unlock: () => void;
     },
   ) {
-    const { identity, trust, consent, peers, provider, peerAddress, unlock } = parts;
+    const { identity, trust, consent, peers, quarantines, hostId, provider } = parts;
+    const { peerAddress, unlock } = parts;
     this.#config = config;
     this.#logger = logger;
     this.#peers = peers;
+    this.#quarantines = quarantines;
     this.#provider = provider;
     this.#service = parts.service;
     this.#spin = parts.spin;
@@ -124,8 +134,15 @@ export class Daemon implements VolumeParts {
     this.#local = new LocalSlabSource({
       nodeId: identity.nodeId,
       nodeName: config.name,
-      access: provider.openAccess(identity.nodeId),
+      access: provider.openAccess(identity.nodeId, {
+        onLeasesEnded: () => undefined,
+        onRecall: (recall) => this.#local.recall(recall),
+        onAccepting: () => undefined,
+      }),
       isUp: () => !provider.closed,
+      isAccepting: () => provider.accepting,
+      hostId,
+      zone: config.zone,
     });
     this.#volumes = new Volumes(this, logger);
     this.#direct = new DirectDevices(
@@ -133,18 +150,21 @@ export class Daemon implements VolumeParts {
       `${config.socketPath}.devices.json`,
       logger,
     );
+    const volumes = this.#volumes;
+    peers.recallRoom = (source) => drainRoom(volumes.holdingsOn(source));
+    const directExports = (): DirectExportInfo[] => parts.service.status();
+    const directDevices = (): DirectDeviceInfo[] => this.#direct.list();
+    const { nodeId } = this;
+    const { name, zone } = config;
+    const drain = new Drain({
+      ...{ nodeId, name, provider, peers, volumes },
+      ...{ directExports, directDevices },
+    });
     this.liveConfig = new LiveConfig(config.written, this.#appliers(logger), logger);
     const handlers = rpcHandlers({
-      nodeId: this.nodeId,
-      name: config.name,
-      peerAddress,
-      peers,
-      trust,
-      consent,
-      provider,
-      volumes: this.#volumes,
+      ...{ nodeId, name, hostId, zone, peerAddress },
+      ...{ peers, quarantines, trust, consent, provider, volumes, drain, directExports },
       direct: this.#direct,
-      directExports: () => parts.service.status(),
       config: this.liveConfig,
       garbageCollection: this.#garbageCollection,
       requestShutdown: () => this.onShutdownRequested(),
@@ -171,14 +191,19 @@ export class Daemon implements VolumeParts {
         logger.warn({}, '--auto-trust: every machine that reaches this port is trusted unasked');
       }
       const trust = TrustStore.load(config.stateDirectory, { autoTrust });
+      const quarantines = Quarantines.load(config.stateDirectory, logger);
+      undo.push(() => quarantines.flush());
       const consent = new ConsentQueue({ clock: monotonicClock });
       const provider = RamProvider.open({
         offeredBytes: config.offerBytes,
+        reserveBytes: config.reserveBytes,
+        recallGraceMs: config.recallGraceMs,
+        logger,
         ...(config.memoryDirectory === undefined ? {} : { directory: config.memoryDirectory }),
       });
       undo.push(() => provider.close());
       const spin = new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US);
-      const { name } = config;
+      const { name, zone, host: hostId = machineHostId() } = config;
       let peerPort = 0;
       const { allowPlain } = config;
       if (allowPlain) {
@@ -189,7 +214,8 @@ export class Daemon implements VolumeParts {
       undo.push(() => service.close());
       const direct = service.exports;
       const peers = new Peers({
-        ...{ identity, name, trust, consent, provider, direct, logger, spin },
+        ...{ identity, name, hostId, zone, trust, quarantines, consent },
+        ...{ provider, direct, logger, spin },
         keepalive: keepaliveLimits(config.peerDeadMs),
       });
       undo.push(() => peers.close());
@@ -197,15 +223,8 @@ export class Daemon implements VolumeParts {
       peerPort = bound.port;
       const peerAddress = formatAddress(bound.host, bound.port);
       const parts = {
-        identity,
-        trust,
-        consent,
-        peers,
-        provider,
-        service,
-        spin,
-        peerAddress,
-        unlock,
+        ...{ identity, trust, consent, peers, quarantines, hostId },
+        ...{ provider, service, spin, peerAddress, unlock },
       };
       const daemon = new Daemon(config, logger, parts);
       undo.push(() => clearInterval(daemon.#timer));
@@ -249,6 +268,7 @@ export class Daemon implements VolumeParts {
     this.#direct.close();
     clearInterval(this.#timer);
     await this.#peers.close();
+    this.#quarantines.flush();
     await this.#service.close();
     this.#provider.close();
     this.#garbageCollection.close();
@@ -259,6 +279,8 @@ export class Daemon implements VolumeParts {
   #appliers(logger: LevelLogger): Appliers {
     return {
       offer: (bytes) => this.#provider.setOffer(bytes),
+      reserve: (bytes) => this.#provider.setReserve(bytes),
+      'recall-grace': (seconds) => this.#provider.setRecallGrace(seconds * 1000),
       'log-level': (level) => logger.setLevel(level),
       connect: (addresses, before) => {
         for (const address of before) {
@@ -293,9 +315,8 @@ export class Daemon implements VolumeParts {
   // --- What volumes are made of ------------------------------------------------------------------
 
   /** @inheritDoc */
-  createVolume(request: VolumeRequest): Volume {
-    const { name, sizeBytes, copies, ringSizeBytes, providers, spill } = request;
-    const sources = this.#sourcesFor(providers);
+  createVolume(request: VolumeRequest, sources: SlabSources): Volume {
+    const { name, sizeBytes, copies, ringSizeBytes, spill } = request;
     const free = sources
       .list()
       .filter((source) => source.up && source.accepting && source.quarantineReason === undefined)
@@ -404,8 +425,8 @@ export class Daemon implements VolumeParts {
     return { device, detach };
   }
 
-  /** The sources that a volume may use: the named ones, or every peer. */
-  #sourcesFor(providers: readonly string[] | undefined): SlabSources {
+  /** @inheritDoc */
+  sourcesFor(providers: readonly string[] | undefined): SlabSources {
     if (providers === undefined) return this.#peers;
     const named: SlabSource[] = providers.map((name) =>
       name === LOCAL_PROVIDER || name === this.#config.name ? this.#local : this.#peers.store(name),

@@ -33,6 +33,12 @@ export interface ConnectionContext {
   readonly mayHandshake: () => boolean;
   /** What we tell a trusted peer about our room. */
   readonly usage: () => ProviderUsage;
+  /** Whether we grant leases. */
+  readonly accepting: () => boolean;
+  /** Names the machine that we run on; empty to say nothing. */
+  readonly hostId: string;
+  /** Our wider failure domain; empty for none. */
+  readonly zone: string;
   /** What data connections are handed to; undefined when this node serves no direct exports. */
   readonly direct: DirectProvider | undefined;
   /** Longest time of one handshake step, milliseconds. */
@@ -59,4 +65,10 @@ export interface Established {
   readonly usage: ProviderUsage;
   /** What it can do beyond version 1, by name. */
   readonly features: readonly string[];
+  /** Names the machine that it runs on; empty when it does not say. */
+  readonly hostId: string;
+  /** Its wider failure domain; empty for none. */
+  readonly zone: string;
+  /** False while it grants no leases. */
+  readonly accepting: boolean;
 }

@@ -279,9 +279,16 @@ export class Connection implements ByteStreamHandler {
       return this.close(refusal);
     }
     this.#weAccepted = true;
-    const usage = this.#context.usage();
-    const features = this.#context.direct === undefined ? [] : [Feature.DIRECT];
-    this.#sendHello({ verdict: 'accepted', limits: OWN_LIMITS, usage, features });
+    const { hostId, zone, direct } = this.#context;
+    this.#sendHello({
+      verdict: 'accepted',
+      limits: OWN_LIMITS,
+      usage: this.#context.usage(),
+      features: direct === undefined ? [Feature.RECALL] : [Feature.DIRECT, Feature.RECALL],
+      hostId,
+      zone,
+      accepting: this.#context.accepting(),
+    });
     this.#enter('verdict');
     this.#establish();
   }
@@ -325,9 +332,9 @@ export class Connection implements ByteStreamHandler {
     if (!this.#weAccepted || hello === undefined || peer === undefined) return;
     if (stream === undefined || writer === undefined || opener === undefined) return;
     const { dialled } = this;
-    const { limits, usage, features } = hello;
-    const address = this.#address;
-    const parts = { stream, writer, opener, peer, dialled, address, limits, usage, features };
+    const { limits, usage, features, hostId, zone, accepting } = hello;
+    const told = { limits, usage, features, hostId, zone, accepting };
+    const parts = { stream, writer, opener, peer, dialled, address: this.#address, ...told };
     // May throw, for example when the provider fails: then this connection ends like any other.
     const successor = this.#events.onEstablished(this, parts);
     this.#leave();

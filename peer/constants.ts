@@ -84,6 +84,8 @@ export type ByeReasonValue = (typeof ByeReason)[keyof typeof ByeReason];
 export const Feature = {
   /** Serves direct exports (section 11) and the control methods `direct-...`. */
   DIRECT: 'direct',
+  /** Answers the control method `recall-room`. */
+  RECALL: 'recall',
 } as const;
 
 /** Section 7: the most names in a list of features. */
@@ -98,6 +100,8 @@ export const REQUEST_COUNT_MAX = 1024;
 export const PAGE_BYTES_MAX = 4096 * SEALED_PAGE_SIZE_BYTES;
 /** Of the request slots, those kept for control requests, so that leases can be renewed under load. */
 export const CONTROL_SLOT_COUNT = 16;
+/** Control requests of one session that may wait for a slot; beyond, one is refused at once. */
+export const CONTROL_WAIT_COUNT_MAX = 4096;
 /** Of the credits, the share that writes may use, so that reads always find some: 3/4. */
 export const WRITE_CREDIT_SHARE = 0.75;
 /** Bytes waiting for the kernel above which no new write is taken: reads do not queue behind them. */
@@ -138,6 +142,10 @@ export const CONSENT_RATE_WINDOW_MS = 60_000;
 export const CONSENT_ADDRESS_COUNT_MAX = 1024;
 /** Keys in the trust store. */
 export const TRUST_ENTRY_COUNT_MAX = 4096;
+/** Nodes in quarantine; beyond, the oldest verdict makes room. */
+export const QUARANTINE_COUNT_MAX = 4096;
+/** Characters of the reason of a quarantine. */
+export const QUARANTINE_REASON_LENGTH_MAX = 256;
 /** Nodes in the registry of peers. */
 export const PEER_COUNT_MAX = 256;
 /** Lease ids in one control message. */

@@ -30,6 +30,24 @@ export function booleanField(fields: PackedMap, key: string): boolean {
   return value;
 }
 
+/** The most characters of a label; see {@link labelField}. */
+export const LABEL_LENGTH_MAX = 64;
+
+/**
+ * The label under `key`: at most 64 letters, digits, dots, dashes or underscores; none is the empty one.
+ *
+ * @throws MemcloudError `ERR_PEER_PROTOCOL`
+ */
+export function labelField(fields: PackedMap, key: string): string {
+  const value = fields[key];
+  if (value === undefined) return '';
+  const fits = typeof value === 'string' && value.length <= LABEL_LENGTH_MAX;
+  if (!fits || !/^[A-Za-z0-9._-]*$/.test(value)) {
+    refuseBody(`${key}: expected at most ${LABEL_LENGTH_MAX} letters, digits, dots or dashes`);
+  }
+  return value;
+}
+
 /** A value that must be a map. @throws MemcloudError `ERR_PEER_PROTOCOL` */
 export function asMap(value: unknown, what: string): PackedMap {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {

@@ -9,7 +9,9 @@ import {
   decodeControlRequest,
   encodeControlError,
   encodeControlOk,
+  recallRoomFields,
   type ControlRequest,
+  type RecallRoom,
 } from './control.ts';
 import { directExportFields, type DirectRequest } from './direct-control.ts';
 
@@ -19,6 +21,8 @@ export interface HolderAccess {
   readonly slabs: SlabAccess | undefined;
   /** Its direct exports; undefined when this node serves none. */
   readonly direct: DirectAccess | undefined;
+  /** What this node could take back of what it has leased from the peer; undefined when it leases nothing. */
+  readonly recallRoom?: () => RecallRoom;
 }
 
 /**
@@ -37,7 +41,7 @@ export function serveControl(access: HolderAccess, body: Buffer): Buffer {
   }
 }
 
-function execute({ slabs, direct }: HolderAccess, request: ControlRequest): object {
+function execute({ slabs, direct, recallRoom }: HolderAccess, request: ControlRequest): object {
   switch (request.method) {
     case 'lease': {
       const { pageCount, ttlMs } = request;
@@ -50,6 +54,11 @@ function execute({ slabs, direct }: HolderAccess, request: ControlRequest): obje
       return {};
     case 'usage':
       return { usage: lent(slabs).usage() };
+    case 'recall-room':
+      if (recallRoom === undefined) {
+        throw new MemcloudError('ERR_UNSUPPORTED', 'this node leases no memory');
+      }
+      return recallRoomFields(recallRoom());
     default:
       return executeDirect(direct, request);
   }

@@ -6,9 +6,18 @@
  */
 import { Packr } from 'msgpackr';
 import { isErrorCode, type ErrorCode, type MemcloudError } from '../common/errors.ts';
-import type { ProviderUsage, SlabGrant, SlabRequest } from '../common/ports.ts';
+import type { ProviderUsage, SlabGrant, SlabRecall, SlabRequest } from '../common/ports.ts';
 import { FEATURE_COUNT_MAX, FEATURE_LENGTH_MAX, LEASE_ID_COUNT_MAX } from './constants.ts';
-import { asHex, asList, asMap, integerField, NUMBER_MAX, refuseBody } from './control-fields.ts';
+import {
+  asHex,
+  asList,
+  asMap,
+  booleanField,
+  integerField,
+  labelField,
+  NUMBER_MAX,
+  refuseBody,
+} from './control-fields.ts';
 import { decodeDirectRequest, type DirectRequest } from './direct-control.ts';
 import { unpackMap, type PackedMap } from './message-pack.ts';
 
@@ -30,6 +39,12 @@ export interface AcceptedHello {
   readonly usage: ProviderUsage;
   /** What the sender can do beyond version 1, see `Feature`; names that are unknown here included. */
   readonly features: readonly string[];
+  /** Names the machine that the sender runs on; empty when it does not say. */
+  readonly hostId: string;
+  /** Its wider failure domain; empty for none. */
+  readonly zone: string;
+  /** False while it grants no leases. */
+  readonly accepting: boolean;
 }
 
 /** A HELLO; limits and usage come only with `accepted`. */
@@ -42,7 +57,18 @@ export type ControlRequest =
   | { readonly method: 'renew'; readonly leaseIds: readonly string[]; readonly ttlMs: number }
   | { readonly method: 'release'; readonly leaseId: string }
   | { readonly method: 'usage' }
+  | { readonly method: 'recall-room' }
   | DirectRequest;
+
+/** What a holder says to a provider that would like all of its leases back. All counts are bytes. */
+export interface RecallRoom {
+  /** Leased by it on the provider that asks. */
+  readonly heldBytes: number;
+  /** Free on the other providers that it may use. */
+  readonly roomBytes: number;
+  /** Why it cannot move everything, for people; empty when it can. At most 256 characters. */
+  readonly problem: string;
+}
 
 /** A control reply: what the method returns, or an error. */
 export type ControlReply =
@@ -55,6 +81,10 @@ export interface Notice {
   readonly usage?: ProviderUsage;
   /** Leases of the receiver that ended without its doing. */
   readonly leasesEnded?: readonly string[];
+  /** Leases of the receiver that it is to give back. */
+  readonly recall?: SlabRecall;
+  /** Whether it grants leases, when that changed. */
+  readonly accepting?: boolean;
 }
 
 /** Codes that a reply may carry; others become ERR_PEER_PROTOCOL. */
@@ -120,6 +150,9 @@ export function encodeHello(hello: Hello): Buffer {
     ...limits,
     usage: usageFields(hello.usage),
     features: hello.features,
+    host: hello.hostId,
+    zone: hello.zone,
+    accepting: hello.accepting,
   });
 }
 
@@ -138,6 +171,9 @@ export function decodeHello(bytes: Buffer): Hello {
     limits,
     usage: usage(fields['usage']),
     features: features(fields['features']),
+    hostId: labelField(fields, 'host'),
+    zone: labelField(fields, 'zone'),
+    accepting: fields['accepting'] === undefined || booleanField(fields, 'accepting'),
   };
 }
 
@@ -168,6 +204,8 @@ export function decodeControlRequest(bytes: Buffer): ControlRequest {
       return { method: 'release', leaseId: leaseId(fields['leaseId']) };
     case 'usage':
       return { method: 'usage' };
+    case 'recall-room':
+      return { method: 'recall-room' };
     default:
       return decodeDirectRequest(fields) ?? refuseBody('method: expected a known one');
   }
@@ -193,9 +231,13 @@ export function decodeControlReply(bytes: Buffer): ControlReply {
   if (fields['ok'] !== false || !isErrorCode(code) || !REPLY_CODES.has(code)) {
     refuseBody('a reply: expected ok, or an error code that a reply may carry');
   }
-  // It ends up on a terminal: nothing but printable ASCII survives.
-  const text = typeof message === 'string' ? message.replace(/[^\x20-\x7e]/g, '?') : '';
-  return { ok: false, code, message: text.slice(0, REPLY_MESSAGE_LENGTH_MAX) };
+  return { ok: false, code, message: forPeople(message) };
+}
+
+/** Text that ends up on a terminal: nothing but printable ASCII survives. */
+function forPeople(text: unknown): string {
+  const safe = typeof text === 'string' ? text.replace(/[^\x20-\x7e]/g, '?') : '';
+  return safe.slice(0, REPLY_MESSAGE_LENGTH_MAX);
 }
 
 /** The grant in a reply to `lease`. @throws MemcloudError `ERR_PEER_PROTOCOL` */
@@ -212,13 +254,33 @@ export function decodeUnknownLeases(fields: PackedMap): string[] {
   return leaseIds(fields['unknown']);
 }
 
-/** Encodes a NOTICE. */
-export function encodeNotice(notice: Notice): Buffer {
-  const leasesEnded = notice.leasesEnded;
+/** The room in a reply to `recall-room`. @throws MemcloudError `ERR_PEER_PROTOCOL` */
+export function decodeRecallRoom(fields: PackedMap): RecallRoom {
+  return {
+    heldBytes: integerField(fields, 'heldBytes', 0, NUMBER_MAX),
+    roomBytes: integerField(fields, 'roomBytes', 0, NUMBER_MAX),
+    problem: forPeople(fields['problem']),
+  };
+}
+
+/** The fields of {@link RecallRoom} that travel; the problem is cut to 256 characters. */
+export function recallRoomFields({ heldBytes, roomBytes, problem }: RecallRoom): RecallRoom {
+  return { heldBytes, roomBytes, problem: problem.slice(0, REPLY_MESSAGE_LENGTH_MAX) };
+}
+
+/** Encodes a NOTICE. A recall without an end has no `endsInMs`. */
+export function encodeNotice({ usage, leasesEnded, recall, accepting }: Notice): Buffer {
   return packr.pack({
-    ...(notice.usage === undefined ? {} : { usage: usageFields(notice.usage) }),
+    ...(usage === undefined ? {} : { usage: usageFields(usage) }),
     ...(leasesEnded === undefined ? {} : { leasesEnded }),
+    ...(recall === undefined ? {} : { recall: recallFields(recall) }),
+    ...(accepting === undefined ? {} : { accepting }),
   });
+}
+
+function recallFields({ leaseIds: ids, endsInMs }: SlabRecall): object {
+  const isFinal = Number.isFinite(endsInMs);
+  return { leaseIds: ids, ...(isFinal ? { endsInMs: Math.max(0, Math.round(endsInMs)) } : {}) };
 }
 
 /** Decodes a NOTICE. @throws MemcloudError `ERR_PEER_PROTOCOL` */
@@ -229,5 +291,14 @@ export function decodeNotice(bytes: Buffer): Notice {
     ...(fields['leasesEnded'] === undefined
       ? {}
       : { leasesEnded: leaseIds(fields['leasesEnded']) }),
+    ...(fields['recall'] === undefined ? {} : { recall: recall(fields['recall']) }),
+    ...(fields['accepting'] === undefined ? {} : { accepting: booleanField(fields, 'accepting') }),
   };
+}
+
+function recall(value: unknown): SlabRecall {
+  const fields = asMap(value, 'recall');
+  const endsInMs =
+    fields['endsInMs'] === undefined ? Infinity : integerField(fields, 'endsInMs', 0, 2 ** 32 - 1);
+  return { leaseIds: leaseIds(fields['leaseIds']), endsInMs };
 }

@@ -38,6 +38,14 @@ export interface PeerInfo {
   readonly roundTripMs: number;
   /** Why it is not up, if we know. */
   readonly error: MemcloudError | undefined;
+  /** The machine that it runs on, by its own word; empty while unknown. */
+  readonly hostId: string;
+  /** Its zone, by its own word; empty for none. */
+  readonly zone: string;
+  /** False while it grants no leases, or is drained from here. */
+  readonly accepting: boolean;
+  /** Why its pages are not believed any more; undefined while they are. */
+  readonly quarantineReason: string | undefined;
 }
 
 /** Describes every node of `records` and every address of `dialers` that leads to none of them. */
@@ -57,12 +65,19 @@ export function describePeers(
       usage: store.usage,
       roundTripMs: session?.roundTripMs ?? 0,
       error: session === undefined ? (dialer?.lastError ?? lastError) : undefined,
+      hostId: store.hostId,
+      zone: store.zone,
+      accepting: store.accepting,
+      quarantineReason: store.quarantineReason,
     };
   });
   const unknown = dialers
     .filter(({ nodeId }) => nodeId === undefined || !records.has(nodeId))
     .map(({ nodeId, address, state, lastError }): PeerInfo => {
-      const rest = { usage: undefined, roundTripMs: 0, error: lastError };
+      const rest = {
+        ...{ usage: undefined, roundTripMs: 0, error: lastError },
+        ...{ hostId: '', zone: '', accepting: true, quarantineReason: undefined },
+      };
       return { nodeId, name: '', address, state, dialled: true, ...rest };
     });
   return [...known, ...unknown];

@@ -24,10 +24,12 @@ import type { ConsentQueue } from './consent.ts';
 import {
   ByeReason,
   DIAL_COUNT_MAX,
+  Feature,
   PEER_COUNT_MAX,
   REQUEST_TIMEOUT_MS,
   type ByeReasonValue,
 } from './constants.ts';
+import { decodeRecallRoom, type RecallRoom } from './control.ts';
 import { isNodeName } from './credentials.ts';
 import { Dialer, dialTarget } from './dialer.ts';
 import { Gatekeeper } from './gatekeeper.ts';
@@ -35,6 +37,7 @@ import type { Identity } from './identity.ts';
 import { KEEPALIVE_DEFAULTS, type KeepaliveLimits } from './keepalive-machine.ts';
 import { Patience } from './patience.ts';
 import { describePeers, type PeerInfo, type PeerRecord } from './peer-info.ts';
+import { Quarantines } from './quarantines.ts';
 import { RemoteStore } from './remote-store.ts';
 import { HandshakeRate, Listener } from './server.ts';
 import { Session } from './session.ts';
@@ -54,6 +57,12 @@ export interface PeersOptions {
   readonly provider?: SlabProvider | undefined;
   /** Our direct exports; undefined for none. Its owner closes it, after the peers. */
   readonly direct?: DirectProvider | undefined;
+  /** Whose pages are not believed any more; by default kept for the life of the process. */
+  readonly quarantines?: Quarantines;
+  /** Names the machine that we run on; default: empty, which says nothing. */
+  readonly hostId?: string;
+  /** Our wider failure domain; default: none. */
+  readonly zone?: string;
   /** Where events are noted. */
   readonly logger?: Logger;
   /** The clock of deadlines. */
@@ -72,6 +81,8 @@ export interface PeersOptions {
 
 const NO_USAGE: ProviderUsage = { offeredBytes: 0, usedBytes: 0, residentBytes: 0, leaseCount: 0 };
 
+const NOTHING_HELD: RecallRoom = { heldBytes: 0, roomBytes: 0, problem: '' };
+
 interface KnownPeer extends PeerRecord {
   /** How long it may be silent. */
   readonly patience: Patience;
@@ -79,6 +90,8 @@ interface KnownPeer extends PeerRecord {
 
 /** The peers of one node. */
 export class Peers implements SlabSources {
+  /** What this node could take back of what it has leased from a provider; its owner sets it. */
+  recallRoom: (provider: NodeId) => RecallRoom = () => NOTHING_HELD;
   readonly #options: PeersOptions;
   readonly #clock: Clock;
   readonly #logger: Logger;
@@ -89,6 +102,7 @@ export class Peers implements SlabSources {
   readonly #dialers = new Map<string, Dialer>();
   readonly #listeners: Listener[] = [];
   readonly #heldNodes = new Set<NodeId>();
+  readonly #quarantines: Quarantines;
   readonly #stopWatchingTrust: () => void;
   #closed = false;
 
@@ -104,6 +118,7 @@ export class Peers implements SlabSources {
     this.#options = options;
     this.#clock = options.clock ?? monotonicClock;
     this.#logger = options.logger ?? silentLogger;
+    this.#quarantines = options.quarantines ?? Quarantines.inMemory();
     const rate = new HandshakeRate(this.#clock);
     this.#context = {
       identity: options.identity,
@@ -112,6 +127,9 @@ export class Peers implements SlabSources {
       clock: this.#clock,
       mayHandshake: () => rate.take(),
       usage: () => options.provider?.usage() ?? NO_USAGE,
+      accepting: () => options.provider?.accepting ?? true,
+      hostId: options.hostId ?? '',
+      zone: options.zone ?? '',
       direct: options.direct,
       ...(options.handshakeStepTimeoutMs === undefined
         ? {}
@@ -214,6 +232,22 @@ export class Peers implements SlabSources {
     return this.#find(nodeIdOrName).store;
   }
 
+  /**
+   * Asks a node whether it could move what it has leased from us to others.
+   *
+   * @throws MemcloudError `ERR_PEER_UNREACHABLE`, `ERR_TIMEOUT`, `ERR_UNSUPPORTED` (an older memnode)
+   */
+  async askRecallRoom(holder: NodeId): Promise<RecallRoom> {
+    const session = this.#records.get(holder)?.session;
+    if (session === undefined) {
+      throw new MemcloudError('ERR_PEER_UNREACHABLE', 'it is not connected');
+    }
+    if (!session.features.includes(Feature.RECALL)) {
+      throw new MemcloudError('ERR_UNSUPPORTED', 'its memnode is too old to move pages by itself');
+    }
+    return session.control({ method: 'recall-room' }, decodeRecallRoom);
+  }
+
   /** Every peer: nodes that were let in, and addresses where none has answered. */
   peers(): PeerInfo[] {
     return describePeers(this.#records, [...this.#dialers.values()]);
@@ -302,6 +336,7 @@ export class Peers implements SlabSources {
       requestTimeoutMs: this.#options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS,
       spin: this.#options.spin,
       client: record.store,
+      recallRoom: () => this.recallRoom(nodeId),
       onEnded: (ended, error) => this.#onSessionEnded(record, ended, error),
     });
     this.#connections.delete(connection);
@@ -312,7 +347,7 @@ export class Peers implements SlabSources {
     if (dialer !== undefined) dialer.nodeId = nodeId;
     for (const each of this.#dialers.values()) if (each.nodeId === nodeId) each.onUp(nodeId);
     this.#logger.info({ nodeId, name: peer.name, address: session.address, dialled }, 'peer up');
-    record.store.attach(session, established.usage);
+    record.store.attach(session, established);
     return session;
   }
 
@@ -351,7 +386,7 @@ export class Peers implements SlabSources {
   #recordOf(nodeId: NodeId, name: string): KnownPeer | undefined {
     const known = this.#records.get(nodeId);
     if (known !== undefined || this.#records.size >= PEER_COUNT_MAX) return known;
-    const store = new RemoteStore(nodeId, name);
+    const store = new RemoteStore(nodeId, name, this.#quarantines);
     const patience = new Patience(this.#options.keepalive ?? KEEPALIVE_DEFAULTS);
     const record = { store, patience, session: undefined, address: '', lastError: undefined };
     this.#records.set(nodeId, record);

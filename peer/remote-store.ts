@@ -31,6 +31,7 @@ import {
   decodeUnknownExports,
 } from './direct-control.ts';
 import type { PackedMap } from './message-pack.ts';
+import { Quarantines } from './quarantines.ts';
 import type { Session, SessionClient } from './session.ts';
 
 const NO_USAGE: ProviderUsage = { offeredBytes: 0, usedBytes: 0, residentBytes: 0, leaseCount: 0 };
@@ -40,19 +41,22 @@ export class RemoteStore implements SlabSource, DirectSource, SessionClient {
   readonly nodeId: NodeId;
   /** Called when leases ended without the consumer's doing. */
   onLeasesLost: ((leaseIds: readonly string[]) => void) | undefined;
-  readonly hostId = '';
-  readonly zone = '';
-  readonly accepting = true;
   #nodeName: string;
-  #quarantineReason: string | undefined;
+  #hostId = '';
+  #zone = '';
+  #accepting = true;
+  #avoided = false;
+  readonly #quarantines: Quarantines;
   readonly #recallListeners = new Set<(recall: SlabRecall) => void>();
   #usage = NO_USAGE;
   #session: Session | undefined;
   readonly #queues: (RemotePageQueue | undefined)[] = [];
 
-  constructor(nodeId: NodeId, nodeName: string) {
+  /** @param quarantines - where it is kept that its pages are not believed */
+  constructor(nodeId: NodeId, nodeName: string, quarantines = Quarantines.inMemory()) {
     this.nodeId = nodeId;
     this.#nodeName = nodeName;
+    this.#quarantines = quarantines;
   }
 
   /** What people call it; the name of the last session. */
@@ -75,14 +79,39 @@ export class RemoteStore implements SlabSource, DirectSource, SessionClient {
     return this.#session?.roundTripMs ?? 0;
   }
 
-  /** Why its pages are not believed any more. */
-  get quarantineReason(): string | undefined {
-    return this.#quarantineReason;
+  /** The machine that it ran on in the last session, by its own word. */
+  get hostId(): string {
+    return this.#hostId;
   }
 
-  /** Stops believing its pages. */
+  /** Its zone in the last session, by its own word. */
+  get zone(): string {
+    return this.#zone;
+  }
+
+  /** False while it grants no leases, or an operator of this node drains it. */
+  get accepting(): boolean {
+    return this.#accepting && !this.#avoided;
+  }
+
+  /** True while an operator of this node drains it. */
+  get avoided(): boolean {
+    return this.#avoided;
+  }
+
+  /** Whether to take no new slabs there, whatever it says. */
+  setAvoided(avoided: boolean): void {
+    this.#avoided = avoided;
+  }
+
+  /** Why its pages are not believed any more. */
+  get quarantineReason(): string | undefined {
+    return this.#quarantines.reasonOf(this.nodeId);
+  }
+
+  /** Stops believing its pages, until a person lifts it; kept over restarts. */
   quarantine(reason: string): void {
-    this.#quarantineReason ??= reason;
+    this.#quarantines.put(this.nodeId, this.#nodeName, reason);
   }
 
   /** Listens for leases that the provider asks back. */
@@ -189,10 +218,13 @@ export class RemoteStore implements SlabSource, DirectSource, SessionClient {
   // --- Sessions ------------------------------------------------------------------------------------
 
   /** A session with the node lives: it carries the calls from now on. */
-  attach(session: Session, usage: ProviderUsage): void {
+  attach(session: Session, told: { usage: ProviderUsage; accepting: boolean }): void {
     this.#session = session;
     this.#nodeName = session.peer.name;
-    this.#usage = usage;
+    this.#hostId = session.hostId;
+    this.#zone = session.zone;
+    this.#usage = told.usage;
+    this.#accepting = told.accepting;
     this.onCredit();
   }
 
@@ -232,6 +264,16 @@ export class RemoteStore implements SlabSource, DirectSource, SessionClient {
   /** Leases ended. */
   onLeasesEnded(leaseIds: readonly string[]): void {
     this.onLeasesLost?.(leaseIds);
+  }
+
+  /** The provider asks for leases back. */
+  onLeasesRecalled(recall: SlabRecall): void {
+    for (const listener of this.#recallListeners) listener(recall);
+  }
+
+  /** Whether the provider grants leases has changed. */
+  onAccepting(accepting: boolean): void {
+    this.#accepting = accepting;
   }
 
   #live(): Session {

@@ -50,6 +50,8 @@ export class RequestTable {
   #pageBytes = 0;
   #writeBytes = 0;
   #writeSlots = 0;
+  /** Control requests in flight, abandoned ones included: the peer ends a session that has more than 16. */
+  #controlCount = 0;
 
   /**
    * @param limits - what the provider grants; it grants at most as many requests as 65536
@@ -89,7 +91,10 @@ export class RequestTable {
   acquire(type: number, pageCount: number, owner: number, tag: number, deadlineMs: number): number {
     if (this.#freeCount === 0) return -1;
     const bytes = pageCount * SEALED_PAGE_SIZE_BYTES;
-    if (type !== MessageType.CONTROL) {
+    if (type === MessageType.CONTROL) {
+      if (this.#controlCount >= CONTROL_SLOT_COUNT) return -1;
+      this.#controlCount += 1;
+    } else {
       if (this.count >= this.#pageSlotMax) return -1;
       if (this.#pageBytes + bytes > this.#limits.pageBytesMax) return -1;
       if (type !== MessageType.READ) {
@@ -159,7 +164,8 @@ export class RequestTable {
     }
     this.#state[slot] = SlotState.FREE;
     const type = this.#type[slot];
-    if (type !== MessageType.CONTROL) {
+    if (type === MessageType.CONTROL) this.#controlCount -= 1;
+    else {
       const bytes = (this.#pageCount[slot] ?? 0) * SEALED_PAGE_SIZE_BYTES;
       this.#pageBytes -= bytes;
       if (type !== MessageType.READ) {

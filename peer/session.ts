@@ -14,15 +14,23 @@ import type {
   IoStatusValue,
   ProviderUsage,
   SlabProvider,
+  SlabRecall,
 } from '../common/ports.ts';
 import type { Established } from './connection-context.ts';
-import { ByeReason, LEASE_ID_COUNT_MAX, type ByeReasonValue } from './constants.ts';
+import {
+  ByeReason,
+  CONTROL_WAIT_COUNT_MAX,
+  LEASE_ID_COUNT_MAX,
+  type ByeReasonValue,
+} from './constants.ts';
 import {
   decodeControlReply,
   decodeNotice,
   encodeControlRequest,
   encodeNotice,
   type ControlRequest,
+  type Notice,
+  type RecallRoom,
 } from './control.ts';
 import { serveControl, type HolderAccess } from './control-service.ts';
 import type { PeerIdentity } from './credentials.ts';
@@ -54,6 +62,10 @@ export interface SessionClient {
   onUsage(usage: ProviderUsage): void;
   /** Leases ended without our doing. */
   onLeasesEnded(leaseIds: readonly string[]): void;
+  /** The provider asks for leases back. */
+  onLeasesRecalled(recall: SlabRecall): void;
+  /** Whether the provider grants leases has changed. */
+  onAccepting(accepting: boolean): void;
 }
 
 /** What a session is run with. */
@@ -72,8 +84,17 @@ export interface SessionOptions {
   readonly spin: EventLoopSpin | undefined;
   /** Takes the ends of page requests; a session asks only through it. */
   readonly client: SessionClient;
+  /** What this node could take back of what it has leased from the peer. */
+  readonly recallRoom: () => RecallRoom;
   /** The session is over; called once. The error is undefined after an orderly end. */
   readonly onEnded: (session: Session, error: MemcloudError | undefined) => void;
+}
+
+/** A control request that waits for a slot. */
+interface QueuedControl {
+  readonly tag: number;
+  readonly body: Buffer;
+  readonly deadlineMs: number;
 }
 
 interface WaitingControl {
@@ -93,18 +114,25 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
   readonly host: string;
   /** What the other node can do beyond version 1, by name. */
   readonly features: readonly string[];
+  /** Names the machine that the other node runs on; empty when it does not say. */
+  readonly hostId: string;
+  /** Its wider failure domain; empty for none. */
+  readonly zone: string;
   readonly #stream: ByteStream;
   readonly #machine: SessionMachine;
   readonly #options: SessionOptions;
   readonly #access: HolderAccess;
   readonly #timer: NodeJS.Timeout;
   readonly #controls = new Map<number, WaitingControl>();
+  /** Those of them that wait for a slot, in order. */
+  readonly #queuedControls: QueuedControl[] = [];
   #nextControlTag = 1;
   #finished = false;
   #byeReason: ByeReasonValue | undefined;
   #noticedUsage = '';
   #noticedAtMs = 0;
-  #endedLeases: string[] = [];
+  /** Notices that wait for the end of the turn: they may come up in the middle of a page call. */
+  readonly #notices: Notice[] = [];
 
   /** Takes over a connection that both sides accepted; the caller makes it the stream's handler. */
   constructor(established: Established, options: SessionOptions) {
@@ -113,14 +141,24 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
     this.address = established.address;
     this.host = established.stream.remoteHost;
     this.features = established.features;
+    this.hostId = established.hostId;
+    this.zone = established.zone;
     this.#stream = established.stream;
     this.#options = options;
     const { nodeId } = this.peer;
     const slabs = options.provider?.openAccess(nodeId, {
-      // May come from within a page call: it is sent with the next tick, not in the middle of a record.
-      onLeasesEnded: (leaseIds) => this.#endedLeases.push(...leaseIds),
+      onLeasesEnded: (leaseIds) => {
+        for (const part of partsOf(leaseIds)) this.#noticeSoon({ leasesEnded: part });
+      },
+      onRecall: ({ leaseIds, endsInMs }) => {
+        for (const part of partsOf(leaseIds)) {
+          this.#noticeSoon({ recall: { leaseIds: part, endsInMs } });
+        }
+      },
+      onAccepting: (accepting) => this.#noticeSoon({ accepting }),
     });
-    this.#access = { slabs, direct: options.direct?.openDirect(nodeId) };
+    const { recallRoom } = options;
+    this.#access = { slabs, direct: options.direct?.openDirect(nodeId), recallRoom };
     this.#machine = new SessionMachine({
       writer: established.writer,
       opener: established.opener,
@@ -167,15 +205,18 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
    */
   control<T>(request: ControlRequest, decode: (fields: PackedMap) => T): Promise<T> {
     return new Promise((resolve, reject) => {
-      const tag = this.#nextControlTag;
-      this.#nextControlTag += 1;
-      if (!this.#machine.requests.control(tag, encodeControlRequest(request))) {
+      if (this.#finished || this.#queuedControls.length >= CONTROL_WAIT_COUNT_MAX) {
         const why = this.#finished ? 'the session has ended' : 'too many control requests wait';
         reject(new MemcloudError('ERR_PEER_UNREACHABLE', `node "${this.peer.name}": ${why}`));
         return;
       }
+      const tag = this.#nextControlTag;
+      this.#nextControlTag += 1;
       const settle = (fields: PackedMap): void => resolve(decode(fields));
       this.#controls.set(tag, { settle, reject });
+      const deadlineMs = this.#options.clock.nowMs() + this.#options.requestTimeoutMs;
+      this.#queuedControls.push({ tag, body: encodeControlRequest(request), deadlineMs });
+      this.#sendControls();
     });
   }
 
@@ -247,6 +288,11 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
 
   /** A control request of ours ended. */
   onControlDone(tag: number, body: Buffer | undefined): void {
+    this.#settleControl(tag, body);
+    this.#sendControls();
+  }
+
+  #settleControl(tag: number, body: Buffer | undefined): void {
     const waiting = this.#controls.get(tag);
     this.#controls.delete(tag);
     if (waiting === undefined) return;
@@ -266,6 +312,25 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
     }
   }
 
+  /** Sends what waits, as far as there are slots. */
+  #sendControls(): void {
+    for (;;) {
+      const [next] = this.#queuedControls;
+      if (next === undefined || !this.#machine.requests.control(next.tag, next.body)) return;
+      this.#queuedControls.shift();
+    }
+  }
+
+  /** Gives up what waited too long for a slot; in order, so that only the first has to be looked at. */
+  #expireControls(nowMs: number): void {
+    for (;;) {
+      const [next] = this.#queuedControls;
+      if (next === undefined || next.deadlineMs > nowMs) return;
+      this.#queuedControls.shift();
+      this.#settleControl(next.tag, undefined);
+    }
+  }
+
   /** A control request of the peer. */
   serveControl(body: Buffer): Buffer {
     return serveControl(this.#access, body);
@@ -276,6 +341,8 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
     const notice = decodeNotice(body);
     if (notice.usage !== undefined) this.#options.client.onUsage(notice.usage);
     if (notice.leasesEnded !== undefined) this.#options.client.onLeasesEnded(notice.leasesEnded);
+    if (notice.accepting !== undefined) this.#options.client.onAccepting(notice.accepting);
+    if (notice.recall !== undefined) this.#options.client.onLeasesRecalled(notice.recall);
   }
 
   /** The peer ends the session. */
@@ -291,19 +358,33 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
     try {
       const nowMs = this.#options.clock.nowMs();
       this.#machine.tick(nowMs);
-      this.#sendNotices(nowMs);
+      this.#sendControls();
+      this.#expireControls(nowMs);
+      this.#sendUsage(nowMs);
     } catch (error) {
       this.#fail(asMemcloudError(error));
     }
   }
 
-  #sendNotices(nowMs: number): void {
+  #noticeSoon(notice: Notice): void {
+    if (this.#finished) return;
+    this.#notices.push(notice);
+    if (this.#notices.length === 1) setImmediate(() => this.#sendNotices());
+  }
+
+  #sendNotices(): void {
+    const notices = this.#notices.splice(0);
+    if (this.#finished) return;
+    try {
+      for (const notice of notices) this.#machine.notice(encodeNotice(notice));
+    } catch (error) {
+      this.#fail(asMemcloudError(error));
+    }
+  }
+
+  #sendUsage(nowMs: number): void {
     const { slabs } = this.#access;
     if (slabs === undefined || this.#finished) return;
-    while (this.#endedLeases.length > 0) {
-      const leasesEnded = this.#endedLeases.splice(0, LEASE_ID_COUNT_MAX);
-      this.#machine.notice(encodeNotice({ leasesEnded }));
-    }
     if (nowMs - this.#noticedAtMs < USAGE_NOTICE_INTERVAL_MS) return;
     this.#noticedAtMs = nowMs;
     const usage = slabs.usage();
@@ -330,6 +411,14 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
     clearInterval(this.#timer);
     if (!this.#stream.closed) this.#stream.flush();
     this.#machine.end();
+    this.#expireControls(Infinity);
     this.#options.onEnded(this, error);
+  }
+}
+
+/** Lists of ids that fit into one message each. */
+function* partsOf(leaseIds: readonly string[]): Iterable<string[]> {
+  for (let at = 0; at < leaseIds.length; at += LEASE_ID_COUNT_MAX) {
+    yield leaseIds.slice(at, at + LEASE_ID_COUNT_MAX);
   }
 }

@@ -126,6 +126,12 @@ export class LeaseTable<Slab> {
     return this.#take(lease);
   }
 
+  /** Takes the lease of that id out of the table, whoever holds it. */
+  takeById(id: string): Lease<Slab> | undefined {
+    const lease = this.#byId.get(id);
+    return lease === undefined ? undefined : this.#take(lease);
+  }
+
   /** Takes every expired lease out of the table. */
   takeExpired(nowMs: number): Lease<Slab>[] {
     if (nowMs < this.#earliestMs) return [];

@@ -45,20 +45,26 @@ export interface LocalSlabSourceOptions {
   readonly access: SlabAccess;
   /** Tells whether the provider is open; default: always. */
   readonly isUp?: () => boolean;
+  /** Tells whether the provider grants leases; default: always. */
+  readonly isAccepting?: () => boolean;
+  /** Names this machine; default: empty. */
+  readonly hostId?: string;
+  /** Its wider failure domain; default: none. */
+  readonly zone?: string;
 }
 
 /** A {@link SlabSource} over a provider in this process. */
 export class LocalSlabSource implements SlabSource {
   readonly nodeId: NodeId;
   readonly nodeName: string;
-  readonly hostId = '';
-  readonly zone = '';
+  readonly hostId: string;
+  readonly zone: string;
   readonly roundTripMs = 0;
-  readonly accepting = true;
   /** It is this process: there is nobody to disbelieve. */
   readonly quarantineReason = undefined;
   readonly #access: SlabAccess;
   readonly #isUp: () => boolean;
+  readonly #isAccepting: () => boolean;
   readonly #recallListeners = new Set<(recall: SlabRecall) => void>();
 
   constructor(options: LocalSlabSourceOptions) {
@@ -66,6 +72,19 @@ export class LocalSlabSource implements SlabSource {
     this.nodeName = options.nodeName;
     this.#access = options.access;
     this.#isUp = options.isUp ?? (() => true);
+    this.#isAccepting = options.isAccepting ?? (() => true);
+    this.hostId = options.hostId ?? '';
+    this.zone = options.zone ?? '';
+  }
+
+  /** True while the provider grants leases. */
+  get accepting(): boolean {
+    return this.#isAccepting();
+  }
+
+  /** The provider asks for leases back: its owner passes that on. */
+  recall(recall: SlabRecall): void {
+    for (const listener of this.#recallListeners) listener(recall);
   }
 
   /** True while the provider is open. */

@@ -17,6 +17,8 @@ import type { Slab } from './slab.ts';
 
 /** Page calls of any holder on the slabs of one lease table. */
 export class RamStore {
+  /** What slabs are stamped with when they are used; its owner counts it up as time passes. */
+  epoch = 0;
   readonly #leases: LeaseTable<Slab>;
   readonly #clock: Clock;
 
@@ -40,6 +42,7 @@ export class RamStore {
   ): IoStatusValue {
     const slab = this.#leases.find(slabHandle, holder, this.#clock.nowMs())?.slab;
     if (slab === undefined) return IoStatus.NO_LEASE;
+    slab.lastUse = this.epoch;
     if (!inRange(slab, firstPage, pageCount)) return IoStatus.INVALID;
     const to = addressIn(into, intoOffset, pageCount * SEALED_PAGE_SIZE_BYTES);
     slab.read(firstPage, pageCount, to);
@@ -62,6 +65,7 @@ export class RamStore {
   ): IoStatusValue {
     const slab = this.#leases.find(slabHandle, holder, this.#clock.nowMs())?.slab;
     if (slab === undefined) return IoStatus.NO_LEASE;
+    slab.lastUse = this.epoch;
     if (!inRange(slab, firstPage, pageCount)) return IoStatus.INVALID;
     const source = addressIn(from, fromOffset, pageCount * SEALED_PAGE_SIZE_BYTES);
     return slab.write(firstPage, pageCount, source) ? IoStatus.OK : IoStatus.NO_SPACE;
@@ -76,6 +80,7 @@ export class RamStore {
   ): IoStatusValue {
     const slab = this.#leases.find(slabHandle, holder, this.#clock.nowMs())?.slab;
     if (slab === undefined) return IoStatus.NO_LEASE;
+    slab.lastUse = this.epoch;
     if (!inRange(slab, firstPage, pageCount)) return IoStatus.INVALID;
     slab.trim(firstPage, pageCount);
     return IoStatus.OK;

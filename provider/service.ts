@@ -14,18 +14,24 @@ import { randomBytes, randomInt } from 'node:crypto';
 import fs from 'node:fs';
 import { monotonicClock, type Clock } from '../common/clock.ts';
 import { MemcloudError } from '../common/errors.ts';
+import { silentLogger, type Logger } from '../common/log.ts';
 import type {
   NodeId,
   ProviderUsage,
   SlabAccess,
+  SlabAccessEvents,
   SlabGrant,
   SlabProvider,
   SlabRequest,
 } from '../common/ports.ts';
+import { GiveBack, type GiveBackStatus } from './give-back.ts';
 import { LeaseTable, type Lease } from './leases.ts';
+import { MemoryGauge } from './memory-gauge.ts';
+import type { PressureReading } from './pressure-machine.ts';
 import { defaultReserveBytes, hostRefusal, parseMeminfo, type HostMemory } from './pressure.ts';
 import { Quota, leaseChargeBytes } from './quota.ts';
 import { RamStore } from './ram-store.ts';
+import type { RecallableLease } from './recall-machine.ts';
 import { SlabPool } from './slab-pool.ts';
 import type { Slab } from './slab.ts';
 import { DEFAULT_TMPFS_BASE, TmpfsDirectory, type SwapExposure } from './tmpfs-directory.ts';
@@ -37,6 +43,9 @@ export const LEASE_TTL_MIN_MS = 1000;
 /** The longest time to live that may be asked for. */
 export const LEASE_TTL_MAX_MS = 24 * 60 * 60 * 1000;
 
+/** How long holders have in an emergency to give leases back, unless the operator says otherwise. */
+export const RECALL_GRACE_MS = 10_000;
+
 const SWEEP_INTERVAL_MS = 200;
 /** RAM wiped in one go before other work gets its turn: about 7 ms. */
 const WIPE_SLICE_BYTES = 32 * 2 ** 20;
@@ -44,7 +53,7 @@ const FIRST_HANDLE_MAX = 2 ** 30;
 const EPOCH_MAX = 2 ** 47;
 
 /** How a lease ended. */
-export type LeaseEndReason = 'released' | 'expired' | 'revoked' | 'closed';
+export type LeaseEndReason = 'released' | 'expired' | 'revoked' | 'recalled' | 'closed';
 
 /** A lease that ended; its pages are wiped. */
 export interface LeaseEnding {
@@ -52,6 +61,8 @@ export interface LeaseEnding {
   readonly slabHandle: number;
   readonly holder: NodeId;
   readonly reason: LeaseEndReason;
+  /** RAM that came back with it, bytes. */
+  readonly residentBytes: number;
 }
 
 /** A lease as `memcloud status` shows it. */
@@ -83,6 +94,8 @@ export interface ProviderStatus {
   readonly noMountReason: string;
   /** RAM that new leases leave to the host, bytes. */
   readonly reserveBytes: number;
+  /** Pressure of memory, drain, and what is asked back for them. */
+  readonly giveBack: GiveBackStatus;
   /** The leases, oldest first. */
   readonly leases: readonly LeaseStatus[];
 }
@@ -104,12 +117,18 @@ export interface RamProviderOptions {
   readonly holderQuotaBytes?: (holder: NodeId) => number;
   /** RAM that new leases leave to the host; default: a tenth of it, at most 1 GiB. */
   readonly reserveBytes?: number;
+  /** How long holders have in an emergency to give leases back; default: {@link RECALL_GRACE_MS}. */
+  readonly recallGraceMs?: number;
   /** The longest time to live granted; default and most: 24 h. */
   readonly ttlMaxMs?: number;
   /** Default: the machine's monotonic clock. */
   readonly clock?: Clock;
   /** Default: reads /proc/meminfo. */
   readonly readHostMemory?: () => HostMemory;
+  /** Default: reads /proc/meminfo and /proc/pressure/memory; only the first when that is given otherwise. */
+  readonly readPressure?: () => PressureReading;
+  /** Where pressure is noted. */
+  readonly logger?: Logger;
 }
 
 /** A {@link SlabProvider} over the RAM of this machine. Opened and closed by the daemon. */
@@ -122,7 +141,10 @@ export class RamProvider implements SlabProvider {
   readonly #store: RamStore;
   readonly #holderQuotaBytes: (holder: NodeId) => number;
   readonly #readHostMemory: () => HostMemory;
-  readonly #reserveBytes: number;
+  readonly #giveBack: GiveBack;
+  #gauge: MemoryGauge | undefined;
+  /** How to tell each holder; one that cannot be told is not asked for its leases. */
+  readonly #events = new Map<NodeId, SlabAccessEvents>();
   readonly #ttlMaxMs: number;
   readonly #timer: NodeJS.Timeout;
   readonly #listeners = new Set<(ending: LeaseEnding) => void>();
@@ -136,8 +158,6 @@ export class RamProvider implements SlabProvider {
     this.#clock = options.clock ?? monotonicClock;
     this.#holderQuotaBytes = options.holderQuotaBytes ?? (() => Infinity);
     this.#readHostMemory = options.readHostMemory ?? readMeminfo;
-    this.#reserveBytes =
-      options.reserveBytes ?? defaultReserveBytes(this.#readHostMemory().totalBytes);
     this.#ttlMaxMs = Math.min(options.ttlMaxMs ?? LEASE_TTL_MAX_MS, LEASE_TTL_MAX_MS);
     this.#quota = new Quota(offeredBytes);
     this.#leases = new LeaseTable(randomInt(1, EPOCH_MAX), randomInt(1, FIRST_HANDLE_MAX));
@@ -145,6 +165,7 @@ export class RamProvider implements SlabProvider {
     this.#directory = TmpfsDirectory.open({ base: directory, noswap, sizeBytes: offeredBytes });
     this.#pool = new SlabPool(this.#directory.path);
     this.#timer = setInterval(() => this.sweep(), SWEEP_INTERVAL_MS).unref();
+    this.#giveBack = this.#watchMemory(options);
   }
 
   /**
@@ -162,7 +183,11 @@ export class RamProvider implements SlabProvider {
   }
 
   /** The view of one holder: its own leases and nobody else's. */
-  openAccess(holder: NodeId): SlabAccess {
+  openAccess(holder: NodeId, events?: SlabAccessEvents): SlabAccess {
+    if (events !== undefined) {
+      this.#events.set(holder, events);
+      this.#giveBack.onHolder(this.#idsOf(holder));
+    }
     const store = this.#store;
     return {
       lease: (request) => this.#lease(holder, request),
@@ -197,7 +222,8 @@ export class RamProvider implements SlabProvider {
       files: this.#pool.files,
       swap: this.#directory.swap,
       noMountReason: this.#directory.noMountReason,
-      reserveBytes: this.#reserveBytes,
+      reserveBytes: this.#giveBack.reserveBytes,
+      giveBack: this.#giveBack.status(),
       leases: Array.from(this.#leases.all(), (lease) => ({
         leaseId: lease.id,
         slabHandle: lease.handle,
@@ -209,6 +235,31 @@ export class RamProvider implements SlabProvider {
         expiresInMs: Math.max(0, lease.expiresAtMs - nowMs),
       })),
     };
+  }
+
+  /** False while no leases are granted: the node is drained, or its machine is short of memory. */
+  get accepting(): boolean {
+    return this.#giveBack.accepting;
+  }
+
+  /** Asks every lease back and grants none, until it is set to false. */
+  setDraining(draining: boolean): void {
+    this.#giveBack.setDraining(draining);
+  }
+
+  /** Changes what the owner of the machine is to have: at once, for new leases and for old ones. */
+  setReserve(reserveBytes: number): void {
+    this.#giveBack.setReserve(reserveBytes);
+  }
+
+  /** Changes how long holders have in an emergency to give leases back, milliseconds. */
+  setRecallGrace(graceMs: number): void {
+    this.#giveBack.setGrace(graceMs);
+  }
+
+  /** Looks at the machine's memory and asks for what it needs. A timer calls it, as {@link RamProvider.sweep}. */
+  watchMemory(): void {
+    this.#giveBack.tick();
   }
 
   /**
@@ -258,12 +309,52 @@ export class RamProvider implements SlabProvider {
     if (this.#closed) return;
     this.#closed = true;
     clearInterval(this.#timer);
+    this.#giveBack.close();
+    this.#gauge?.close();
     clearImmediate(this.#nextWipe);
     for (const { lease, reason } of this.#wipes) this.#end(lease, reason);
     this.#wipes = [];
     for (const lease of this.#leases.takeAll()) this.#end(lease, 'closed');
     this.#pool.close();
     this.#directory.close();
+  }
+
+  #watchMemory(options: RamProviderOptions): GiveBack {
+    return new GiveBack({
+      host: {
+        leaseCountNow: () => this.#leases.count,
+        recallable: () => this.#recallable(),
+        tell: ({ holder, leaseIds, endsInMs }) =>
+          this.#events.get(holder)?.onRecall({ leaseIds, endsInMs }),
+        end: (leaseIds) => {
+          const leases = leaseIds.map((id) => this.#leases.takeById(id));
+          this.#wipe(
+            leases.filter((lease) => lease !== undefined),
+            'recalled',
+          );
+        },
+        announce: (accepting) => {
+          for (const events of this.#events.values()) events.onAccepting(accepting);
+        },
+        setEpoch: (epoch) => (this.#store.epoch = epoch),
+      },
+      reserveBytes: options.reserveBytes ?? defaultReserveBytes(this.#readHostMemory().totalBytes),
+      graceMs: options.recallGraceMs ?? RECALL_GRACE_MS,
+      clock: this.#clock,
+      read: pressureReader(options, () => (this.#gauge = new MemoryGauge())),
+      logger: options.logger ?? silentLogger,
+    });
+  }
+
+  *#recallable(): Iterable<RecallableLease> {
+    for (const { id, holder, slab } of this.#leases.all()) {
+      if (!this.#events.has(holder)) continue;
+      yield { id, holder, residentBytes: slab.residentBytes, lastUse: slab.lastUse };
+    }
+  }
+
+  *#idsOf(holder: NodeId): Iterable<string> {
+    for (const lease of this.#leases.all()) if (lease.holder === holder) yield lease.id;
   }
 
   #lease(holder: NodeId, request: SlabRequest): SlabGrant {
@@ -290,6 +381,8 @@ export class RamProvider implements SlabProvider {
 
   #refusal(holder: NodeId, askedBytes: number): string | undefined {
     if (this.#closed) return 'the provider is shutting down';
+    const { refusal } = this.#giveBack;
+    if (refusal !== undefined) return refusal;
     if (!this.#leases.hasRoom) return `the provider has ${this.#leases.count} leases, its most`;
     return (
       this.#quota.refusal(holder, askedBytes, this.#holderQuotaBytes(holder)) ??
@@ -297,7 +390,7 @@ export class RamProvider implements SlabProvider {
         askedBytes,
         promisedBytes: this.#quota.usedBytes - this.#pool.residentBytes,
         availableBytes: this.#readHostMemory().availableBytes,
-        reserveBytes: this.#reserveBytes,
+        reserveBytes: this.#giveBack.reserveBytes,
         tmpfsFreeBytes: this.#directory.freeBytes(),
       })
     );
@@ -352,16 +445,43 @@ export class RamProvider implements SlabProvider {
       done += 1;
       this.#end(lease, reason);
     }
-    this.#wipes.splice(0, done);
+    this.#tellEnded(this.#wipes.splice(0, done));
     if (this.#wipes.length > 0) this.#nextWipe = setImmediate(() => this.#wipeSlice());
   }
 
+  #tellEnded(wipes: readonly DueWipe[]): void {
+    const byHolder = new Map<NodeId, string[]>();
+    for (const { lease } of wipes) {
+      const ids = byHolder.get(lease.holder);
+      if (ids === undefined) byHolder.set(lease.holder, [lease.id]);
+      else ids.push(lease.id);
+    }
+    for (const [holder, ids] of byHolder) this.#events.get(holder)?.onLeasesEnded(ids);
+  }
+
   #end(lease: Lease<Slab>, reason: LeaseEndReason): void {
+    const { id: leaseId, handle: slabHandle, holder } = lease;
+    const { residentBytes } = lease.slab;
     this.#pool.give(lease.slab);
-    this.#quota.refund(lease.holder, lease.chargedBytes);
-    const ending = { leaseId: lease.id, slabHandle: lease.handle, holder: lease.holder, reason };
+    this.#quota.refund(holder, lease.chargedBytes);
+    this.#giveBack.onLeaseEnded(leaseId, residentBytes, reason);
+    const ending = { leaseId, slabHandle, holder, reason, residentBytes };
     for (const listener of this.#listeners) listener(ending);
   }
+}
+
+/** How pressure is read: from the kernel, or from what a test gives for /proc/meminfo. */
+function pressureReader(
+  options: RamProviderOptions,
+  makeGauge: () => MemoryGauge,
+): () => PressureReading {
+  const { readPressure, readHostMemory } = options;
+  if (readPressure !== undefined) return readPressure;
+  if (readHostMemory !== undefined) {
+    return () => ({ availableBytes: readHostMemory().availableBytes, stallTotalUs: undefined });
+  }
+  const gauge = makeGauge();
+  return () => gauge.read();
 }
 
 function readMeminfo(): HostMemory {

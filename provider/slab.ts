@@ -24,6 +24,8 @@ export class Slab {
   readonly offsetBytes: number;
   /** Pages, 1 to 65536. */
   readonly pageCount: number;
+  /** The epoch of the last page call (`RamStore.epoch`): a small integer, so that stamping makes nothing. */
+  lastUse = 0;
   readonly #address: number;
   readonly #live: LivePages;
 

@@ -53,6 +53,8 @@ export async function startNode(
     ...[MEMNODE_FILE, '--json', '--no-mdns', '--auto-trust', '--log-level', 'warn'],
     ...['--name', name, '--state', path.join(directory, name), '--socket', socketPath],
     ...['--listen', '127.0.0.1:0', '--offer', String(offerBytes)],
+    // Each process plays a machine; by the kernel they would be one.
+    ...['--host', name],
     ...connect.flatMap((address) => ['--connect', address]),
   ];
   const isReady = (output: string): boolean => output.includes('\n');

@@ -6,6 +6,13 @@ import { note, printData, printable, table } from '../output.ts';
 
 const CONNECT_TIMEOUT_MS = 15_000;
 
+/** Whether pages can go there, and why not. */
+function stateOf({ state, reason, quarantine, accepting }: PeerInfo): string {
+  if (quarantine !== '') return `${state}, quarantined (${quarantine})`;
+  if (reason !== '') return `${state} (${reason})`;
+  return accepting ? state : `${state}, takes no pages`;
+}
+
 /** Peers as a table. */
 export function renderPeers(peers: PeerInfo[]): string {
   if (peers.length === 0) return 'No peers. Connect one: memcloud peer connect HOST:PORT';
@@ -13,12 +20,13 @@ export function renderPeers(peers: PeerInfo[]): string {
     peer.name || '-',
     peer.nodeId.slice(0, 12) || '-',
     peer.address,
-    peer.reason === '' ? peer.state : `${peer.state} (${peer.reason})`,
+    stateOf(peer),
     peer.usage === null ? '-' : formatSize(peer.usage.offeredBytes),
     peer.usage === null ? '-' : formatSize(peer.usage.offeredBytes - peer.usage.usedBytes),
     peer.rttUs === null ? '-' : `${(peer.rttUs / 1000).toFixed(2)} ms`,
+    peer.zone || '-',
   ]);
-  return table(['PEER', 'ID', 'ADDRESS', 'STATE', 'OFFERS', 'FREE', 'PING'], rows);
+  return table(['PEER', 'ID', 'ADDRESS', 'STATE', 'OFFERS', 'FREE', 'PING', 'ZONE'], rows);
 }
 
 const list: Command = {
@@ -69,7 +77,19 @@ const disconnect = command<{ peer: string; force: boolean }>({
     }),
 });
 
+const pardon = command<{ peer: string }>({
+  command: 'pardon <peer>',
+  describe: 'believe the pages of a quarantined peer again',
+  builder: (argv) =>
+    argv.positional('peer', { type: 'string', demandOption: true, describe: 'name or id' }),
+  handler: (flags) =>
+    withDaemon(flags, async (client) => {
+      await client.call('peer.pardon', { peer: flags.peer });
+      printData(flags, null, () => `Pages may be kept on ${printable(flags.peer)} again.`);
+    }),
+});
+
 /** The commands of this file. */
 export const commands: readonly Command[] = [
-  group('peer', 'list and connect other machines', [list, connect, disconnect]),
+  group('peer', 'list and connect other machines', [list, connect, disconnect, pardon]),
 ];

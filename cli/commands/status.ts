@@ -1,5 +1,5 @@
 /** `memcloud status`: the daemon, its peers and its volumes at a glance. */
-import type { StatusInfo } from '../../common/rpc-schema.ts';
+import type { GiveBackInfo, StatusInfo } from '../../common/rpc-schema.ts';
 import { formatDuration, formatSize } from '../../common/units.ts';
 import { withDaemon, type Command } from '../command.ts';
 import { printData, printable } from '../output.ts';
@@ -23,6 +23,20 @@ function directLines({ directDevices, directExports }: StatusInfo): string[] {
   return lines.length === 0 ? [] : ['', ...lines];
 }
 
+/** The owner's share, and what is asked back for it. */
+function pressureLines(giveBack: GiveBackInfo): string[] {
+  const { level, availableBytes, reserveBytes, askedCount } = giveBack;
+  const { givenBackBytes, endedBytes } = giveBack;
+  const parts = [
+    `keeps ${formatSize(reserveBytes)} for its owner: ${formatSize(availableBytes)} available`,
+    ...(level === 'calm' ? [] : [level]),
+    ...(askedCount === 0 ? [] : [`${askedCount} slabs asked back`]),
+    ...(givenBackBytes === 0 ? [] : [`${formatSize(givenBackBytes)} given back so far`]),
+    ...(endedBytes === 0 ? [] : [`${formatSize(endedBytes)} ended in emergencies`]),
+  ];
+  return [parts.join(', ')];
+}
+
 /** Which protections memnode has; what is missing matters once this machine swaps through it. */
 function renderKit(kit: readonly KitPart[]): string {
   const names = (parts: readonly KitPart[]): string =>
@@ -41,6 +55,7 @@ function render(status: StatusInfo): string {
     `up ${formatDuration(status.uptimeS * 1000)}, pid ${status.pid}, peers reach it at ${status.peerAddress}`,
     `lends ${formatSize(usage.offeredBytes)}: ${formatSize(usage.usedBytes)} leased, ` +
       `${formatSize(usage.residentBytes)} resident, in ${directory} (${swapExposure})`,
+    ...pressureLines(status.provider.giveBack),
     renderKit(status.kit),
     '',
     renderPeers([...status.peers]),

@@ -60,6 +60,8 @@ export class NodeProcess {
         ...[MEMNODE_FILE, '--json', '--no-mdns', '--auto-trust', '--name', name],
         ...['--state', path.join(folder, name), '--socket', socketPath],
         ...['--listen', '127.0.0.1:0', '--offer', offer, '--log-level', 'warn'],
+        // Each process plays a machine; by the kernel they would be one, and hold one copy between them.
+        ...['--host', name],
         ...connect.flatMap((address) => ['--connect', address]),
       ],
       // A group of its own: Ctrl-C is for the demo, which then ends its nodes in order.

@@ -18,9 +18,20 @@ export function checkDaemon({ daemon, socketPath }: MachineFacts): CheckResult[]
   return [ok('daemon', `memnode ${version} answers as ${printable(name)}`)];
 }
 
-function checkPeer({ name, address, state, reason }: PeerInfo): CheckResult {
+function checkPeer(peer: PeerInfo): CheckResult {
+  const { name, address, state, reason, quarantine, accepting } = peer;
   const label = printable(name || address);
   const check = `peer ${label}`;
+  if (quarantine !== '') {
+    return problem(
+      check,
+      `in quarantine: ${printable(quarantine)}`,
+      `memcloud peer pardon ${label}`,
+    );
+  }
+  if (state === 'up' && !accepting) {
+    return warning(check, 'takes no pages: drained, or short of memory', 'memcloud peer ls');
+  }
   const why = reason === '' ? state : `${state}: ${printable(reason)}`;
   switch (state) {
     case 'up':
@@ -56,7 +67,8 @@ export function checkConsent({ daemon }: MachineFacts): CheckResult[] {
 /** Lenders that new slabs of a volume can go to. */
 function lendersUp({ status }: DaemonFacts, volume: VolumeDetails): number {
   const up = status.peers.filter(
-    ({ state, usage }) => state === 'up' && (usage?.offeredBytes ?? 0) > 0,
+    ({ state, usage, accepting, quarantine }) =>
+      state === 'up' && accepting && quarantine === '' && (usage?.offeredBytes ?? 0) > 0,
   );
   const ids = new Set(up.map(({ nodeId }) => nodeId));
   // This machine's own RAM, for a volume that was told to use it.

@@ -60,6 +60,14 @@ const PEER_DEAD_MAX_MS = 60_000;
 const COPIES_MAX = 8;
 /** swapon(2) takes a priority of 15 bits. */
 const PRIORITY_MAX = 32_767;
+const RECALL_GRACE_MAX_S = 3600;
+const RESERVE_DEFAULT = 'min(10%, 1GiB)';
+/** As docs/peer-protocol.md section 7 has it for `host` and `zone`. */
+const LABEL = text({
+  name: 'name',
+  pattern: /^[A-Za-z0-9._-]{1,64}$/,
+  expected: '1 to 64 letters, digits, dots or dashes',
+});
 const OFFER_DEFAULT = 'min(ram/4, 8GiB)';
 
 function option<T, const C extends Change>(
@@ -100,6 +108,35 @@ export const OPTIONS = {
     fallback: defaultName,
     fallbackText: 'the host name',
     change: 'restart',
+  }),
+  host: option({
+    kind: optional(LABEL),
+    describe: 'the machine this is: copies of a page are kept on different ones',
+    fallback: () => undefined,
+    fallbackText: 'told apart by the running kernel',
+    change: 'restart',
+  }),
+  zone: option({
+    kind: optional(LABEL),
+    describe: 'rack, room or power line: copies are spread over zones where it can be done',
+    fallback: () => undefined,
+    fallbackText: 'none',
+    change: 'restart',
+  }),
+  reserve: option({
+    kind: size(),
+    describe: 'RAM that stays available here; below it lent RAM is asked back',
+    fallback: ({ ramBytes }) => parseSizeExpression(RESERVE_DEFAULT, ramBytes),
+    fallbackText: RESERVE_DEFAULT,
+    change: 'live',
+  }),
+  'recall-grace': option({
+    kind: number({ min: 0, max: RECALL_GRACE_MAX_S, unit: ' seconds', isWhole: false }),
+    describe: 'seconds to give RAM back in, once three quarters of the reserve are gone',
+    fallback: () => 10,
+    fallbackText: '10',
+    change: 'live',
+    isHidden: true,
   }),
   listen: option({
     kind: address(),

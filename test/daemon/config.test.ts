@@ -38,6 +38,7 @@ t.test('each option ends where it belongs', async (t) => {
   const words =
     '--state s --socket x.sock --listen [::1]:0 --offer 1.5G --name n.1-_ --connect a:1 ' +
     '--connect b:2 --no-mdns --auto-trust --allow-plain --memory-dir /m --export e=4097 --lease-ttl 5 ' +
+    '--host h --zone z --reserve 1M --recall-grace 0.5 ' +
     '--kit off --realtime 9 --log-level silent --json';
   t.same(await readConfig(words.split(' ')), {
     stateDirectory: path.resolve('s'),
@@ -45,6 +46,10 @@ t.test('each option ends where it belongs', async (t) => {
     listen: { host: '::1', port: 0 },
     offerBytes: 1610612736,
     name: 'n.1-_',
+    host: 'h',
+    zone: 'z',
+    reserveBytes: 1048576,
+    recallGraceMs: 500,
     connect: ['a:1', 'b:2'],
     autoTrust: true,
     allowPlain: true,
@@ -81,6 +86,9 @@ t.test('what is wrong is refused in a sentence', async (t) => {
       /--peer-dead-ms: expected 100 to 60000 milliseconds, got 99/,
     ],
     ['--lease-ttl x', 'ERR_USAGE', /--lease-ttl: expected 5 to 86400 seconds, got "x"/],
+    ['--host a/b', 'ERR_USAGE', /--host: expected 1 to 64 letters/],
+    [`--zone ${'z'.repeat(65)}`, 'ERR_USAGE', /--zone/],
+    ['--recall-grace -1', 'ERR_USAGE', /--recall-grace/],
     ['--kit on', 'ERR_USAGE', /--kit: expected one of auto, off, got "on"/],
     ['--realtime 100', 'ERR_USAGE', /--realtime: expected .*0 to 99.*got 100/],
     ['--realtime -1', 'ERR_USAGE', /got -1/],

@@ -21,6 +21,8 @@ async function live(t: Test, text: string, flags: string[] = []) {
       if (value === 666) throw new MemcloudError('ERR_NATIVE', 'mount failed: EPERM');
       calls.push(['offer', value, before]);
     },
+    reserve: (value, before) => calls.push(['reserve', value, before]),
+    'recall-grace': (value, before) => calls.push(['recall-grace', value, before]),
     connect: (value, before) => calls.push(['connect', value, before]),
     'log-level': (value, before) => calls.push(['log-level', value, before]),
   };

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { createLogger } from '../../common/log.ts';
-import type { BlockDevice } from '../../common/ports.ts';
+import type { BlockDevice, SlabSource } from '../../common/ports.ts';
 import {
   Volumes,
   type AttachRequest,
@@ -21,6 +21,20 @@ const REQUEST: VolumeRequest = {
 };
 const SERVE = { address: { unixPath: '/nowhere' }, readOnly: false };
 const ATTACH: AttachRequest = { connections: 1, via: 'netlink', timeoutS: 0 };
+
+function source(nodeId: string, change: Partial<SlabSource> = {}): SlabSource {
+  const usage = { offeredBytes: 100, usedBytes: 40, residentBytes: 0, leaseCount: 1 };
+  const place = { hostId: `host-${nodeId}`, up: true, accepting: true };
+  return { nodeId, usage, ...place, ...change } as unknown as SlabSource;
+}
+
+const SOURCES = [
+  source('id'),
+  source('free'),
+  source('down', { up: false }),
+  source('drained', { accepting: false }),
+  source('liar', { quarantineReason: 'a tag failed' }),
+];
 
 interface World {
   volumes: Volumes;
@@ -66,10 +80,12 @@ function world(): World {
         status: () => status,
         tick: () => log.push('tick'),
         populate: () => (populated.count += 1),
+        evacuate: ({ nodeId }: SlabSource) => log.push(`leave ${nodeId}`),
         close: async () => log.push('volume closed'),
       };
       return volume as unknown as Volume;
     },
+    sourcesFor: () => ({ list: () => SOURCES }),
     createDevice: (volume) => ({ name: volume.options.name }) as unknown as BlockDevice,
     serve: async (): Promise<ExportService> => {
       await meanwhile.run();
@@ -180,4 +196,17 @@ t.test('close ends everything and tick reaches each volume', async (t) => {
   volumes.tick();
   await volumes.close();
   t.same(log, ['tick', 'tick', 'volume closed', 'volume closed']);
+});
+
+t.test('what a volume has on a provider can go to those that take slabs now', async (t) => {
+  const { volumes, log } = world();
+  volumes.create(REQUEST);
+  const candidates = [{ nodeId: 'free', hostId: 'host-free', freeBytes: 60 }];
+  t.same(volumes.holdingsOn('id'), [{ name: 'v', copies: 1, heldBytes: 10, candidates }]);
+  t.match(volumes.holdingsOn('free'), [{ heldBytes: 0, candidates: [{ nodeId: 'id' }] }]);
+  volumes.evacuate('free');
+  volumes.evacuate('unknown');
+  t.same(log, [], 'nothing is there');
+  volumes.evacuate('id');
+  t.same(log, ['leave id']);
 });

@@ -10,6 +10,7 @@ import {
   decodeGrant,
   decodeHello,
   decodeNotice,
+  decodeRecallRoom,
   decodeUnknownLeases,
   encodeControlOk,
   encodeControlRequest,
@@ -45,6 +46,7 @@ const BODIES = [
     limits: { requestCountMax: 1024, pageBytesMax: 2 ** 24 },
     usage: USAGE,
     features: ['direct', 'later'],
+    ...{ hostId: 'h', zone: 'z', accepting: false },
   }),
   encodeHello({ verdict: 'pending' }),
   encodeControlRequest({ method: 'lease', pageCount: 4096, ttlMs: 60000 }),
@@ -61,6 +63,9 @@ const BODIES = [
   encodeControlOk({ leaseId: ID, slabHandle: 7, ttlMs: 1000 }),
   encodeControlOk({ unknown: [ID] }),
   encodeNotice({ usage: USAGE, leasesEnded: [ID] }),
+  encodeNotice({ recall: { leaseIds: [ID, ID], endsInMs: 10_000 }, accepting: false }),
+  encodeControlRequest({ method: 'recall-room' }),
+  encodeControlOk({ heldBytes: 70000, roomBytes: 2 ** 40, problem: 'no room' }),
 ];
 
 /** Fails unless `decode` returns or throws one of `codes`. */
@@ -96,6 +101,7 @@ t.test('fields of replies', async (t) => {
     const decoders: ((fields: PackedMap) => unknown)[] = [
       decodeGrant,
       decodeUnknownLeases,
+      decodeRecallRoom,
       (fields) => decodeOpenedExport(fields, 2 ** 40),
       decodeDirectExports,
       decodeDirectTicket,

@@ -70,6 +70,12 @@ export interface LabNodeOptions {
   autoTrust?: boolean;
   listen?: string;
   leaseTtlS?: number;
+  /** The machine that it plays; default: its name; empty: that of the kernel. */
+  host?: string;
+  zone?: string;
+  /** RAM that it leaves to its owner; above what is available it asks everything back. */
+  reserve?: string;
+  recallGraceS?: number;
   /** The file that says what to offer and whom to connect, instead of flags. */
   configFile?: string;
   /** Words before the program, such as `ip netns exec NAME`. */
@@ -118,7 +124,12 @@ export class LabNode {
       ...[MEMNODE, '--json', '--name', name, '--listen', listen],
       ...(configFile === undefined ? ['--offer', offer] : ['--config', configFile]),
       ...['--state', path.join(folder, name), '--socket', path.join(folder, `${name}.sock`)],
+      // Each process plays a machine; by the kernel they would be one, and hold one copy between them.
+      ...(options.host === '' ? [] : ['--host', options.host ?? name]),
+      ...(options.zone === undefined ? [] : ['--zone', options.zone]),
       ...(autoTrust ? ['--auto-trust'] : []),
+      ...(options.reserve === undefined ? [] : ['--reserve', options.reserve]),
+      ...(options.recallGraceS === undefined ? [] : ['--recall-grace', `${options.recallGraceS}`]),
       ...(options.leaseTtlS === undefined ? [] : ['--lease-ttl', String(options.leaseTtlS)]),
       ...connect.flatMap((address) => ['--connect', address]),
     ];

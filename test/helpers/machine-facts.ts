@@ -1,9 +1,17 @@
 /** Facts for doctor's checks: a machine without a fault, to be changed by each case. */
 import type { DaemonFacts, MachineFacts, SwapFacts } from '../../cli/doctor/facts.ts';
 import type { CheckResult } from '../../cli/doctor/finding.ts';
-import type { PeerInfo, VolumeDetails } from '../../common/rpc-schema.ts';
+import type { GiveBackInfo, PeerInfo, VolumeDetails } from '../../common/rpc-schema.ts';
 
 const MIB = 2 ** 20;
+
+/** A provider on a machine with memory to spare. */
+const CALM: GiveBackInfo = {
+  ...{ level: 'calm', draining: false, accepting: true },
+  ...{ availableBytes: 4096 * MIB, reserveBytes: 512 * MIB, shortageBytes: 0, stallShare: 0 },
+  ...{ askedCount: 0, pressureCount: 0, givenBackCount: 0, givenBackBytes: 0 },
+  ...{ endedCount: 0, endedBytes: 0, firstBackMs: null },
+};
 
 /** A peer that is up and lends 1 GiB. */
 export function peerInfo(name: string, change: Partial<PeerInfo> = {}): PeerInfo {
@@ -15,6 +23,7 @@ export function peerInfo(name: string, change: Partial<PeerInfo> = {}): PeerInfo
     reason: '',
     usage: { offeredBytes: 1024 * MIB, usedBytes: 0, residentBytes: 0, leaseCount: 0 },
     rttUs: 500,
+    ...{ hostId: `host-${name}`, zone: '', accepting: true, quarantine: '' },
     ...change,
   };
 }
@@ -65,9 +74,15 @@ export function daemonFacts(
     pid: 4711,
     uptimeS: 60,
     peerAddress: '0.0.0.0:7070',
-    provider: { usage, directory: '/dev/shm/memcloud-aaaaaa', swapExposure: 'noswap' },
+    provider: {
+      usage,
+      directory: '/dev/shm/memcloud-aaaaaa',
+      swapExposure: 'noswap',
+      giveBack: CALM,
+    },
     peers: [peerInfo('alpha'), peerInfo('beta')],
     consentPending: 0,
+    ...{ hostId: 'host-self', zone: '' },
     volumes: [],
     directDevices: [],
     directExports: [],

@@ -33,6 +33,7 @@ interface Slab {
 export class MemorySlabs implements SlabProvider {
   readonly slabs = new Map<number, Slab>();
   readonly events = new Map<NodeId, SlabAccessEvents>();
+  accepting = true;
   /** Page calls served. */
   callCount = 0;
   readonly #offeredBytes: number;

@@ -120,6 +120,7 @@ export class RawPeer {
       limits: { requestCountMax: 1024, pageBytesMax: 4096 * 4112 },
       usage,
       features,
+      ...{ hostId: '', zone: '', accepting: true },
     });
     const hello = await this.readHello();
     if (hello.verdict !== 'accepted') throw new Error(`verdict ${hello.verdict}`);

@@ -7,12 +7,14 @@ import {
   decodeGrant,
   decodeHello,
   decodeNotice,
+  decodeRecallRoom,
   decodeUnknownLeases,
   encodeControlError,
   encodeControlOk,
   encodeControlRequest,
   encodeHello,
   encodeNotice,
+  recallRoomFields,
   type ControlRequest,
   type Hello,
 } from '../../peer/control.ts';
@@ -20,14 +22,19 @@ import {
 const pack = (value: unknown): Buffer => new Packr({ useRecords: false }).pack(value);
 const refused = { code: 'ERR_PEER_PROTOCOL' };
 const USAGE = { offeredBytes: 2 ** 40, usedBytes: 5, residentBytes: 4, leaseCount: 1 };
+const PLACE = { hostId: '', zone: '', accepting: true };
 const LIMITS = { requestCountMax: 1024, pageBytesMax: 16842752 };
 
 t.test('each HELLO comes back as it was', async (t) => {
   const hellos: Hello[] = [
     { verdict: 'pending' },
     { verdict: 'refused' },
-    { verdict: 'accepted', limits: LIMITS, usage: USAGE, features: [] },
-    { verdict: 'accepted', limits: LIMITS, usage: USAGE, features: ['direct', 'later'] },
+    { verdict: 'accepted', limits: LIMITS, usage: USAGE, features: [], ...PLACE },
+    { verdict: 'accepted', limits: LIMITS, usage: USAGE, features: ['direct', 'later'], ...PLACE },
+    {
+      ...{ verdict: 'accepted', limits: LIMITS, usage: USAGE, features: [] },
+      ...{ hostId: 'rack-1.host_2', zone: 'Z', accepting: false },
+    },
   ];
   for (const hello of hellos) t.same(decodeHello(encodeHello(hello)), hello);
 });
@@ -52,6 +59,12 @@ const BAD_HELLOS: Record<string, object> = {
   'a feature that is a number': { ...GOOD_HELLO, features: [1] },
   'features that are a string': { ...GOOD_HELLO, features: 'direct' },
   'features nil': { ...GOOD_HELLO, features: null },
+  'a host of 65 characters': { ...GOOD_HELLO, host: 'a'.repeat(65) },
+  'a host with a space': { ...GOOD_HELLO, host: 'a b' },
+  'a host that is a number': { ...GOOD_HELLO, host: 1 },
+  'a zone that ends the line': { ...GOOD_HELLO, zone: 'a\n' },
+  'a zone nil': { ...GOOD_HELLO, zone: null },
+  'a word for accepting': { ...GOOD_HELLO, accepting: 'yes' },
 };
 for (const [name, hello] of Object.entries(BAD_HELLOS)) {
   t.test(`a HELLO with ${name} is refused`, async (t) => {
@@ -65,7 +78,8 @@ t.test('a HELLO without features, as the first version sent it, has none', async
 
 t.test('16 features of 32 characters fit the cap of a HELLO record', async (t) => {
   const features = Array.from({ length: 16 }, (_, index) => `${index}`.padStart(32, 'x'));
-  const hello: Hello = { verdict: 'accepted', limits: LIMITS, usage: USAGE, features };
+  const longest = { hostId: 'h'.repeat(64), zone: 'z'.repeat(64), accepting: true };
+  const hello: Hello = { verdict: 'accepted', limits: LIMITS, usage: USAGE, features, ...longest };
   const bytes = encodeHello(hello);
   t.same(decodeHello(bytes), hello);
   t.ok(bytes.length <= 1024 - 40);
@@ -81,6 +95,7 @@ t.test('each request comes back as it was', async (t) => {
     { method: 'renew', leaseIds: ['0123456789abcdef'], ttlMs: 1 },
     { method: 'release', leaseId: 'ffffffffffffffff' },
     { method: 'usage' },
+    { method: 'recall-room' },
   ];
   for (const request of requests)
     t.same(decodeControlRequest(encodeControlRequest(request)), request);
@@ -168,9 +183,32 @@ t.test('notices come back as they were', async (t) => {
     { usage: USAGE },
     { leasesEnded: [ID] },
     { usage: USAGE, leasesEnded: [] },
+    { recall: { leaseIds: [ID, ID], endsInMs: 5000 } },
+    { recall: { leaseIds: [ID], endsInMs: Infinity } },
+    { accepting: false },
+    { usage: USAGE, accepting: true },
   ]) {
     t.same(decodeNotice(encodeNotice(notice)), notice);
   }
   t.throws(() => decodeNotice(pack({ usage: 1 })), refused);
   t.throws(() => decodeNotice(pack({ leasesEnded: [1] })), refused);
+  t.same(decodeNotice(pack({ later: 1 })), {}, 'what later versions tell is ignored');
+  for (const recall of [
+    ...[null, [], {}, { leaseIds: [1] }, { leaseIds: new Array(1025).fill(ID) }],
+    ...[-1, 1.5, NaN, 2 ** 32, null, 'soon'].map((endsInMs) => ({ leaseIds: [ID], endsInMs })),
+  ]) {
+    t.throws(() => decodeNotice(pack({ recall })), refused, JSON.stringify(recall).slice(0, 60));
+  }
+  t.throws(() => decodeNotice(pack({ accepting: 1 })), refused);
+});
+
+t.test('the room for a recall comes back as it was, its words made safe', async (t) => {
+  const room = { heldBytes: 2 ** 40, roomBytes: 0, problem: 'volume v has no place' };
+  t.same(decodeRecallRoom({ ...recallRoomFields(room) }), room);
+  t.same(decodeRecallRoom({ heldBytes: 0, roomBytes: 0 }).problem, '');
+  const evil = decodeRecallRoom({ ...room, problem: `\u001b[2J${'x'.repeat(999)}` });
+  t.ok(/^\?\[2Jx+$/.test(evil.problem) && evil.problem.length === 256);
+  for (const bad of [{ heldBytes: -1 }, { heldBytes: 1.5 }, { roomBytes: undefined }]) {
+    t.throws(() => decodeRecallRoom({ ...room, ...bad }), refused);
+  }
 });

@@ -1,6 +1,8 @@
 import t, { type Test } from 'tap';
 import { NativeMemory } from '../../common/native-memory.ts';
+import type { SlabAccessEvents, SlabRecall } from '../../common/ports.ts';
 import { Identity } from '../../peer/identity.ts';
+import { Quarantines } from '../../peer/quarantines.ts';
 import { MemoryDirect } from '../helpers/memory-direct.ts';
 import { KeepingSink, portOf, testNode, until } from '../helpers/peer-node.ts';
 import { RawPeer } from '../helpers/raw-peer.ts';
@@ -182,8 +184,8 @@ t.test('disconnect cuts and keeps out, connect lets in again', async (t) => {
 t.test('direct exports are announced by those that serve them, and by no others', async (t) => {
   const direct = new MemoryDirect();
   for (const [node, features] of [
-    [testNode(t, 'serves', { direct }), ['direct']],
-    [testNode(t, 'lends'), []],
+    [testNode(t, 'serves', { direct }), ['direct', 'recall']],
+    [testNode(t, 'lends'), ['recall']],
   ] as const) {
     const raw = await RawPeer.connect(portOf(await node.listen()), `raw-${features.length}`);
     await raw.handshake('initiator');
@@ -337,3 +339,148 @@ t.test('wrong names and addresses are refused', async (t) => {
     code: 'ERR_USAGE_ADDRESS',
   });
 });
+
+t.test('where a node is, and whether it takes slabs, is told at the greeting', async (t) => {
+  const place = { hostId: 'machine-1', zone: 'rack-7' };
+  const [provider, plain] = [testNode(t, 'provider', place), testNode(t, 'plain')];
+  provider.slabs.accepting = false;
+  const consumer = testNode(t, 'consumer');
+  for (const node of [provider, plain]) {
+    t.equal(await consumer.peers.connect(await node.listen()).outcome(), 'up');
+  }
+  t.match(consumer.peers.store('provider'), { ...place, accepting: false });
+  t.match(consumer.peers.store('plain'), { hostId: '', zone: '', accepting: true });
+  const rows = consumer.peers.peers();
+  t.match(
+    rows.find(({ name }) => name === 'provider'),
+    { ...place, accepting: false, quarantineReason: undefined },
+  );
+});
+
+t.test(
+  'a recall reaches every listener, in parts that fit, and only while it listens',
+  async (t) => {
+    const [provider, consumer] = [testNode(t, 'provider'), testNode(t, 'consumer')];
+    await consumer.peers.connect(await provider.listen()).outcome();
+    const store = consumer.peers.store('provider');
+    const events = (): SlabAccessEvents => provider.slabs.events.get(consumer.identity.nodeId)!;
+    await until(() => provider.slabs.events.has(consumer.identity.nodeId));
+    const [first, second]: [SlabRecall[], SlabRecall[]] = [[], []];
+    store.onRecall((recall) => first.push(recall));
+    const stop = store.onRecall((recall) => second.push(recall));
+    const leaseIds = Array.from({ length: 1500 }, (_, index) => `${index}`.padStart(16, '0'));
+    const beganMs = performance.now();
+    events().onRecall({ leaseIds, endsInMs: Infinity });
+    await until(() => first.length === 2);
+    t.ok(
+      performance.now() - beganMs < 90,
+      `told after ${performance.now() - beganMs} ms, not at the next tick of 100 ms`,
+    );
+    t.same(
+      first.flatMap((recall) => recall.leaseIds),
+      leaseIds,
+      'the order is kept',
+    );
+    t.equal(first[0]?.endsInMs, Infinity);
+    stop();
+    events().onRecall({ leaseIds: leaseIds.slice(0, 1), endsInMs: 1234.6 });
+    await until(() => first.length === 3);
+    t.equal(first[2]?.endsInMs, 1235);
+    t.equal(second.length, 2);
+    events().onAccepting(false);
+    await until(() => !store.accepting);
+    events().onAccepting(true);
+    await until(() => store.accepting);
+    store.setAvoided(true);
+    t.equal(store.accepting, false, 'an operator here has the last word');
+  },
+);
+
+t.test(
+  'a hundred control requests at once go sixteen at a time and all are answered',
+  async (t) => {
+    const [provider, consumer] = [testNode(t, 'provider'), testNode(t, 'consumer')];
+    await consumer.peers.connect(await provider.listen()).outcome();
+    const store = consumer.peers.store('provider');
+    const ask = { pageCount: 1, ttlMs: 5000 };
+    const grants = await Promise.all(Array.from({ length: 100 }, () => store.lease(ask)));
+    t.equal(provider.slabs.usage().leaseCount, 100);
+    await Promise.all(grants.map(({ leaseId }) => store.release(leaseId)));
+    t.equal(provider.slabs.usage().leaseCount, 0);
+    t.ok(store.up, 'the session lives');
+    const rest = Array.from({ length: 50 }, () => store.lease(ask));
+    const refused = Promise.all(
+      rest.map((each) => t.rejects(each, { code: 'ERR_PEER_UNREACHABLE' })),
+    );
+    consumer.peers.disconnect('provider');
+    await refused;
+  },
+);
+
+t.test('a recall does not wait for the next tick of 100 ms', async (t) => {
+  const [provider, consumer] = [testNode(t, 'provider'), testNode(t, 'consumer')];
+  await consumer.peers.connect(await provider.listen()).outcome();
+  const { nodeId } = consumer.identity;
+  await until(() => provider.slabs.events.has(nodeId));
+  let toldMs = Infinity;
+  consumer.peers.store('provider').onRecall(() => (toldMs = performance.now()));
+  // The best of several: the machine that runs this may be busy with other things.
+  let bestMs = Infinity;
+  for (let round = 0; round < 10; round += 1) {
+    toldMs = Infinity;
+    const beganMs = performance.now();
+    provider.slabs.events.get(nodeId)!.onRecall({ leaseIds: ['0'.repeat(16)], endsInMs: 0 });
+    await until(() => toldMs < Infinity);
+    bestMs = Math.min(bestMs, toldMs - beganMs);
+  }
+  t.ok(bestMs < 30, `told after ${bestMs} ms`);
+});
+
+t.test('a provider asks its holder what it could take back', async (t) => {
+  const [provider, consumer] = [testNode(t, 'provider'), testNode(t, 'consumer')];
+  await consumer.peers.connect(await provider.listen()).outcome();
+  const holder = consumer.identity.nodeId;
+  await until(() => provider.peers.list().length === 1);
+  t.same(await provider.peers.askRecallRoom(holder), { heldBytes: 0, roomBytes: 0, problem: '' });
+  consumer.peers.recallRoom = (nodeId) => ({
+    ...{ heldBytes: 5, roomBytes: 2 ** 40 },
+    problem: `no place for ${nodeId}\n${'x'.repeat(300)}`,
+  });
+  const { problem, ...room } = await provider.peers.askRecallRoom(holder);
+  t.same(room, { heldBytes: 5, roomBytes: 2 ** 40 });
+  t.match(problem, `no place for ${provider.identity.nodeId}?xxx`);
+  t.equal(problem.length, 256);
+  await t.rejects(provider.peers.askRecallRoom('f'.repeat(32)), { code: 'ERR_PEER_UNREACHABLE' });
+});
+
+t.test('an older holder is not asked what it does not know', async (t) => {
+  const node = testNode(t, 'provider');
+  const raw = await RawPeer.connect(portOf(await node.listen()), 'old');
+  await raw.handshake('initiator');
+  await raw.accept();
+  await until(() => node.peers.list().length === 1);
+  const [old] = node.peers.list();
+  await t.rejects(node.peers.askRecallRoom(old!.nodeId), { code: 'ERR_UNSUPPORTED' });
+  await raw.destroy();
+});
+
+t.test(
+  'a quarantine is of the key: it outlives sessions, and only a pardon lifts it',
+  async (t) => {
+    const quarantines = Quarantines.inMemory();
+    const provider = testNode(t, 'provider');
+    const consumer = testNode(t, 'consumer', { quarantines });
+    const address = await provider.listen();
+    await consumer.peers.connect(address).outcome();
+    const store = consumer.peers.store('provider');
+    t.equal(store.quarantineReason, undefined);
+    store.quarantine('a page failed its tag');
+    store.quarantine('another reason');
+    t.equal(store.quarantineReason, 'a page failed its tag', 'the first reason stays');
+    consumer.peers.disconnect('provider');
+    await consumer.peers.connect(address).outcome();
+    t.equal(consumer.peers.store('provider').quarantineReason, 'a page failed its tag');
+    quarantines.pardon('PROVIDER');
+    t.equal(store.quarantineReason, undefined);
+  },
+);

@@ -199,7 +199,10 @@ t.test('the deadline wipes within a second by the timer alone', async (t) => {
   t.ok(isZero(fileBytes(file, 0, 65 * 4096)), 'the dead lease is zero in the file');
   t.equal(allocatedBytes(file), 65 * 4096, 'and only the living one has blocks');
   t.strictSame(endings, [
-    { leaseId: dying.leaseId, slabHandle: dying.slabHandle, holder: A, reason: 'expired' },
+    {
+      ...{ leaseId: dying.leaseId, slabHandle: dying.slabHandle, holder: A, reason: 'expired' },
+      residentBytes: 65 * 4096,
+    },
   ]);
   t.strictSame(access.renew([dying.leaseId], 5000), [dying.leaseId]);
 });

@@ -41,6 +41,15 @@ t.test('each peer: up, or why not and what to do', async (t) => {
     const results = pool.checkPeers(withPeers([peerInfo('alpha', change)]));
     t.match(results, [{ check: /^peer alpha/, level, finding, fix }]);
   }
+  t.match(pool.checkPeers(withPeers([peerInfo('alpha', { quarantine: 'a page\u001b failed' })])), [
+    {
+      ...{ level: 'problem', finding: 'in quarantine: a page? failed' },
+      fix: 'memcloud peer pardon alpha',
+    },
+  ]);
+  t.match(pool.checkPeers(withPeers([peerInfo('alpha', { accepting: false })])), [
+    { level: 'warning', finding: /^takes no pages/ },
+  ]);
   t.match(pool.checkPeers(withPeers([])), [{ level: 'warning', finding: /^none is known/ }]);
 });
 

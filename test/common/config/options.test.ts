@@ -18,7 +18,7 @@ const GIB = 2 ** 30;
 t.test('keys, variables and tables are spelled as documented', (t) => {
   t.same(
     OPTION_KEYS,
-    'offer name listen connect auto-trust allow-plain memory-dir state socket log-level kit realtime lease-ttl peer-dead-ms swap.size swap.copies swap.priority swap.path swap.scope swap.memory swap.discard'.split(
+    'offer name host zone reserve recall-grace listen connect auto-trust allow-plain memory-dir state socket log-level kit realtime lease-ttl peer-dead-ms swap.size swap.copies swap.priority swap.path swap.scope swap.memory swap.discard'.split(
       ' ',
     ),
   );

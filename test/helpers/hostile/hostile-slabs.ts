@@ -92,6 +92,7 @@ class HostileSlab {
 
 /** The provider. */
 export class HostileSlabs implements SlabProvider {
+  readonly accepting = true;
   /** What it tries from now on. */
   rates: LieRates = {};
   readonly counts: LieCounts = {

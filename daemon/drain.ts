@@ -1,0 +1,209 @@
+/**
+ * Drain: a provider is to become empty while what it holds stays in use. There are two orders of it.
+ *
+ * *Drain this node*: as a provider it grants nothing more and asks every lease back (provider/give-back.ts);
+ * its consumers move their slabs. Whether they can, only they know, since only they see the other
+ * providers: each is asked for the numbers first (control method `recall-room`).
+ *
+ * *Drain a peer*: an order to this node's own volumes, to leave that peer; the peer need not know, and
+ * other consumers stay there.
+ *
+ * Both refuse beforehand what the rest cannot take, and both last until undrain or a restart: whoever
+ * restarts a machine that was drained wants it back.
+ */
+import { asMemcloudError, MemcloudError } from '../common/errors.ts';
+import type { NodeId } from '../common/ports.ts';
+import type {
+  DirectDeviceInfo,
+  DirectExportInfo,
+  DrainHolder,
+  DrainInfo,
+} from '../common/rpc-schema.ts';
+import { formatSize } from '../common/units.ts';
+import { drainRoom, type DrainHolding, type DrainRoom } from './drain-room.ts';
+
+/** A lease of this node's provider. */
+interface LentLease {
+  readonly holder: string;
+  readonly chargedBytes: number;
+}
+
+/** A peer as drain sees it. */
+export interface DrainPeer {
+  readonly nodeId: NodeId;
+  readonly nodeName: string;
+  /** True while it is drained from here. */
+  readonly avoided: boolean;
+  /** Whether to take no new slabs there. */
+  setAvoided(avoided: boolean): void;
+}
+
+/** What drain works on. */
+export interface DrainParts {
+  /** This node. */
+  readonly nodeId: NodeId;
+  /** What it is called. */
+  readonly name: string;
+  /** Its provider. */
+  readonly provider: {
+    /** Asks for everything, or grants again. */
+    setDraining(draining: boolean): void;
+    /** What it has lent. */
+    status(): { readonly leases: readonly LentLease[]; readonly giveBack: { draining: boolean } };
+  };
+  /** Its peers. */
+  readonly peers: {
+    /** Those that were ever let in. */
+    list(): readonly DrainPeer[];
+    /** @throws MemcloudError `ERR_PEER_UNKNOWN` */
+    store(nodeIdOrName: string): DrainPeer;
+    /** @throws MemcloudError `ERR_PEER_UNREACHABLE`, `ERR_TIMEOUT`, `ERR_UNSUPPORTED` */
+    askRecallRoom(holder: NodeId): Promise<DrainRoom>;
+  };
+  /** Its volumes. */
+  readonly volumes: {
+    /** What each has on a provider. */
+    holdingsOn(nodeId: NodeId): DrainHolding[];
+    /** Makes them leave it. */
+    evacuate(nodeId: NodeId): void;
+  };
+  /** What other machines have here directly. */
+  readonly directExports: () => readonly DirectExportInfo[];
+  /** What this machine has elsewhere directly. */
+  readonly directDevices: () => readonly DirectDeviceInfo[];
+}
+
+/** Drains providers. */
+export class Drain {
+  readonly #parts: DrainParts;
+
+  /** @param parts - what it works on */
+  constructor(parts: DrainParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Begins.
+   *
+   * @param node - id or name; this node as a provider without
+   * @param force - although the rest cannot take it
+   * @throws MemcloudError `ERR_DRAIN_ROOM` with the numbers, `ERR_PEER_UNKNOWN`
+   */
+  async start(node: string | undefined, force: boolean): Promise<DrainInfo> {
+    const peer = this.#peerOf(node);
+    const { provider, volumes } = this.#parts;
+    const before = await this.status(node);
+    if (!force) refuseProblems(before);
+    if (peer === undefined) {
+      provider.setDraining(true);
+    } else {
+      peer.setAvoided(true);
+      volumes.evacuate(peer.nodeId);
+    }
+    return { ...before, draining: true };
+  }
+
+  /** Ends it: what has not left stays. Errors as {@link Drain.start}. */
+  async stop(node: string | undefined): Promise<DrainInfo> {
+    const peer = this.#peerOf(node);
+    if (peer === undefined) this.#parts.provider.setDraining(false);
+    else peer.setAvoided(false);
+    return this.status(node);
+  }
+
+  /** How far it is, or would have to go. Errors as {@link Drain.start}. */
+  async status(node: string | undefined): Promise<DrainInfo> {
+    const peer = this.#peerOf(node);
+    return peer === undefined ? this.#providerStatus() : this.#peerStatus(peer);
+  }
+
+  #peerOf(node: string | undefined): DrainPeer | undefined {
+    const { nodeId, name, peers } = this.#parts;
+    if (node === undefined || node === nodeId || node.toLowerCase() === name.toLowerCase()) {
+      return undefined;
+    }
+    return peers.store(node);
+  }
+
+  async #providerStatus(): Promise<DrainInfo> {
+    const { nodeId, name, provider, directExports } = this.#parts;
+    const { leases, giveBack } = provider.status();
+    const held = new Map<NodeId, number>();
+    for (const { holder, chargedBytes } of leases) {
+      // Those of direct exports are told below.
+      if (holder.includes('/')) continue;
+      held.set(holder, (held.get(holder) ?? 0) + chargedBytes);
+    }
+    const holders = await Promise.all(
+      [...held].map(([holder, heldBytes]) => this.#holder(holder, heldBytes)),
+    );
+    const direct = directExports().map(({ exportId, holder, sizeBytes }) => ({
+      ...{ what: `direct export ${exportId}`, sizeBytes },
+      mover: this.#nameOf(holder),
+    }));
+    const side = 'provider' as const;
+    return { nodeId, name, side, draining: giveBack.draining, ...summed(holders), holders, direct };
+  }
+
+  async #holder(holder: NodeId, heldBytes: number): Promise<DrainHolder> {
+    const { nodeId, peers, volumes } = this.#parts;
+    const name = this.#nameOf(holder);
+    try {
+      const { roomBytes, problem } = await (holder === nodeId
+        ? drainRoom(volumes.holdingsOn(nodeId))
+        : peers.askRecallRoom(holder));
+      return { nodeId: holder, name, heldBytes, roomBytes, problem };
+    } catch (error) {
+      const { message } = asMemcloudError(error);
+      return { nodeId: holder, name, heldBytes, roomBytes: 0, problem: message };
+    }
+  }
+
+  #peerStatus({ nodeId, nodeName, avoided }: DrainPeer): DrainInfo {
+    const { name, volumes, directDevices } = this.#parts;
+    const holdings = volumes.holdingsOn(nodeId).filter(({ heldBytes }) => heldBytes > 0);
+    const { heldBytes, roomBytes, problem } = drainRoom(holdings);
+    const self = { nodeId: this.#parts.nodeId, name, heldBytes, roomBytes, problem };
+    const holders = heldBytes > 0 ? [self] : [];
+    const direct = directDevices()
+      .filter(({ legs }) => legs.some((leg) => leg.nodeId === nodeId))
+      .map(({ device, sizeBytes }) => ({
+        what: `direct device ${device}`,
+        sizeBytes,
+        mover: name,
+      }));
+    const place = { nodeId, name: nodeName, side: 'consumer' as const, draining: avoided };
+    return { ...place, ...summed(holders), holders, direct };
+  }
+
+  #nameOf(nodeId: NodeId): string {
+    if (nodeId === this.#parts.nodeId) return this.#parts.name;
+    return this.#parts.peers.list().find((peer) => peer.nodeId === nodeId)?.nodeName ?? nodeId;
+  }
+}
+
+function summed(holders: readonly DrainHolder[]): { heldBytes: number } {
+  return { heldBytes: holders.reduce((sum, { heldBytes }) => sum + heldBytes, 0) };
+}
+
+/** Holders count the same room, so together they have as much as the one that sees most of it. */
+function refuseProblems({ name, heldBytes, holders }: DrainInfo): void {
+  const problems = holders
+    .filter(({ problem }) => problem !== '')
+    .map(
+      ({ name: holder, heldBytes: held, roomBytes, problem }) =>
+        `${holder} has ${formatSize(held)} there and ${formatSize(roomBytes)} free elsewhere (${problem})`,
+    );
+  const roomBytes = Math.max(0, ...holders.map((holder) => holder.roomBytes));
+  if (problems.length === 0 && heldBytes > roomBytes) {
+    problems.push(
+      `together ${formatSize(heldBytes)} are there and ${formatSize(roomBytes)} free elsewhere`,
+    );
+  }
+  if (problems.length === 0) return;
+  throw new MemcloudError(
+    'ERR_DRAIN_ROOM',
+    `the rest of the pool cannot take what is on ${name}: ${problems.join('; ')}. ` +
+      'Add providers or remove volumes; --force begins all the same, and what has no place stays',
+  );
+}

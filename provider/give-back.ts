@@ -1,0 +1,240 @@
+/**
+ * The owner comes first: the shell around pressure-machine.ts and recall-machine.ts. Every
+ * {@link WATCH_INTERVAL_MS} it reads the state of the machine's memory while anything is lent, tells
+ * holders at once what they are to give back, and ends what did not come back in an emergency.
+ * New leases are refused from the moment of pressure on, and while the node is drained.
+ *
+ * Only leases whose holders can be told are asked for. A direct export's are not: their pages belong to
+ * a kernel on another machine that only `memcloud swap move` there can make leave.
+ */
+import type { Clock } from '../common/clock.ts';
+import type { Logger } from '../common/log.ts';
+import { PressureMachine, type PressureLevel, type PressureReading } from './pressure-machine.ts';
+import { RecallMachine, type RecallCall, type RecallableLease } from './recall-machine.ts';
+
+/** How often memory is looked at while anything is lent, milliseconds. */
+export const WATCH_INTERVAL_MS = 100;
+/** While nothing is lent it is looked at once in so many intervals. */
+const IDLE_INTERVAL_COUNT = 10;
+/** Epochs of use count up to here and begin anew: small integers, whatever the uptime. */
+const EPOCH_MAX = 2 ** 30;
+
+/** What the shell works on: a provider. */
+export interface GiveBackHost {
+  /** Leases alive. */
+  leaseCountNow(): number;
+  /** Those whose holders can be told. */
+  recallable(): Iterable<RecallableLease>;
+  /** Tells a holder. */
+  tell(call: RecallCall): void;
+  /** Ends leases and wipes them. */
+  end(leaseIds: readonly string[]): void;
+  /** Tells every holder whether leases are granted. */
+  announce(accepting: boolean): void;
+  /** What page calls stamp slabs with from now on. */
+  setEpoch(epoch: number): void;
+}
+
+/** How a {@link GiveBack} is made. */
+export interface GiveBackOptions {
+  /** The provider. */
+  readonly host: GiveBackHost;
+  /** What its owner is to have available. */
+  readonly reserveBytes: number;
+  /** How long holders have in an emergency. */
+  readonly graceMs: number;
+  /** The clock of deadlines. */
+  readonly clock: Clock;
+  /** Reads the state of the machine's memory. */
+  readonly read: () => PressureReading;
+  /** Where levels and endings are noted. */
+  readonly logger: Logger;
+}
+
+/** Pressure and drain as `memcloud status` shows them. All counts of leases and bytes are since the start. */
+export interface GiveBackStatus {
+  /** How short of memory the machine is. */
+  readonly level: PressureLevel;
+  /** An operator wants the node empty. */
+  readonly draining: boolean;
+  /** Whether leases are granted. */
+  readonly accepting: boolean;
+  /** MemAvailable at the last look, bytes. */
+  readonly availableBytes: number;
+  /** What the owner is to have, bytes. */
+  readonly reserveBytes: number;
+  /** What is missing, bytes. */
+  readonly shortageBytes: number;
+  /** Share of the last second in which some program waited for memory, 0 to 1. */
+  readonly stallShare: number;
+  /** Leases that are asked back now. */
+  readonly askedCount: number;
+  /** Times that pressure began. */
+  readonly pressureCount: number;
+  /** Leases that were asked back and came. */
+  readonly givenBackCount: number;
+  /** RAM that came with them. */
+  readonly givenBackBytes: number;
+  /** Leases that were ended in an emergency: lost to their holders. */
+  readonly endedCount: number;
+  /** RAM that came with those. */
+  readonly endedBytes: number;
+  /** From the last time that leases were asked back until the first came, milliseconds; null before. */
+  readonly firstBackMs: number | null;
+}
+
+/** Watches one provider. */
+export class GiveBack {
+  readonly #options: GiveBackOptions;
+  readonly #pressure: PressureMachine;
+  readonly #recalls = new RecallMachine();
+  readonly #timer: NodeJS.Timeout;
+  #graceMs: number;
+  #draining = false;
+  #announced = true;
+  #epoch = 0;
+  #idleCount = 0;
+  #givenBackCount = 0;
+  #givenBackBytes = 0;
+  #endedCount = 0;
+  #endedBytes = 0;
+  /** When leases were asked for and none has come yet. */
+  #waitsSinceMs: number | undefined;
+  #firstBackMs: number | null = null;
+
+  constructor(options: GiveBackOptions) {
+    this.#options = options;
+    this.#graceMs = options.graceMs;
+    this.#pressure = new PressureMachine(options.reserveBytes);
+    this.#timer = setInterval(() => this.#watch(), WATCH_INTERVAL_MS).unref();
+  }
+
+  /** True while leases are granted. */
+  get accepting(): boolean {
+    return !this.#draining && this.#pressure.level === 'calm';
+  }
+
+  /** Why no leases are granted; undefined while they are. */
+  get refusal(): string | undefined {
+    if (this.#draining) return 'the provider is being drained';
+    if (this.#pressure.level !== 'calm') return 'the machine of the provider is short of memory';
+    return undefined;
+  }
+
+  /** True between drain and undrain. */
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  /** Asks for everything and grants nothing more, or grants again. */
+  setDraining(draining: boolean): void {
+    if (this.#draining === draining) return;
+    this.#draining = draining;
+    this.#options.logger.warn({ draining }, draining ? 'drain begins' : 'drain is over');
+    this.#act(this.#options.clock.nowMs());
+  }
+
+  /** Changes what the owner is to have. */
+  setReserve(reserveBytes: number): void {
+    this.#pressure.setReserve(reserveBytes);
+  }
+
+  /** Changes how long holders have in an emergency. */
+  setGrace(graceMs: number): void {
+    this.#graceMs = graceMs;
+  }
+
+  /** What the owner is to have. */
+  get reserveBytes(): number {
+    return this.#pressure.reserveBytes;
+  }
+
+  /** A holder has a new connection: what was asked of it is asked again. */
+  onHolder(leaseIds: Iterable<string>): void {
+    this.#recalls.untell(leaseIds);
+  }
+
+  /** A lease ended and is wiped. */
+  onLeaseEnded(leaseId: string, residentBytes: number, reason: string): void {
+    const isAsked = this.#recalls.askedSinceMs(leaseId) !== undefined;
+    this.#recalls.forget(leaseId);
+    if (reason === 'recalled') {
+      this.#endedCount += 1;
+      this.#endedBytes += residentBytes;
+    } else if (isAsked && reason === 'released') {
+      this.#givenBackCount += 1;
+      this.#givenBackBytes += residentBytes;
+      if (this.#waitsSinceMs === undefined) return;
+      this.#firstBackMs = this.#options.clock.nowMs() - this.#waitsSinceMs;
+      this.#waitsSinceMs = undefined;
+    }
+  }
+
+  /** Looks at memory and does what follows. The timer calls it. */
+  tick(): void {
+    const nowMs = this.#options.clock.nowMs();
+    this.#epoch = (this.#epoch % EPOCH_MAX) + 1;
+    this.#options.host.setEpoch(this.#epoch);
+    const before = this.#pressure.level;
+    this.#pressure.observe(this.#options.read(), nowMs);
+    if (before !== this.#pressure.level) this.#logLevel();
+    this.#act(nowMs);
+  }
+
+  /** For status. */
+  status(): GiveBackStatus {
+    const { level, availableBytes, reserveBytes, shortageBytes, stallShare } = this.#pressure;
+    return {
+      ...{ level, availableBytes, reserveBytes, shortageBytes, stallShare },
+      draining: this.#draining,
+      accepting: this.accepting,
+      askedCount: this.#recalls.askedCount,
+      pressureCount: this.#pressure.enteredCount,
+      givenBackCount: this.#givenBackCount,
+      givenBackBytes: this.#givenBackBytes,
+      endedCount: this.#endedCount,
+      endedBytes: this.#endedBytes,
+      firstBackMs: this.#firstBackMs,
+    };
+  }
+
+  /** Stops looking. */
+  close(): void {
+    clearInterval(this.#timer);
+  }
+
+  #watch(): void {
+    this.#idleCount = this.#options.host.leaseCountNow() > 0 ? 0 : this.#idleCount + 1;
+    if (this.#idleCount % IDLE_INTERVAL_COUNT === 0) this.tick();
+  }
+
+  #act(nowMs: number): void {
+    const { host } = this.#options;
+    if (this.#announced !== this.accepting) {
+      this.#announced = this.accepting;
+      host.announce(this.accepting);
+    }
+    const { level, shortageBytes } = this.#pressure;
+    const isIdle = level === 'calm' && !this.#draining;
+    const need = { draining: this.#draining, level, shortageBytes, graceMs: this.#graceMs };
+    const plan = this.#recalls.plan(isIdle ? [] : host.recallable(), need, nowMs);
+    if (isIdle) this.#waitsSinceMs = undefined;
+    if (plan.calls.length > 0) this.#waitsSinceMs ??= nowMs;
+    for (const call of plan.calls) host.tell(call);
+    if (plan.ended.length > 0) {
+      this.#options.logger.error(
+        { leases: plan.ended.length },
+        'emergency: leases that were not given back in time are ended and wiped',
+      );
+      host.end(plan.ended);
+    }
+  }
+
+  #logLevel(): void {
+    const { level, availableBytes, reserveBytes, shortageBytes, stallShare } = this.#pressure;
+    const fields = { level, availableBytes, reserveBytes, shortageBytes, stallShare };
+    const { logger } = this.#options;
+    if (level === 'calm') logger.info(fields, 'memory pressure is over');
+    else logger.warn(fields, 'memory pressure: lent RAM is asked back');
+  }
+}

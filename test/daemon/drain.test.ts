@@ -1,0 +1,146 @@
+/** The orders of a drain over parts that only note what is done with them; lab-drain.test.ts has real ones. */
+import t from 'tap';
+import { MemcloudError } from '../../common/errors.ts';
+import type { DirectDeviceInfo, DirectExportInfo } from '../../common/rpc-schema.ts';
+import { Drain } from '../../daemon/drain.ts';
+import type { DrainHolding, DrainRoom } from '../../daemon/drain-room.ts';
+
+const SELF = 'a'.repeat(32);
+const B = 'b'.repeat(32);
+const C = 'c'.repeat(32);
+const ROOMY: DrainRoom = { heldBytes: 10, roomBytes: 100, problem: '' };
+
+interface World {
+  leases: { holder: string; chargedBytes: number }[];
+  rooms: Record<string, DrainRoom | MemcloudError>;
+  holdings: DrainHolding[];
+  exports: DirectExportInfo[];
+  devices: DirectDeviceInfo[];
+}
+
+function world(change: Partial<World> = {}) {
+  const state: World = { leases: [], rooms: {}, holdings: [], exports: [], devices: [], ...change };
+  const log: string[] = [];
+  let draining = false;
+  const peer = (nodeId: string, nodeName: string) => ({
+    ...{ nodeId, nodeName, avoided: false },
+    setAvoided(avoided: boolean) {
+      this.avoided = avoided;
+      log.push(`${nodeName} avoided ${avoided}`);
+    },
+  });
+  const peers = [peer(B, 'beta'), peer(C, 'gamma')];
+  const drain = new Drain({
+    ...{ nodeId: SELF, name: 'Self' },
+    provider: {
+      setDraining: (now) => log.push(`draining ${(draining = now)}`),
+      status: () => ({ leases: state.leases, giveBack: { draining } }),
+    },
+    peers: {
+      list: () => peers,
+      store: (wanted) => {
+        const found = peers.find(({ nodeId, nodeName }) => [nodeId, nodeName].includes(wanted));
+        if (found === undefined) throw new MemcloudError('ERR_PEER_UNKNOWN', wanted);
+        return found;
+      },
+      askRecallRoom: async (holder) => {
+        const room = state.rooms[holder];
+        if (room === undefined) throw new MemcloudError('ERR_PEER_UNREACHABLE', 'not connected');
+        if (room instanceof MemcloudError) throw room;
+        return room;
+      },
+    },
+    volumes: {
+      holdingsOn: () => state.holdings,
+      evacuate: (nodeId) => log.push(`evacuate ${nodeId}`),
+    },
+    directExports: () => state.exports,
+    directDevices: () => state.devices,
+  });
+  return { drain, log, state };
+}
+
+t.test('a node whose consumers have room is drained, by whatever name', async (t) => {
+  const leases = [
+    { holder: B, chargedBytes: 7 },
+    { holder: B, chargedBytes: 3 },
+    { holder: `${C}/direct/0123456789abcdef`, chargedBytes: 99 },
+  ];
+  for (const name of [undefined, SELF, 'self']) {
+    const { drain, log } = world({ leases, rooms: { [B]: ROOMY } });
+    t.match(await drain.start(name, false), {
+      ...{ nodeId: SELF, name: 'Self', side: 'provider', draining: true, heldBytes: 10 },
+      holders: [{ nodeId: B, name: 'beta', heldBytes: 10, roomBytes: 100, problem: '' }],
+    });
+    t.same(log, ['draining true']);
+    t.match(await drain.stop(name), { draining: false });
+  }
+});
+
+t.test('it is refused with the numbers of who cannot go, unless forced', async (t) => {
+  const leases = [
+    { holder: B, chargedBytes: 2 ** 20 },
+    { holder: C, chargedBytes: 2 ** 21 },
+  ];
+  const rooms = {
+    [B]: { ...ROOMY, problem: 'volume v needs another machine' },
+    [C]: new MemcloudError('ERR_UNSUPPORTED', 'its memnode is too old'),
+  };
+  const { drain, log } = world({ leases, rooms });
+  await t.rejects(drain.start(undefined, false), {
+    code: 'ERR_DRAIN_ROOM',
+    message:
+      /on Self: beta has 1 MiB there and 100 B free elsewhere \(volume v .*\); gamma has 2 MiB .*too old/,
+  });
+  t.same(log, []);
+  t.match(await drain.start(undefined, true), { draining: true, heldBytes: 3 * 2 ** 20 });
+  t.same(log, ['draining true']);
+});
+
+t.test('consumers that would fit one by one but not together are refused', async (t) => {
+  const leases = [
+    { holder: B, chargedBytes: 60 },
+    { holder: C, chargedBytes: 60 },
+  ];
+  const { drain } = world({ leases, rooms: { [B]: ROOMY, [C]: ROOMY } });
+  await t.rejects(drain.start(undefined, false), { message: /together 120 B .* 100 B free/ });
+});
+
+t.test('a holder that is not there cannot move, and says so', async (t) => {
+  const { drain } = world({ leases: [{ holder: B, chargedBytes: 1 }] });
+  t.match(await drain.status(undefined), { holders: [{ problem: 'not connected' }] });
+});
+
+t.test('what this node has on itself is asked of its own volumes', async (t) => {
+  const { drain } = world({ leases: [{ holder: SELF, chargedBytes: 10 }] });
+  t.match((await drain.status(undefined)).holders, [{ name: 'Self', heldBytes: 10 }]);
+});
+
+t.test('direct exports are listed with who can move them, and refuse nothing', async (t) => {
+  const place = { exportId: 'e'.repeat(16), holder: C, sizeBytes: 5 };
+  const { drain } = world({ exports: [{ ...place, residentBytes: 1, connected: true }] });
+  t.match(await drain.start(undefined, false), {
+    direct: [{ what: `direct export ${'e'.repeat(16)}`, sizeBytes: 5, mover: 'gamma' }],
+  });
+});
+
+t.test('a peer is left by the volumes of this node, and by them alone', async (t) => {
+  const candidates = [{ nodeId: C, hostId: '', freeBytes: 50 }];
+  const holdings = [{ name: 'v', copies: 1, heldBytes: 20, candidates }];
+  const connection = 'tls' as const;
+  const legs = [{ device: '/dev/nbd0', nodeId: B, name: 'beta', state: 'live', connection }];
+  const device = { device: '/dev/dm-0', sizeBytes: 9, copies: 1, health: 'ok', legs };
+  const { drain, log, state } = world({ holdings, devices: [device] });
+  t.match(await drain.start('beta', false), {
+    ...{ nodeId: B, name: 'beta', side: 'consumer', draining: true, heldBytes: 20 },
+    holders: [{ nodeId: SELF, heldBytes: 20, roomBytes: 50, problem: '' }],
+    direct: [{ what: 'direct device /dev/dm-0', sizeBytes: 9, mover: 'Self' }],
+  });
+  t.same(log, ['beta avoided true', `evacuate ${B}`]);
+  t.match(await drain.status('beta'), { draining: true });
+  state.holdings = [];
+  t.match(await drain.stop(B), { draining: false, heldBytes: 0, holders: [] });
+  state.holdings = [{ ...holdings[0]!, heldBytes: 60 }];
+  await t.rejects(drain.start('beta', false), { code: 'ERR_DRAIN_ROOM' });
+  await t.rejects(drain.start('nobody', true), { code: 'ERR_PEER_UNKNOWN' });
+});
