@@ -14,7 +14,12 @@
 import { addressIn } from '../common/aead.ts';
 import { copyMemory } from '../common/libc.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
-import { IoStatus, PAGE_CALL_PAGE_COUNT_MAX, type IoStatusValue } from '../common/ports.ts';
+import {
+  IoStatus,
+  PAGE_CALL_PAGE_COUNT_MAX,
+  type IoStatusValue,
+  type SlabSource,
+} from '../common/ports.ts';
 import { SEALED_PAGE_SIZE_BYTES, SLAB_PAGE_COUNT } from '../common/units.ts';
 import { CallKind } from './call-table.ts';
 import { COPY_BATCH_COUNT } from './copy-buffer.ts';
@@ -144,6 +149,8 @@ export class Repair {
       const { link } = replica;
       const back = link.healthy && link.proven && nowMs >= link.restUntilMs;
       if (!replica.writable && back) this.#slabs.rejoin(slab, replica);
+      // Drained no more, or pardoned: it may stay.
+      if (replica.leaving && !replica.urgent && this.#welcome(link.source)) replica.leaving = false;
     }
     const staying = slab.replicas.filter((replica) => this.#stays(replica, nowMs));
     const wholeCount = staying.filter(({ sound }) => sound).length;
@@ -165,6 +172,11 @@ export class Repair {
         this.#slabs.retire(slab, replica);
       }
     }
+  }
+
+  #welcome(source: SlabSource): boolean {
+    const { spill } = this.#state.world;
+    return source.accepting && source.quarantineReason === undefined && source !== spill;
   }
 
   /** True while somebody is asked, or may be, for one more copy of the slab. */

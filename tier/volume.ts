@@ -315,7 +315,10 @@ export class Volume {
     this.#writePath.tick(nowMs);
   }
 
-  /** Moves every slab away from a source, live, as fast as repair may. */
+  /**
+   * Moves every slab away from a source, live, as fast as repair may, for as long as the source is not
+   * `accepting`.
+   */
   evacuate(source: SlabSource): void {
     this.#slabs.vacate(source);
   }

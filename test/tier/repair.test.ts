@@ -169,6 +169,11 @@ t.test('a drain without a deadline waits for a place', async (t) => {
   await rig.advance(5_000);
   t.equal(rig.source(first).slabs.size, 1);
   t.equal(rig.volume.counters.lostPages, 0);
+  t.equal(rig.volume.status().repair.slabs, 1);
+  rig.source(first).accepting = true;
+  await rig.advance(500);
+  t.equal(rig.volume.status().repair.slabs, 0, 'drained no more, it keeps its copy');
+  t.equal(rig.source(first).slabs.size, 1);
   await rig.close();
 });
 
