@@ -66,6 +66,26 @@ t.test('a drain that nobody can make room for is refused with the numbers', asyn
   });
 });
 
+for (const [who, node] of [
+  ['the provider', undefined],
+  ['its consumer', 'alpha'],
+] as const) {
+  t.test(`drained by ${who}, a provider becomes empty while it is read and written`, async (t) => {
+    const pool = await lab(t, 2);
+    const [alpha, beta] = [pool.providers[0]!, pool.providers[1]!];
+    const nbd = await disk(t, pool, 1);
+    const bytes = patternBytes(24 * MIB, 7);
+    await write(nbd, bytes);
+    const at = node === undefined ? alpha.socketPath : pool.consumer.socketPath;
+    const words = [...(node === undefined ? [] : [node]), '--timeout', '20'];
+    const info = await memcloudJson<DrainInfo>(t, at, 'drain', ...words);
+    t.match(info, { name: 'alpha', draining: true, heldBytes: 0, holders: [] });
+    await eventually('alpha has given all back', async () => (await alpha.usedBytes()) === 0);
+    t.ok((await beta.usedBytes()) > 24 * MIB);
+    t.match(await readBack(nbd, bytes), { right: 96, wrong: 0, errors: [] });
+  });
+}
+
 t.test('Ctrl-C ends the watching, not the drain', async (t) => {
   const pool = await lab(t, 1);
   const alpha = pool.providers[0]!;
