@@ -118,10 +118,7 @@ function healthOf(context: RpcContext, devices: readonly DirectDeviceInfo[]): st
   }
   for (const { name, health } of context.volumes.list()) {
     if (health === 'lost') sentences.push(`volume ${name} has lost pages`);
-    if (health === 'degraded')
-      sentences.push(
-        `volume ${name} has fewer copies than promised; they are made anew as providers have room`,
-      );
+    if (health === 'degraded') sentences.push(`volume ${name} has fewer copies than promised`);
   }
   for (const { name, nodeId, reason } of context.quarantines.list()) {
     sentences.push(`peer ${name || nodeId} is in quarantine: ${reason}`);

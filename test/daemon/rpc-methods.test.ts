@@ -14,7 +14,12 @@ function handlers(upCount: number): { rpc: RpcHandlers; asked: unknown[] } {
     return { ok: true };
   };
   const context = {
-    peers: { list: () => Array.from({ length: 3 }, (_, index) => ({ up: index < upCount })) },
+    peers: {
+      list: () =>
+        Array.from({ length: 3 }, (_, index) => ({
+          ...{ up: index < upCount, accepting: true, hostId: `machine-${index}` },
+        })),
+    },
     volumes: {
       create: keep,
       serve: async (_: string, request: unknown) => {
