@@ -61,6 +61,22 @@ export interface Slab {
   refusal: IoStatusValue;
 }
 
+/** What {@link SlabTable.restore} is told of a slab. */
+export interface RestoredSlab {
+  /** As {@link Slab.generation}. */
+  readonly generation: number;
+  /** As {@link Slab.livePages}. */
+  readonly livePages: number;
+  /** Who holds it. */
+  readonly replicas: readonly {
+    readonly source: SlabSource;
+    readonly leaseId: string;
+    readonly slabHandle: number;
+    /** On the volume's clock. */
+    readonly leaseEndsAtMs: number;
+  }[];
+}
+
 interface Granted {
   readonly source: SlabSource;
   readonly leaseId: string;
@@ -85,6 +101,7 @@ export class SlabTable {
   /** Slabs to ask for again at the next tick. */
   readonly #unreachable: Slab[] = [];
   #leasedCount = 0;
+  #leasingCount = 0;
   #renewedAtMs: number;
   /** The shortest time to live that a provider granted. */
   #ttlMs: number;
@@ -105,6 +122,11 @@ export class SlabTable {
   /** Slabs with a replica set. */
   get leasedCount(): number {
     return this.#leasedCount;
+  }
+
+  /** True while a provider is being asked for a lease. */
+  get leasing(): boolean {
+    return this.#leasingCount > 0;
   }
 
   /** The slab of a page. */
@@ -149,9 +171,10 @@ export class SlabTable {
   ensureLeased(slab: Slab): boolean {
     if (slab.phase === SlabPhase.LEASED) return true;
     const mayAsk = slab.phase === SlabPhase.UNLEASED && slab.refusal === IoStatus.OK;
-    if (mayAsk && !this.#state.closed) {
+    if (mayAsk && !this.#state.closed && !this.#state.frozen) {
       slab.phase = SlabPhase.LEASING;
-      void this.#lease(slab);
+      this.#leasingCount += 1;
+      void this.#lease(slab).finally(() => (this.#leasingCount -= 1));
     }
     return false;
   }
@@ -159,6 +182,7 @@ export class SlabTable {
   /** Gives a slab back to its providers if nothing lives in it. */
   releaseIfEmpty(slab: Slab): void {
     if (slab.livePages > 0 || slab.callsInFlight > 0 || slab.phase !== SlabPhase.LEASED) return;
+    if (this.#state.frozen) return;
     const replicas = slab.replicas;
     this.#unlease(slab);
     for (const replica of replicas) void this.#release(replica.link.source, replica.leaseId);
@@ -203,6 +227,24 @@ export class SlabTable {
       if (held.length > 0) void this.#renew(link, held, nowMs + this.#ttlMs);
       else link.leasesEndAtMs = NaN;
     }
+  }
+
+  /** Takes up a slab that the volume's former process had leased; the next tick renews all leases. */
+  restore(index: number, row: RestoredSlab): Slab {
+    const slab = this.at(index);
+    slab.generation = row.generation;
+    slab.livePages = row.livePages;
+    if (row.replicas.length === 0) return slab;
+    slab.replicas = row.replicas.map(({ source, leaseId, slabHandle, leaseEndsAtMs }) => {
+      const link = this.#linkTo(source);
+      if (Number.isNaN(link.leasesEndAtMs)) link.leasesEndAtMs = leaseEndsAtMs;
+      return { link, leaseId, slabHandle };
+    });
+    slab.membership += 1;
+    slab.phase = SlabPhase.LEASED;
+    this.#leasedCount += 1;
+    this.#renewedAtMs = -Infinity;
+    return slab;
   }
 
   /** Gives every lease back; providers that do not answer wipe at the end of the lease. */
