@@ -12,13 +12,10 @@ import { randomBytes } from 'node:crypto';
 import { AEAD_KEY_SIZE_BYTES, AeadKey, emptyAeadMessage } from '../common/aead.ts';
 import { MemcloudError } from '../common/errors.ts';
 import { NativeMemory } from '../common/native-memory.ts';
-import { PAGE_SIZE_BYTES } from '../common/units.ts';
+import { PAGE_SIZE_BYTES, VOLUME_SECRETS_SIZE_BYTES } from '../common/units.ts';
 
 const VOLUME_ID_SIZE_BYTES = 16;
 const AAD_SIZE_BYTES = VOLUME_ID_SIZE_BYTES + 12;
-
-/** Bytes that {@link PageSealer.exportSecrets} writes. */
-export const VOLUME_SECRETS_SIZE_BYTES = AEAD_KEY_SIZE_BYTES + VOLUME_ID_SIZE_BYTES;
 
 /** Seals and opens the pages of one volume. */
 export class PageSealer {
