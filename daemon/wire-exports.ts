@@ -17,6 +17,7 @@ import {
   type AttachOptions,
   type KernelAttachment,
 } from '../nbd-server/client/kernel/attach.ts';
+import { deviceIndex, deviceUser } from '../nbd-server/client/kernel/devices.ts';
 import { keepConnected } from '../nbd-server/client/kernel/keep-connected.ts';
 import {
   attachByNbdClient,
@@ -24,6 +25,7 @@ import {
 } from '../nbd-server/client/kernel/nbd-client-program.ts';
 import { NbdServer, type ListenTarget } from '../nbd-server/server.ts';
 import { tlsFromCertificates, tlsFromKeys, type ServerTls } from '../nbd-server/tls.ts';
+import { AttachedDevices } from './attached-devices.ts';
 import type { Inheritance, Luggage } from './handover/belongings.ts';
 import type { AttachmentRecord, ServiceRecord } from './handover/manifest.ts';
 import type {
@@ -34,8 +36,11 @@ import type {
   ServeRequest,
 } from './volumes.ts';
 
-/** The kernel keeps the requests of a device so long when every connection is dead. */
-const DEAD_CONNECTION_TIMEOUT_S = 3600;
+/**
+ * The kernel keeps the requests of a device so long when every connection is dead. A connection that
+ * dies under a living daemon is replaced within a second; a daemon that died has left nothing.
+ */
+const DEAD_CONNECTION_TIMEOUT_S = 30;
 
 /** What servers are made of. */
 export interface ExportsParts {
@@ -129,16 +134,24 @@ class NbdExport implements ExportService {
 class KernelDevice implements Attachment {
   readonly info: AttachmentInfo;
   readonly service: ExportService;
+  readonly #attached: AttachedDevices;
   readonly #options: AttachOptions;
   readonly #kernel: KernelAttachment | undefined;
   readonly #stop: () => void;
 
   /** @param kernel - to watch and mend it; undefined for a device of the nbd-client program */
   constructor(
-    parts: { info: AttachmentInfo; service: ExportService; options: AttachOptions; logger: Logger },
+    parts: {
+      info: AttachmentInfo;
+      service: ExportService;
+      options: AttachOptions;
+      logger: Logger;
+      attached: AttachedDevices;
+    },
     kernel: KernelAttachment | undefined,
   ) {
     const { info, service, options, logger } = parts;
+    this.#attached = parts.attached;
     this.info = info;
     this.service = service;
     this.#options = options;
@@ -166,6 +179,7 @@ class KernelDevice implements Attachment {
 
   async detach(): Promise<void> {
     this.#stop();
+    this.#attached.remove(this.info.device);
     if (this.#kernel !== undefined) await this.#kernel.detach();
     else if (this.info.via === 'netlink') await detachKernel(this.info.device);
     else await detachByNbdClient(this.info.device);
@@ -178,10 +192,33 @@ export class Exports {
   /** Kernel devices made so far, also by former processes: names their sockets. */
   attachCount = 0;
   readonly #parts: ExportsParts;
+  readonly #attached: AttachedDevices;
 
   /** @param parts - what servers are made of */
   constructor(parts: ExportsParts) {
     this.#parts = parts;
+    this.#attached = new AttachedDevices(`${parts.socketPath}.attached.json`);
+  }
+
+  /**
+   * Ends the devices of a memnode that was killed: its volumes are gone, and whoever waits for their
+   * pages gets an error. In the background; the kernel may take its time.
+   */
+  endOrphans(): void {
+    const { logger } = this.#parts;
+    for (const { device, user } of this.#attached.load()) {
+      this.#attached.remove(device);
+      if (deviceUser(deviceIndex(device)) !== user) continue;
+      logger.error({ device }, 'a memnode that was killed left this device; its pages are gone');
+      detachKernel(device).catch((error: unknown) => {
+        logger.error({ device, err: String(error) }, 'the device could not be ended');
+      });
+    }
+  }
+
+  #noteAttached(device: string): void {
+    const user = deviceUser(deviceIndex(device));
+    if (user !== undefined) this.#attached.add({ device, user });
   }
 
   /** Exports a device. Errors as {@link NbdServer.listen} and of the TLS files. */
@@ -203,8 +240,10 @@ export class Exports {
       const info = { device: kernel.device, volume: device.name, connections, via };
       const { logger } = this.#parts;
       logger.info({ volume: device.name, device: kernel.device, via }, 'attached');
+      this.#noteAttached(kernel.device);
+      const attached = this.#attached;
       const attachment = 'reconnect' in kernel ? kernel : undefined;
-      return new KernelDevice({ info, service, options, logger }, attachment);
+      return new KernelDevice({ info, service, options, logger, attached }, attachment);
     } catch (error) {
       await service.close();
       throw error;
@@ -253,7 +292,8 @@ export class Exports {
     const info = { device: record.device, volume: device.name, connections, via };
     // Its sockets are alive: without a watch it works all the same until one of them dies.
     const kernel = via === 'netlink' ? await this.#watch(options) : undefined;
-    return new KernelDevice({ info, service, options, logger }, kernel);
+    this.#noteAttached(record.device);
+    return new KernelDevice({ info, service, options, logger, attached: this.#attached }, kernel);
   }
 
   async #watch(options: AttachOptions & { device: string }): Promise<KernelAttachment | undefined> {

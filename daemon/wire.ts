@@ -20,6 +20,7 @@ import { ConsentQueue } from '../peer/consent.ts';
 import { Identity } from '../peer/identity.ts';
 import { Peers } from '../peer/peers.ts';
 import { TrustStore } from '../peer/trust.ts';
+import { warmUpHandshake } from '../peer/warm-up.ts';
 import { LocalSlabSource } from '../provider/local-source.ts';
 import { RamProvider } from '../provider/service.ts';
 import { VolumeBlockDevice } from '../tier/block-device.ts';
@@ -205,6 +206,7 @@ export class Daemon implements VolumeParts {
         peerPort = port;
         return formatAddress(host, port);
       };
+      if (predecessor !== undefined) warmUpHandshake(identity);
       // From here on clients of the predecessor wait.
       const estate = await predecessor?.ask(identity.nodeId);
       const peerAddress = estate?.manifest.peerAddress ?? (await listen());
@@ -229,7 +231,7 @@ export class Daemon implements VolumeParts {
           daemon.#lock = inheritStateLock(config.stateDirectory, lockFd);
           await daemon.#rpc.listen(config.socketPath, inheritance.take(manifest.rpcListener));
         });
-      }
+      } else daemon.#exports.endOrphans();
       await daemon.#direct.resume();
       undo.push(() => daemon.#direct.close());
       if (estate === undefined) await daemon.#rpc.listen(config.socketPath);
