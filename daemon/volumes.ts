@@ -9,8 +9,7 @@ import type { AttachmentInfo, VolumeDetails, VolumeInfo } from '../common/rpc-sc
 import { PAGE_SIZE_BYTES } from '../common/units.ts';
 import type { Volume, VolumeStatus } from '../tier/volume.ts';
 import type { Luggage } from './handover/belongings.ts';
-import type { HeldService } from './handover/held-volumes.ts';
-import type { AttachmentRecord } from './handover/manifest.ts';
+import type { AttachmentRecord, ServiceRecord } from './handover/manifest.ts';
 
 /** Where an export listens. */
 export type ListenAddress =
@@ -40,6 +39,22 @@ export interface ServeRequest {
   readonly readOnly: boolean;
   /** TLS; none when undefined. */
   readonly tls?: ExportTls | undefined;
+}
+
+/** A server of volumes that can be stopped in its tracks. */
+export interface HeldService {
+  /** Begins no further request. */
+  hold(): void;
+  /** True when every request that was begun is answered. */
+  readonly held: boolean;
+  /** Clients that cannot be handed over. */
+  readonly boundCount: number;
+  /** Serves again. */
+  goOn(): void;
+  /** What the successor of this process needs to go on with it. */
+  record(luggage: Luggage): ServiceRecord;
+  /** Listens no more: a successor does. */
+  abandon(): void;
 }
 
 /** An NBD server at one address. */

@@ -2,26 +2,10 @@
  * The volumes of a daemon while another process gets ready to go on with them: clients wait unread,
  * nothing is sent, leased or given back. Until the other has confirmed, all of it can be undone.
  */
-import type { Luggage } from './belongings.ts';
-import type { ServiceRecord, VolumeRecord } from './manifest.ts';
-import type { VolumeEntry } from '../volumes.ts';
 import { VOLUME_SECRETS_SIZE_BYTES } from '../../common/units.ts';
-
-/** A server of volumes that can be stopped in its tracks. */
-export interface HeldService {
-  /** Begins no further request. */
-  hold(): void;
-  /** True when every request that was begun is answered. */
-  readonly held: boolean;
-  /** Clients that cannot be handed over. */
-  readonly boundCount: number;
-  /** Serves again. */
-  goOn(): void;
-  /** What the successor of this process needs to go on with it. */
-  record(luggage: Luggage): ServiceRecord;
-  /** Listens no more: a successor does. */
-  abandon(): void;
-}
+import type { HeldService, VolumeEntry } from '../volumes.ts';
+import type { Luggage } from './belongings.ts';
+import type { VolumeRecord } from './manifest.ts';
 
 /** The volumes. */
 export class HeldVolumes {
