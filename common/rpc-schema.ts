@@ -97,7 +97,11 @@ export const RPC_PARAMS = {
   'direct.list': none,
   'config.get': none,
   'config.reload': none,
-  'daemon.handover': v.strictObject({ path: v.string(), force: v.boolean() }),
+  'daemon.handover': v.strictObject({
+    path: v.string(),
+    force: v.boolean(),
+    rehearsal: v.boolean(),
+  }),
   'daemon.restart': v.strictObject({ force: v.optional(v.boolean()) }),
   shutdown: none,
 } as const;

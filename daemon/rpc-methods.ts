@@ -65,7 +65,7 @@ export interface RpcContext {
   /** How it took over from another memnode. */
   readonly handover: () => HandoverInfo | null;
   /** Hands over to the process that listens on a path. @throws MemcloudError `ERR_HANDOVER` */
-  readonly handOver: (request: { path: string; force: boolean }) => void;
+  readonly handOver: (request: RpcParams<'daemon.handover'>) => void;
   /** Starts a process that replaces this one. @returns its id. @throws MemcloudError `ERR_HANDOVER` */
   readonly restart: (force: boolean) => number;
   /** Asks the process to end, after the reply. */

@@ -52,7 +52,7 @@ export interface HandoverParts {
   readonly lockDescriptor: () => number;
   readonly makeVolume: (request: RestoreRequest) => Volume;
   /** Lets go of everything but the volumes. */
-  readonly abandon: () => Promise<void>;
+  readonly abandon: () => void;
   /** Ends the process. */
   readonly leave: () => void;
 }
@@ -79,10 +79,8 @@ export class Handover {
         refusal: (force) => this.#refusal(force),
         describe: (luggage) => this.#describe(luggage),
         goOn: () => parts.rpc.goOn(),
-        abandon: async (successorPid) => {
-          await parts.abandon();
-          this.onHandedOver(successorPid);
-        },
+        onGiven: (successorPid) => this.onHandedOver(successorPid),
+        abandon: parts.abandon,
         leave: parts.leave,
       },
       logger,
@@ -197,10 +195,11 @@ export class Handover {
     });
     await predecessor.confirm();
     for (const address of manifest.dialled) peers.connect(address);
-    for (const { record, volume } of taken) {
+    // The first part of each, which takes the clients up, is done when the call returns.
+    const resuming = taken.map(({ record, volume }) => {
       const entry = volumes.adopt(volume, record.providers ?? undefined);
-      await this.#resumeClients(entry, record, estate);
-    }
+      return this.#resumeClients(entry, record, estate);
+    });
     const heldAtNs = BigInt(manifest.heldAtNs);
     this.#info = {
       fromPid: manifest.pid,
@@ -210,10 +209,23 @@ export class Handover {
       volumes: taken.length,
       connections: countConnections(manifest),
     };
-    this.#logger.info({ ...this.#info }, 'took over');
     await listen(estate);
+    await Promise.all(resuming);
+    this.#logger.info({ ...this.#info }, 'took over');
     inheritance.close();
     void this.#thawWhenConnected(manifest);
+  }
+
+  /** Reads what a rehearsal gave, as a handover would. */
+  static look({ manifest, inheritance }: Estate): void {
+    for (const record of manifest.volumes) {
+      const image = inheritance.takeMemory(record.image);
+      try {
+        decodeVolumeImage(image);
+      } finally {
+        image.close();
+      }
+    }
   }
 
   #restore(record: VolumeRecord, { inheritance }: Estate): { volume: Volume; imageBytes: number } {
@@ -234,21 +246,23 @@ export class Handover {
 
   async #resumeClients(entry: VolumeEntry, record: VolumeRecord, estate: Estate): Promise<void> {
     const { exports } = this.#parts;
-    try {
-      if (record.attachments.length > 0) entry.volume.populate();
-      for (const attachment of record.attachments) {
-        const resumed = await exports.resumeAttachment(entry.device, attachment, estate);
-        entry.attachments.add(resumed);
-      }
-      for (const service of record.services) {
-        entry.services.add(await exports.resumeService(entry.device, service, estate));
-      }
-    } catch (error) {
+    const { device } = entry;
+    const resuming = [
+      ...record.attachments.map(async (attachment) => {
+        entry.attachments.add(await exports.resumeAttachment(device, attachment, estate));
+      }),
+      ...record.services.map(async (service) => {
+        entry.services.add(await exports.resumeService(device, service, estate));
+      }),
+    ];
+    for (const result of await Promise.allSettled(resuming)) {
+      if (result.status === 'fulfilled') continue;
       // There is no way back: what can go on goes on.
-      const { code, message } = asMemcloudError(error);
+      const { code, message } = asMemcloudError(result.reason);
       const volume = entry.volume.options.name;
       this.#logger.error({ volume, code }, `a client could not be gone on with: ${message}`);
     }
+    if (record.attachments.length > 0) entry.volume.populate();
   }
 
   /** Lets the volumes act by themselves once whom they had is there, or has had time to come. */

@@ -206,7 +206,10 @@ export class Daemon implements VolumeParts {
         peerPort = port;
         return formatAddress(host, port);
       };
-      if (predecessor !== undefined) warmUpHandshake(identity);
+      if (predecessor !== undefined) {
+        warmUpHandshake(identity);
+        await predecessor.rehearse(identity.nodeId, (estate) => Handover.look(estate));
+      }
       // From here on clients of the predecessor wait.
       const estate = await predecessor?.ask(identity.nodeId);
       const peerAddress = estate?.manifest.peerAddress ?? (await listen());
@@ -290,13 +293,11 @@ export class Daemon implements VolumeParts {
   }
 
   /** A successor has the sockets, the lock and the volumes: sessions end, so that its own can begin. */
-  async #abandon(): Promise<void> {
+  #abandon(): void {
     clearInterval(this.#timer);
     this.#rpc.abandon();
     this.#direct.close();
     void this.#peers.close();
-    // Farewells leave with the turn that wrote them.
-    await new Promise((resolve) => setImmediate(resolve));
   }
 
   /** The rest of {@link Daemon.close} for a daemon that has handed over; ends the process. */

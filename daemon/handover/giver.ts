@@ -4,6 +4,9 @@
  * undone, whatever goes wrong; after it nothing is: this process lets go of everything, says so, and
  * ends. So at no time two processes seal pages under one key.
  *
+ * Before that comes a rehearsal: the same exchange with nobody held and nothing given, so that both
+ * processes have run their code once when clients wait for them.
+ *
  *     successor: daemon.handover (RPC) --> here: connect, hold, freeze, capture
  *     files, with descriptors      <--
  *     ready                        -->     the point of no return; keys are destroyed here
@@ -37,10 +40,22 @@ export interface GiverParts {
   readonly describe: (luggage: Luggage) => Omit<Manifest, 'volumes' | 'unread' | 'heldAtNs'>;
   /** Undoes `holdRpc`. */
   readonly goOn: () => void;
-  /** Lets go of everything that the successor has, so that it finds nobody in its place. */
-  readonly abandon: (successorPid: number) => Promise<void>;
+  /** Called at the point of no return, before the successor hears of it. */
+  readonly onGiven: (successorPid: number) => void;
+  /** Lets go of everything else that the successor has. */
+  readonly abandon: () => void;
   /** Ends the process. */
   readonly leave: () => void;
+}
+
+/** What a successor asks for. */
+export interface HandoverRequest {
+  /** Where it listens. */
+  readonly path: string;
+  /** Also if something is lost by it. */
+  readonly force: boolean;
+  /** Only to try. */
+  readonly rehearsal: boolean;
 }
 
 /** See the top of the file. */
@@ -60,17 +75,18 @@ export class Giver {
    *
    * @throws MemcloudError `ERR_HANDOVER` when it cannot be; nothing has happened then
    */
-  begin(request: { path: string; force: boolean }): void {
+  begin(request: HandoverRequest): void {
     const refusal = this.#running
       ? 'a successor is being served already'
       : this.#parts.refusal(request.force);
     if (refusal !== undefined) throw new MemcloudError('ERR_HANDOVER', refusal);
-    this.#running = true;
+    // A rehearsal changes nothing; what it asks for may come again before its end is noticed.
+    this.#running = !request.rehearsal;
     // Later, so that the answer to this call is on its way before calls are held.
-    setImmediate(() => void this.#give(request.path).finally(() => (this.#running = false)));
+    setImmediate(() => void this.#give(request).finally(() => (this.#running = false)));
   }
 
-  async #give(path: string): Promise<void> {
+  async #give({ path, rehearsal }: HandoverRequest): Promise<void> {
     const luggage = new Luggage();
     const volumes = this.#parts.volumes();
     let channel: DescriptorChannel | undefined;
@@ -80,15 +96,19 @@ export class Giver {
       if (channel.peer.uid !== process.getuid?.()) {
         throw new MemcloudError('ERR_HANDOVER', `the successor is of user ${channel.peer.uid}`);
       }
-      await this.#capture(luggage, volumes, channel);
+      const heldAtNs = process.hrtime.bigint();
+      if (!rehearsal) await this.#hold(volumes);
+      await this.#send(luggage, { volumes, heldAtNs }, channel);
       const { message } = await channel.receive(READY_TIMEOUT_MS);
       if ((message as { type?: unknown } | null)?.type !== 'ready') {
         throw new MemcloudError('ERR_HANDOVER', 'the successor did not say that it is ready');
       }
+      if (rehearsal) return;
       given = true;
       volumes.abandon();
-      await this.#parts.abandon(channel.peer.pid);
+      this.#parts.onGiven(channel.peer.pid);
       await channel.send({ type: 'yours' }, SEND_TIMEOUT_MS);
+      this.#parts.abandon();
       this.#logger.info({ successor: channel.peer.pid }, 'handed over');
     } catch (error) {
       const { code, message } = asMemcloudError(error);
@@ -100,19 +120,14 @@ export class Giver {
       luggage.discard(given);
       if (given) {
         this.#parts.leave();
-      } else {
+      } else if (!rehearsal) {
         volumes.goOn();
         this.#parts.goOn();
       }
     }
   }
 
-  async #capture(
-    luggage: Luggage,
-    volumes: HeldVolumes,
-    channel: DescriptorChannel,
-  ): Promise<void> {
-    const heldAtNs = process.hrtime.bigint();
+  async #hold(volumes: HeldVolumes): Promise<void> {
     volumes.hold();
     const isHeld = await within(HOLD_TIMEOUT_MS, () => this.#parts.holdRpc() && volumes.held);
     if (!isHeld) {
@@ -120,6 +135,13 @@ export class Giver {
     }
     volumes.freeze();
     await within(IDLE_TIMEOUT_MS, () => volumes.idle);
+  }
+
+  async #send(
+    luggage: Luggage,
+    { volumes, heldAtNs }: { volumes: HeldVolumes; heldAtNs: bigint },
+    channel: DescriptorChannel,
+  ): Promise<void> {
     // From here to the end of the manifest in one turn: nothing may come in between.
     const records = volumes.records(luggage);
     const described = this.#parts.describe(luggage);
@@ -144,7 +166,7 @@ export class Giver {
     }
     const heldMs = Number(process.hrtime.bigint() - heldAtNs) / 1e6;
     const fields = { volumes: records.length, bytes: sizeBytes, files: descriptors.length };
-    this.#logger.info({ ...fields, heldMs }, 'held and written down for a successor');
+    this.#logger.debug({ ...fields, heldMs }, 'written down for a successor');
   }
 }
 

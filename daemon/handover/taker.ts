@@ -51,13 +51,33 @@ export class Predecessor {
    * @param nodeId - who we are; the other one must be the same
    * @throws MemcloudError `ERR_HANDOVER` when it refuses or is another node, `ERR_DAEMON_UNREACHABLE`
    */
-  async ask(nodeId: NodeId): Promise<Estate> {
+  ask(nodeId: NodeId): Promise<Estate> {
+    return this.#ask(nodeId, false);
+  }
+
+  /**
+   * Goes through the exchange once without holding anybody, so that all code of it has run.
+   *
+   * @param look - reads what was given; it is closed and forgotten afterwards. Errors as {@link Predecessor.ask}
+   */
+  async rehearse(nodeId: NodeId, look: (estate: Estate) => void): Promise<void> {
+    const estate = await this.#ask(nodeId, true);
+    try {
+      look(estate);
+      await this.#channel?.send({ type: 'ready' }, SEND_TIMEOUT_MS);
+    } finally {
+      estate.inheritance.close();
+      this.close();
+    }
+  }
+
+  async #ask(nodeId: NodeId, rehearsal: boolean): Promise<Estate> {
     const path = `${this.#socketPath}.next`;
     const listener = ChannelListener.open(path);
     try {
       const client = await MemcloudClient.connect(this.#socketPath);
       try {
-        await client.call('daemon.handover', { path, force: this.#force });
+        await client.call('daemon.handover', { path, force: this.#force, rehearsal });
         this.#channel = await listener.accept(ACCEPT_TIMEOUT_MS);
       } finally {
         client.close();

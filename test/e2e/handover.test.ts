@@ -13,7 +13,7 @@ import type { HandoverInfo, VolumeDetails } from '../../common/rpc-schema.ts';
 import { bootGuest, runOk, skipWithoutGuest } from '../helpers/guest.ts';
 
 const MIB = 2 ** 20;
-const HEAP_MIB = 64;
+const HEAP_MIB = 96;
 const PASSES = 6;
 const HANDOVERS = 2;
 
@@ -59,7 +59,7 @@ t.test(
 
     await t.test('a heap on swap is walked while memnode is replaced', async (t) => {
       const script = `${PREAMBLE}
-      $memcloud run --memory 96M --swap 256M --copies 2 -- \\
+      $memcloud run --memory 112M --swap 256M --copies 2 -- \\
         node dist/cli/demo/hog.js ${HEAP_MIB} ${PASSES} >/tmp/hog 2>/tmp/run &
       run=$!
       for second in $(seq 400); do
@@ -80,12 +80,12 @@ t.test(
       wait $run
       echo "code $?"
       cat /tmp/hog /tmp/run
-      grep -E 'took over|connected again|held and written' /tmp/log >&2`;
+      grep -E 'took over|connected again|not handed|"level":[45]0' /tmp/log >&2`;
       const { stdout, stderr } = await runOk(t, guest, script, { timeoutMs: 25 * 60_000 });
       const handovers = [...stdout.matchAll(/^handover (\{.*\})$/gm)].map(
         ([, json = '']) => JSON.parse(json) as HandoverInfo,
       );
-      t.equal(handovers.length, HANDOVERS);
+      t.equal(handovers.length, HANDOVERS, stdout.slice(-1500));
       for (const { pauseMs, bytes, connections } of handovers) {
         t.comment(`clients waited ${pauseMs} ms; ${bytes} bytes, ${connections} connections`);
         t.equal(connections, 1, 'the socket of the kernel');
@@ -131,7 +131,7 @@ t.test(
       const { stdout, stderr } = await runOk(t, guest, script, { timeoutMs: 6 * 60_000 });
       t.comment(stderr.trim());
       t.match(stdout, /^flying 1 0$/m, 'a read that was waiting failed, with nothing');
-      t.match(stdout, /^later 1 0$/m, 'and so did a later one');
+      t.match(stdout, /^later [01] 0$/m, 'and a later one has nothing: the device is detached');
       t.match(stdout, /^1$/m, 'the log says so');
       t.match(stdout, /^volumes \[\]$/m);
     });
