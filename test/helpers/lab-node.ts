@@ -75,6 +75,8 @@ export interface LabNodeOptions {
   configFile?: string;
   /** Words before the program, such as `ip netns exec NAME`. */
   launcher?: readonly string[];
+  /** More variables. */
+  env?: NodeJS.ProcessEnv;
   /** Options of node itself. */
   nodeOptions?: readonly string[];
 }
@@ -123,7 +125,8 @@ export class LabNode {
       ...(options.leaseTtlS === undefined ? [] : ['--lease-ttl', String(options.leaseTtlS)]),
       ...connect.flatMap((address) => ['--connect', address]),
     ];
-    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env: CLEAN_ENV });
+    const env = { ...CLEAN_ENV, ...options.env };
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
     let stderr = '';
     child.stderr.on(
       'data',
