@@ -253,7 +253,7 @@ export class Exports {
   /**
    * Goes on with a server of another process: listens on its sockets and serves its clients.
    *
-   * @param unread - what clients had sent and nobody had handled; copied
+   * @param from - the open files, and what clients had sent and nobody had handled; copied
    */
   async resumeService(
     device: BlockDevice,

@@ -50,7 +50,7 @@ const META = v.strictObject({
     requestDeadlineMs: v.pipe(v.number(), v.minValue(1)),
   }),
   counters: v.record(v.string(), count),
-  /** Providers; `leasesEndInMs` as of the capture. */
+  // Providers; `leasesEndInMs` as of the capture.
   sources: v.array(
     v.strictObject({ nodeId: v.string(), nodeName: v.string(), leasesEndInMs: v.number() }),
   ),

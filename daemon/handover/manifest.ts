@@ -44,10 +44,10 @@ const SERVICE = v.strictObject({
     v.strictObject({
       socket: descriptor,
       exportName: text,
-      /** As ReplyMode of the NBD server. */
+      // As ReplyMode of the NBD server.
       mode: v.picklist([0, 1, 2]),
       allocationContext: v.boolean(),
-      /** Where in the file of unread bytes those of the connection lie. */
+      // Where in the memory of unread bytes those of the connection lie.
       unreadAt: count,
       unreadLength: count,
     }),
@@ -75,7 +75,7 @@ const MANIFEST = v.strictObject({
   format: v.literal(MANIFEST_FORMAT),
   nodeId: text,
   pid: count,
-  /** When clients were held, nanoseconds of CLOCK_MONOTONIC, which all processes share. */
+  // When clients were held, nanoseconds of CLOCK_MONOTONIC, which all processes share.
   heldAtNs: v.pipe(v.string(), v.regex(/^\d{1,20}$/)),
   peerAddress: text,
   lock: descriptor,
