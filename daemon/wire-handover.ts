@@ -41,15 +41,25 @@ export interface RestoreRequest {
 
 /** What a handover needs of the daemon, whichever end it is. */
 export interface HandoverParts {
+  /** Who it is. */
   readonly nodeId: NodeId;
+  /** Where peers reach it. */
   readonly peerAddress: string;
+  /** Its peers. */
   readonly peers: Peers;
+  /** What it lends. */
   readonly provider: RamProvider;
+  /** What it exports directly. */
   readonly directExports: () => DirectExportInfo[];
+  /** Its volumes. */
   readonly volumes: Volumes;
+  /** Their servers and kernel devices. */
   readonly exports: Exports;
+  /** Its RPC socket. */
   readonly rpc: RpcServer;
+  /** The locked file of the state directory. */
   readonly lockDescriptor: () => number;
+  /** Makes a volume of a former process. */
   readonly makeVolume: (request: RestoreRequest) => Volume;
   /** Lets go of everything but the volumes. */
   readonly abandon: () => void;
