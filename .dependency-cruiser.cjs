@@ -39,9 +39,10 @@ module.exports = {
     },
     {
       name: 'only-wire-joins-middle-folders',
-      comment: 'daemon/wire.ts and wire-direct.ts are the files that know both ends of a seam',
+      comment:
+        'daemon/wire.ts and its parts (wire-*.ts) are the files that know both ends of a seam',
       severity: 'error',
-      from: { path: '^daemon/', pathNot: '^daemon/wire(-direct)?\\.ts$' },
+      from: { path: '^daemon/', pathNot: '^daemon/wire(-direct|-exports|-handover)?\\.ts$' },
       to: { path: `^(${middle})/`, dependencyTypesNot: ['type-only'] },
     },
     {

@@ -26,6 +26,7 @@ const MODULES: Readonly<Record<string, () => Promise<{ commands: readonly Comman
   run: () => import('./commands/run.ts'),
   config: () => import('./commands/config.ts'),
   service: () => import('./commands/service.ts'),
+  restart: () => import('./commands/restart.ts'),
   doctor: () => import('./commands/doctor.ts'),
   demo: () => import('./commands/demo.ts'),
 };

@@ -38,6 +38,8 @@ export interface ByteStreamOptions {
   readonly inputSizeBytes: number;
   /** Bytes of one output chunk: the longest reservation, or more. */
   readonly outputChunkSizeBytes: number;
+  /** Bytes that were read before the stream was made, by another process: offered first, copied. */
+  readonly unread?: Uint8Array;
 }
 
 interface OutputChunk {
@@ -88,6 +90,10 @@ export class ByteStream {
     this.#handler = handler;
     this.#inputSizeBytes = options.inputSizeBytes;
     this.#input = new NativeMemory(options.inputSizeBytes + 1, { lock: true });
+    if (options.unread !== undefined) {
+      this.#input.bytes.set(options.unread);
+      this.#inputEnd = options.unread.length;
+    }
     this.#chunkSizeBytes = options.outputChunkSizeBytes;
     this.#chunk = this.#newChunk();
     this.#socket = open({
@@ -180,6 +186,11 @@ export class ByteStream {
   /** The file descriptor, for socket options that Node does not know; -1 once the socket is closed. */
   get fd(): number {
     return (this.#socket as SocketWithHandle)._handle?.fd ?? -1;
+  }
+
+  /** Bytes that were read and that no handler has consumed; borrowed until the next turn. */
+  get unread(): Buffer {
+    return this.#input.bytes.subarray(this.#inputStart, this.#inputEnd);
   }
 
   /** Bytes handed to the socket that the kernel has not taken yet, plus bytes reserved. */

@@ -157,6 +157,11 @@ export const ERROR_CODES = {
     exitCode: 8,
     meaning: 'pages were lost: every copy is gone or damaged',
   },
+  ERR_HANDOVER: {
+    fault: 'local',
+    exitCode: 1,
+    meaning: 'memnode could not be replaced under its volumes; the one that ran goes on',
+  },
   ERR_SWAP_UNSAFE: {
     fault: 'local',
     exitCode: 1,

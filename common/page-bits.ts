@@ -14,6 +14,24 @@ export class PageBits {
     this.#words = new Uint32Array(Math.ceil(pageCount / 32));
   }
 
+  /** The bits as bytes, a copy: bit `n` of a page is bit `n % 8` of byte `n / 8`. */
+  toBytes(): Buffer {
+    const { buffer, byteOffset, byteLength } = this.#words;
+    return Buffer.from(new Uint8Array(buffer, byteOffset, byteLength));
+  }
+
+  /** The bits that {@link PageBits.toBytes} gave of so many pages; a wrong length throws RangeError. */
+  static fromBytes(pageCount: number, bytes: Buffer): PageBits {
+    const bits = new PageBits(pageCount);
+    if (bytes.length !== bits.#words.byteLength) {
+      throw new RangeError(`bits of ${pageCount} pages: got ${bytes.length} bytes`);
+    }
+    for (let page = 0; page < pageCount; page += 1) {
+      if ((((bytes[page >>> 3] as number) >>> (page & 7)) & 1) === 1) bits.set(page, page + 1);
+    }
+    return bits;
+  }
+
   /** Bits that are set. */
   get setCount(): number {
     return this.#setCount;

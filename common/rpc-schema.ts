@@ -106,6 +106,12 @@ export const RPC_PARAMS = {
   'direct.list': none,
   'config.get': none,
   'config.reload': none,
+  'daemon.handover': v.strictObject({
+    path: v.string(),
+    force: v.boolean(),
+    rehearsal: v.boolean(),
+  }),
+  'daemon.restart': v.strictObject({ force: v.optional(v.boolean()) }),
   shutdown: none,
 } as const;
 
@@ -426,6 +432,24 @@ export interface StatusInfo {
   readonly kit: readonly KitPart[];
   /** Pauses of the thread that serves pages, since its start. */
   readonly garbageCollection: GarbageCollectionInfo;
+  /** How it took over from another memnode; null when it did not. */
+  readonly handover: HandoverInfo | null;
+}
+
+/** A handover, as the successor saw it. */
+export interface HandoverInfo {
+  /** Process id of the memnode before. */
+  readonly fromPid: number;
+  /** How long requests of clients were not read, milliseconds. */
+  readonly pauseMs: number;
+  /** From the same begin until every provider of a volume was connected again, milliseconds; null while not. */
+  readonly providersMs: number | null;
+  /** Bytes of memory that were handed over. */
+  readonly bytes: number;
+  /** Volumes, and connections of their clients. */
+  readonly volumes: number;
+  /** Connections of clients, the kernel's among them. */
+  readonly connections: number;
 }
 
 /** Garbage collections that stopped the data plane. */
@@ -498,6 +522,10 @@ export interface RpcResults {
   'config.get': ConfigInfo;
   /** What a change of the files did; nothing is changed when a file is wrong. */
   'config.reload': ConfigChange[];
+  /** Nothing; the daemon then hands over to the process that listens on `path`, or goes on. */
+  'daemon.handover': null;
+  /** The process that was started to replace the daemon; `status` tells which of the two runs. */
+  'daemon.restart': { readonly pid: number };
   /** Nothing; the daemon ends after the reply. */
   shutdown: null;
 }

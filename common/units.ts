@@ -14,6 +14,9 @@ export const TAG_SIZE_BYTES = 16;
 /** Bytes of a sealed page: the encrypted page, then its tag. */
 export const SEALED_PAGE_SIZE_BYTES = PAGE_SIZE_BYTES + TAG_SIZE_BYTES;
 
+/** Bytes of what makes the pages of a volume readable: its key and its random name (tier/seal.ts). */
+export const VOLUME_SECRETS_SIZE_BYTES = 32 + 16;
+
 /** Pages in a slab, the unit that a provider leases: 16 MiB of page data. */
 export const SLAB_PAGE_COUNT = 4096;
 

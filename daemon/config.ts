@@ -60,6 +60,10 @@ export interface DaemonConfig {
   readonly peerDeadMs: number;
   /** What is logged. */
   readonly logLevel: LogLevel;
+  /** Take the place of the daemon that runs, with everything that it has. */
+  readonly replace: boolean;
+  /** With `replace`: also if something is lost by it. */
+  readonly force: boolean;
   /** Print the ready line as JSON. */
   readonly json: boolean;
   /** All of it as people wrote it, for `config show` and for a reload. */
@@ -127,6 +131,16 @@ function parserFor(args: readonly string[]) {
       type: 'string',
       describe: 'NAME=SIZE: serve a new volume on the NBD socket passed by LISTEN_FDS',
     })
+    .option('replace', {
+      type: 'boolean',
+      default: false,
+      describe: 'take the place of the memnode that runs; volumes, devices and clients go on',
+    })
+    .option('force', {
+      type: 'boolean',
+      default: false,
+      describe: 'with --replace: also if RAM that it lends is wiped or TLS clients are cut',
+    })
     .option('json', { type: 'boolean', default: false, describe: 'print the ready line as JSON' })
     .strict()
     .check((flags) => {
@@ -189,6 +203,8 @@ export async function readConfig(
     leaseTtlMs: Math.round(values['lease-ttl'] * 1000),
     peerDeadMs: values['peer-dead-ms'],
     logLevel: values['log-level'],
+    replace: flags.replace,
+    force: flags.force,
     json: flags.json,
     written: { configPath, resolved, reread },
   };

@@ -15,6 +15,7 @@ import { enterKit, type Kit } from '../common/kit.ts';
 import { createLogger, type Logger } from '../common/log.ts';
 import { readConfig, type DaemonConfig } from './config.ts';
 import { ServiceNotifier } from './notify.ts';
+import type { Predecessor } from './handover/taker.ts';
 import type { Daemon } from './wire.ts';
 
 /** What `memory.min` asks for: the program, its heap and the ring of a volume or two. */
@@ -59,6 +60,13 @@ function logKit(kit: Kit, logger: Logger): void {
   logger.info({ active: names(true), missing: names(false) }, 'kit');
 }
 
+/** Loaded only when it is wanted, before anybody waits. */
+async function predecessorOf(config: DaemonConfig): Promise<Predecessor | undefined> {
+  if (!config.replace) return undefined;
+  const { Predecessor } = await import('./handover/taker.ts');
+  return new Predecessor(config.socketPath, config.force);
+}
+
 async function main(): Promise<void> {
   const config = await readConfig(hideBin(process.argv));
   if (config === undefined) return;
@@ -68,11 +76,19 @@ async function main(): Promise<void> {
   const hadTerminal = tty.isatty(STDERR_FD);
   const logger = createLogger(config.logLevel);
   if (entered !== undefined) logKit(entered, logger);
+  const { NOTIFY_SOCKET, WATCHDOG_USEC } = process.env;
   const notifier = new ServiceNotifier(process.env, process.pid, logger);
   const { Daemon } = await import('./wire.ts');
-  const daemon = await Daemon.start(config, logger);
+  const daemon = await Daemon.start(config, logger, await predecessorOf(config));
   daemon.onTick = () => notifier.onTick(monotonicClock.nowMs(), () => daemon.poolNumbers());
   let ending = false;
+  daemon.successorEnvironment = { NOTIFY_SOCKET, WATCHDOG_USEC };
+  daemon.onHandedOver = (successorPid) => {
+    ending = true;
+    notifier.handedOver(successorPid);
+  };
+  // A daemon that has nothing left has nothing to close either.
+  daemon.onHandoverEnded = () => process.exit(ExitCode.OK);
   const end = (why: string, leave: () => void = () => process.exit(ExitCode.OK)): void => {
     if (ending) process.exit(ExitCode.FAILURE);
     ending = true;

@@ -162,6 +162,12 @@ export class ServiceNotifier {
     this.#send(Buffer.from('READY=1'), 0);
   }
 
+  /** Another process of the service is its main one from now on, and speaks for it. */
+  handedOver(successorPid: number): void {
+    this.#send(Buffer.from(`MAINPID=${successorPid}`), 0);
+    this.close();
+  }
+
   /** The configuration is read anew; {@link ServiceNotifier.ready} ends it. */
   reloading(): void {
     const nowUs = process.hrtime.bigint() / 1000n;

@@ -11,6 +11,7 @@ import type {
   ConsentInfo,
   DirectDeviceInfo,
   DirectExportInfo,
+  HandoverInfo,
   PeerInfo,
   RpcParams,
   StatusInfo,
@@ -73,6 +74,12 @@ export interface RpcContext {
   readonly config: LiveConfig;
   /** Pauses of this thread. */
   readonly garbageCollection: GarbageCollectionWatch;
+  /** How it took over from another memnode. */
+  readonly handover: () => HandoverInfo | null;
+  /** Hands over to the process that listens on a path. @throws MemcloudError `ERR_HANDOVER` */
+  readonly handOver: (request: RpcParams<'daemon.handover'>) => void;
+  /** Starts a process that replaces this one. @returns its id. @throws MemcloudError `ERR_HANDOVER` */
+  readonly restart: (force: boolean) => number;
   /** Asks the process to end, after the reply. */
   readonly requestShutdown: () => void;
 }
@@ -155,6 +162,7 @@ function status(context: RpcContext): StatusInfo {
     health: healthOf(context, directDevices),
     kit: kitStatus(process.pid),
     garbageCollection: context.garbageCollection.info,
+    handover: context.handover(),
   };
 }
 
@@ -300,6 +308,11 @@ export function rpcHandlers(context: RpcContext): RpcHandlers {
     'direct.list': () => direct.list(),
     'config.get': () => context.config.info(),
     'config.reload': () => context.config.reload(),
+    'daemon.handover': (request) => {
+      context.handOver(request);
+      return null;
+    },
+    'daemon.restart': ({ force }) => ({ pid: context.restart(force ?? false) }),
     shutdown: () => {
       setImmediate(context.requestShutdown);
       return null;

@@ -6,6 +6,7 @@ import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { MemcloudError, asMemcloudError } from '../common/errors.ts';
+import { closeKeepingFile, listenerDescriptor } from '../common/listening-socket.ts';
 import type { Logger } from '../common/log.ts';
 import { checkSocketPath } from '../common/paths.ts';
 import { RpcDecoder, encodeRpcMessage } from '../common/rpc-codec.ts';
@@ -36,6 +37,11 @@ export class RpcServer {
   readonly #logger: Logger;
   readonly #server: net.Server;
   readonly #connections = new Set<net.Socket>();
+  readonly #pumps = new Set<() => void>();
+  #callsInFlight = 0;
+  #holding = false;
+  #path = '';
+  #inherited = false;
 
   /** @param handlers - a handler for each method of the table */
   constructor(handlers: RpcHandlers, logger: Logger) {
@@ -48,11 +54,18 @@ export class RpcServer {
   /**
    * Listens on a path; a socket file that nobody answers on is replaced, any other file is not.
    *
+   * @param inheritedFd - the socket of another process that listens there, ours from now on
    * @throws MemcloudError `ERR_DAEMON_BUSY` when another daemon answers there, `ERR_USAGE` when the
    *   path is too long or of a file that is no socket, `ERR_NATIVE`
    */
-  async listen(socketPath: string): Promise<void> {
-    checkSocketPath(socketPath);
+  async listen(socketPath: string, inheritedFd?: number): Promise<void> {
+    this.#path = checkSocketPath(socketPath);
+    if (inheritedFd !== undefined) {
+      this.#inherited = true;
+      await new Promise<void>((resolve) => this.#server.listen({ fd: inheritedFd }, resolve));
+      this.#noteErrors();
+      return;
+    }
     if (await answers(socketPath)) {
       throw new MemcloudError(
         'ERR_DAEMON_BUSY',
@@ -77,6 +90,32 @@ export class RpcServer {
     } finally {
       process.umask(mask);
     }
+    this.#noteErrors();
+  }
+
+  /** Begins no further call until {@link RpcServer.goOn}. @returns true when none is under way */
+  hold(): boolean {
+    this.#holding = true;
+    return this.#callsInFlight === 0;
+  }
+
+  /** Answers again. */
+  goOn(): void {
+    this.#holding = false;
+    for (const pump of this.#pumps) pump();
+  }
+
+  /** The descriptor of the listening socket, for another process; still ours. */
+  get descriptor(): number {
+    return listenerDescriptor(this.#server);
+  }
+
+  /** Stops listening, because another process does; connections go on. */
+  abandon(): void {
+    closeKeepingFile(this.#server, this.#path);
+  }
+
+  #noteErrors(): void {
     this.#server.on('error', (error) => {
       this.#logger.error({ err: error.message }, 'the RPC socket failed to take a client');
     });
@@ -91,6 +130,8 @@ export class RpcServer {
     }, graceMs);
     await closed;
     clearTimeout(timer);
+    // libuv removes the file only of a socket that it made.
+    if (this.#inherited) fs.rmSync(this.#path, { force: true });
   }
 
   #accept(socket: net.Socket): void {
@@ -102,12 +143,14 @@ export class RpcServer {
       inFlight >= CALLS_IN_FLIGHT_MAX || socket.writableLength >= UNSENT_SIZE_MAX_BYTES;
     // One chunk holds many calls: they wait here, and no more is read, until there is room.
     const pump = (): void => {
-      while (!isFull()) {
+      while (!isFull() && !this.#holding) {
         const message = waiting.shift();
         if (message === undefined) break;
         inFlight += 1;
+        this.#callsInFlight += 1;
         void this.#answer(message).then((reply) => {
           inFlight -= 1;
+          this.#callsInFlight -= 1;
           if (socket.writable) socket.write(encodeRpcMessage(reply));
           pump();
         });
@@ -116,7 +159,11 @@ export class RpcServer {
       else socket.resume();
     };
     socket.on('error', () => undefined);
-    socket.on('close', () => this.#connections.delete(socket));
+    this.#pumps.add(pump);
+    socket.on('close', () => {
+      this.#connections.delete(socket);
+      this.#pumps.delete(pump);
+    });
     socket.on('drain', pump);
     const onData = (chunk: Buffer): void => {
       try {

@@ -14,14 +14,21 @@ const LOCK_NAME = 'memnode.pid';
 /** A holder that ends between our open and our lock removes the file; then we try again. */
 const LOCK_ATTEMPT_COUNT_MAX = 8;
 
+/** The lock of a state directory. */
+export interface StateLock {
+  /** The locked file: who has a copy of the descriptor shares the lock. */
+  readonly fd: number;
+  /** Gives the lock back and removes the file. */
+  release(): void;
+}
+
 /**
  * Makes the state directory if need be, 0700, and takes its lock.
  *
- * @returns a function that gives the lock back
  * @throws MemcloudError `ERR_DAEMON_BUSY` when a live daemon holds it, `ERR_NATIVE` when the
  *   directory cannot be made or written
  */
-export function lockStateDirectory(directory: string): () => void {
+export function lockStateDirectory(directory: string): StateLock {
   const file = path.join(directory, LOCK_NAME);
   try {
     makeDirectory(directory, 0o700);
@@ -35,18 +42,32 @@ export function lockStateDirectory(directory: string): () => void {
   }
 }
 
-function lockFile(file: string): () => void {
+/**
+ * Takes over the lock from the process that had it and is about to end.
+ *
+ * @param fd - a copy of its {@link StateLock.fd}, ours from now on
+ */
+export function inheritStateLock(directory: string, fd: number): StateLock {
+  return heldLock(path.join(directory, LOCK_NAME), fd);
+}
+
+function heldLock(file: string, fd: number): StateLock {
+  fs.ftruncateSync(fd);
+  fs.writeSync(fd, `${process.pid}\n`, 0);
+  const release = (): void => {
+    fs.rmSync(file, { force: true });
+    fs.closeSync(fd);
+  };
+  return { fd, release };
+}
+
+function lockFile(file: string): StateLock {
   const { O_RDWR, O_CREAT, O_NOFOLLOW } = fs.constants;
   for (let attempt = 1; attempt <= LOCK_ATTEMPT_COUNT_MAX; attempt += 1) {
     const fd = fs.openSync(file, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600);
     const locked = tryLockFile(fd);
     if (locked && fs.statSync(file, { throwIfNoEntry: false })?.ino === fs.fstatSync(fd).ino) {
-      fs.ftruncateSync(fd);
-      fs.writeSync(fd, `${process.pid}\n`);
-      return () => {
-        fs.rmSync(file, { force: true });
-        fs.closeSync(fd);
-      };
+      return heldLock(file, fd);
     }
     const holder = fs.readFileSync(fd, 'utf8').trim();
     fs.closeSync(fd);

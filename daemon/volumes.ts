@@ -9,6 +9,8 @@ import type { AttachmentInfo, VolumeDetails, VolumeInfo } from '../common/rpc-sc
 import { PAGE_SIZE_BYTES } from '../common/units.ts';
 import type { Volume, VolumeStatus } from '../tier/volume.ts';
 import type { DrainHolding } from './drain-room.ts';
+import type { Luggage } from './handover/belongings.ts';
+import type { AttachmentRecord, ServiceRecord } from './handover/manifest.ts';
 
 /** Where an export listens. */
 export type ListenAddress =
@@ -40,8 +42,24 @@ export interface ServeRequest {
   readonly tls?: ExportTls | undefined;
 }
 
+/** A server of volumes that can be stopped in its tracks. */
+export interface HeldService {
+  /** Begins no further request. */
+  hold(): void;
+  /** True when every request that was begun is answered. */
+  readonly held: boolean;
+  /** Clients that cannot be handed over. */
+  readonly boundCount: number;
+  /** Serves again. */
+  goOn(): void;
+  /** What the successor of this process needs to go on with it. */
+  record(luggage: Luggage): ServiceRecord;
+  /** Listens no more: a successor does. */
+  abandon(): void;
+}
+
 /** An NBD server at one address. */
-export interface ExportService {
+export interface ExportService extends HeldService {
   /** The NBD URI of the export. */
   readonly uri: string;
   /** Ends it: requests in flight finish within a deadline. */
@@ -52,6 +70,12 @@ export interface ExportService {
 export interface Attachment {
   /** For people. */
   readonly info: AttachmentInfo;
+  /** The server that the kernel's sockets lead to. */
+  readonly service: HeldService;
+  /** What the successor of this process needs to go on with it. */
+  record(luggage: Luggage): AttachmentRecord;
+  /** Stops watching the device: a successor does. */
+  abandon(): void;
   /** Detaches the device. @throws MemcloudError `ERR_NBD_ATTACH` */
   detach(): Promise<void>;
 }
@@ -100,11 +124,19 @@ export interface VolumeParts {
   attach(device: BlockDevice, request: AttachRequest): Promise<Attachment>;
 }
 
-interface Entry {
+/** A volume and all that hangs on it. */
+export interface VolumeEntry {
+  /** The volume. */
   readonly volume: Volume;
+  /** Where its slabs may be. */
   readonly sources: SlabSources;
+  /** As in {@link VolumeRequest}. */
+  readonly providers: readonly string[] | undefined;
+  /** What is exported. */
   readonly device: BlockDevice;
+  /** Its servers. */
   readonly services: Set<ExportService>;
+  /** Its kernel devices. */
   readonly attachments: Set<Attachment>;
   /** Its removal is under way. */
   closing: boolean;
@@ -114,7 +146,7 @@ interface Entry {
 export class Volumes {
   readonly #parts: VolumeParts;
   readonly #logger: Logger;
-  readonly #entries = new Map<string, Entry>();
+  readonly #entries = new Map<string, VolumeEntry>();
 
   /** @param parts - what volumes are made of */
   constructor(parts: VolumeParts, logger: Logger) {
@@ -130,18 +162,33 @@ export class Volumes {
     }
     const sources = this.#parts.sourcesFor(request.providers);
     const volume = this.#parts.createVolume(request, sources);
-    const device = this.#parts.createDevice(volume);
-    const entry: Entry = {
+    const entry = this.adopt(volume, request.providers, sources);
+    this.#logger.info({ volume: name, bytes: request.sizeBytes }, 'volume created');
+    return describe(entry);
+  }
+
+  /** Takes a volume in that is made already. */
+  adopt(
+    volume: Volume,
+    providers: readonly string[] | undefined,
+    sources = this.#parts.sourcesFor(providers),
+  ): VolumeEntry {
+    const entry: VolumeEntry = {
       volume,
       sources,
-      device,
+      providers,
+      device: this.#parts.createDevice(volume),
       services: new Set(),
       attachments: new Set(),
       closing: false,
     };
-    this.#entries.set(name, entry);
-    this.#logger.info({ volume: name, bytes: request.sizeBytes }, 'volume created');
-    return describe(entry);
+    this.#entries.set(volume.options.name, entry);
+    return entry;
+  }
+
+  /** Every volume with what hangs on it. */
+  entries(): VolumeEntry[] {
+    return [...this.#entries.values()];
   }
 
   /** Every volume. */
@@ -273,7 +320,7 @@ export class Volumes {
     this.#entries.clear();
   }
 
-  async #close(entry: Entry): Promise<void> {
+  async #close(entry: VolumeEntry): Promise<void> {
     entry.closing = true;
     for (const attachment of entry.attachments) {
       try {
@@ -288,7 +335,7 @@ export class Volumes {
     await entry.volume.close();
   }
 
-  #entry(name: string): Entry {
+  #entry(name: string): VolumeEntry {
     const entry = this.#entries.get(name);
     if (entry !== undefined && !entry.closing) return entry;
     const known = [...this.#entries.keys()].join(', ') || 'none';
@@ -314,7 +361,7 @@ function health(volume: Volume, status: VolumeStatus): string {
   return status.degradedSlabs > 0 ? 'degraded' : 'ok';
 }
 
-function describe({ volume, services, attachments }: Entry): VolumeInfo {
+function describe({ volume, services, attachments }: VolumeEntry): VolumeInfo {
   const status = volume.status();
   return {
     name: volume.options.name,

@@ -15,62 +15,51 @@ import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../common/event-loop-spin
 import { hostOf } from '../common/failure-domain.ts';
 import type { LevelLogger, Logger } from '../common/log.ts';
 import type { BlockDevice, NodeId, SlabSource, SlabSources } from '../common/ports.ts';
-import { checkSocketPath } from '../common/paths.ts';
 import type { DirectDeviceInfo, DirectExportInfo } from '../common/rpc-schema.ts';
-import { formatAddress, parseAddress } from '../common/units.ts';
-import {
-  attachKernel,
-  type AttachOptions,
-  type KernelAttachment,
-} from '../nbd-server/client/kernel/attach.ts';
-import { keepConnected } from '../nbd-server/client/kernel/keep-connected.ts';
-import {
-  attachByNbdClient,
-  detachByNbdClient,
-} from '../nbd-server/client/kernel/nbd-client-program.ts';
+import { formatAddress } from '../common/units.ts';
 import { inheritedSockets } from '../nbd-server/inherited-sockets.ts';
-import { NbdServer } from '../nbd-server/server.ts';
-import { tlsFromCertificates, tlsFromKeys, type ServerTls } from '../nbd-server/tls.ts';
 import { ConsentQueue } from '../peer/consent.ts';
 import { Identity } from '../peer/identity.ts';
 import { keepaliveLimits } from '../peer/keepalive-machine.ts';
 import { Peers } from '../peer/peers.ts';
 import { Quarantines } from '../peer/quarantines.ts';
 import { TrustStore } from '../peer/trust.ts';
+import { warmUpHandshake } from '../peer/warm-up.ts';
 import { LocalSlabSource } from '../provider/local-source.ts';
 import { RamProvider } from '../provider/service.ts';
 import { SpillSource } from '../provider/spill-source.ts';
 import { VolumeBlockDevice } from '../tier/block-device.ts';
+import type { VolumeWorld } from '../tier/volume-state.ts';
 import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
 import { capacityProblem } from './capacity.ts';
 import type { DaemonConfig } from './config.ts';
 import { DirectDevices } from './direct/devices.ts';
 import { Drain } from './drain.ts';
 import { drainRoom } from './drain-room.ts';
+import type { Predecessor } from './handover/taker.ts';
 import { GarbageCollectionWatch } from './garbage-collection.ts';
 import { machineHostId } from './host.ts';
 import { LiveConfig, type Appliers } from './live-config.ts';
 import type { PoolNumbers } from './notify.ts';
 import { rpcHandlers } from './rpc-methods.ts';
 import { RpcServer } from './rpc-server.ts';
-import { lockStateDirectory } from './state-lock.ts';
+import { inheritStateLock, lockStateDirectory, type StateLock } from './state-lock.ts';
 import {
   Volumes,
   type AttachRequest,
   type Attachment,
   type ExportService,
-  type ExportTls,
   type ServeRequest,
   type VolumeParts,
   type VolumeRequest,
 } from './volumes.ts';
 import { DirectService, directParts } from './wire-direct.ts';
+import { Exports } from './wire-exports.ts';
+import { Handover, type RestoreRequest } from './wire-handover.ts';
 
 const REQUEST_DEADLINE_MS = 15_000;
 const RPC_CLOSE_GRACE_MS = 500;
 const EXPORT_RING_SIZE_BYTES = 4 * 2 ** 20;
-/** The kernel keeps the requests of a device so long when every connection is dead. */
-const DEAD_CONNECTION_TIMEOUT_S = 3600;
 /** The name by which a volume asks for the provider of its own machine. */
 const LOCAL_PROVIDER = 'local';
 
@@ -84,6 +73,8 @@ export class Daemon implements VolumeParts {
   onShutdownRequested: () => void = () => undefined;
   /** By what it runs; its `reload` reads the files again. */
   readonly liveConfig: LiveConfig;
+  /** Called when a successor has everything: the process is to end, and nothing is to be closed. */
+  onHandoverEnded: () => void = () => undefined;
   /** Called on each tick of the volumes, by the loop that carries pages. */
   onTick: () => void = () => undefined;
   readonly #config: DaemonConfig;
@@ -97,10 +88,10 @@ export class Daemon implements VolumeParts {
   readonly #direct: DirectDevices;
   readonly #rpc: RpcServer;
   readonly #timer: NodeJS.Timeout;
-  readonly #spin: EventLoopSpin;
-  readonly #unlock: () => void;
+  readonly #exports: Exports;
+  readonly #handover: Handover;
+  #lock: StateLock | undefined;
   readonly #garbageCollection = new GarbageCollectionWatch();
-  #attachCount = 0;
 
   private constructor(
     config: DaemonConfig,
@@ -116,19 +107,18 @@ export class Daemon implements VolumeParts {
       service: DirectService;
       spin: EventLoopSpin;
       peerAddress: string;
-      unlock: () => void;
+      lock: StateLock | undefined;
     },
   ) {
     const { identity, trust, consent, peers, quarantines, hostId, provider } = parts;
-    const { peerAddress, unlock } = parts;
+    const { peerAddress, lock } = parts;
     this.#config = config;
     this.#logger = logger;
     this.#peers = peers;
     this.#quarantines = quarantines;
     this.#provider = provider;
     this.#service = parts.service;
-    this.#spin = parts.spin;
-    this.#unlock = unlock;
+    this.#lock = lock;
     this.nodeId = identity.nodeId;
     this.peerAddress = peerAddress;
     this.#local = new LocalSlabSource({
@@ -144,6 +134,7 @@ export class Daemon implements VolumeParts {
       hostId,
       zone: config.zone,
     });
+    this.#exports = new Exports({ logger, spin: parts.spin, socketPath: config.socketPath });
     this.#volumes = new Volumes(this, logger);
     this.#direct = new DirectDevices(
       directParts(() => peers.list(), logger),
@@ -167,9 +158,29 @@ export class Daemon implements VolumeParts {
       direct: this.#direct,
       config: this.liveConfig,
       garbageCollection: this.#garbageCollection,
+      handover: () => this.#handover.info,
+      handOver: (request) => this.#handover.giver.begin(request),
+      restart: (force) => this.#handover.restart(force),
       requestShutdown: () => this.onShutdownRequested(),
     });
     this.#rpc = new RpcServer(handlers, logger);
+    this.#handover = new Handover(
+      {
+        nodeId: this.nodeId,
+        peerAddress,
+        peers,
+        provider,
+        directExports: () => parts.service.status(),
+        volumes: this.#volumes,
+        exports: this.#exports,
+        rpc: this.#rpc,
+        lockDescriptor: () => this.#lock?.fd ?? -1,
+        makeVolume: (request) => this.#volumeMaker(request),
+        abandon: () => this.#abandon(),
+        leave: () => this.#leave(),
+      },
+      logger,
+    );
     this.#timer = setInterval(() => {
       this.#volumes.tick();
       this.onTick();
@@ -179,12 +190,20 @@ export class Daemon implements VolumeParts {
   /**
    * Starts a daemon; when this resolves it takes peers and RPC.
    *
-   * @throws MemcloudError `ERR_DAEMON_BUSY`, `ERR_IDENTITY`, `ERR_NATIVE`, `ERR_USAGE_ADDRESS`
+   * @param predecessor - the daemon to replace, which runs and has the state directory
+   * @throws MemcloudError `ERR_DAEMON_BUSY`, `ERR_IDENTITY`, `ERR_NATIVE`, `ERR_USAGE_ADDRESS`;
+   *   `ERR_HANDOVER` when the predecessor goes on
    */
-  static async start(config: DaemonConfig, logger: LevelLogger): Promise<Daemon> {
-    const unlock = lockStateDirectory(config.stateDirectory);
-    const undo: (() => void | Promise<void>)[] = [unlock];
+  static async start(
+    config: DaemonConfig,
+    logger: LevelLogger,
+    predecessor?: Predecessor,
+  ): Promise<Daemon> {
+    const undo: (() => void | Promise<void>)[] = [];
     try {
+      const lock =
+        predecessor === undefined ? lockStateDirectory(config.stateDirectory) : undefined;
+      if (lock !== undefined) undo.push(() => lock.release());
       const identity = Identity.load(config.stateDirectory);
       const { autoTrust } = config;
       if (autoTrust) {
@@ -219,20 +238,39 @@ export class Daemon implements VolumeParts {
         keepalive: keepaliveLimits(config.peerDeadMs),
       });
       undo.push(() => peers.close());
-      const bound = await peers.listen(config.listen);
-      peerPort = bound.port;
-      const peerAddress = formatAddress(bound.host, bound.port);
+      const listen = async (inheritedFd?: number): Promise<string> => {
+        const { host, port } = await peers.listen(config.listen, inheritedFd);
+        peerPort = port;
+        return formatAddress(host, port);
+      };
+      if (predecessor !== undefined) {
+        warmUpHandshake(identity);
+        await predecessor.rehearse(identity.nodeId, (estate) => Handover.look(estate));
+      }
+      // From here on clients of the predecessor wait.
+      const estate = await predecessor?.ask(identity.nodeId);
+      const peerAddress = estate?.manifest.peerAddress ?? (await listen());
       const parts = {
         ...{ identity, trust, consent, peers, quarantines, hostId },
-        ...{ provider, service, spin, peerAddress, unlock },
+        ...{ provider, service, spin, peerAddress, lock },
       };
       const daemon = new Daemon(config, logger, parts);
       undo.push(() => clearInterval(daemon.#timer));
+      if (predecessor !== undefined && estate !== undefined) {
+        await daemon.#handover.takeOver(predecessor, estate, async ({ inheritance, manifest }) => {
+          const [peerListener] = manifest.peerListeners;
+          if (peerListener !== undefined) await listen(inheritance.take(peerListener));
+          const lockFd = inheritance.take(manifest.lock);
+          daemon.#lock = inheritStateLock(config.stateDirectory, lockFd);
+          await daemon.#rpc.listen(config.socketPath, inheritance.take(manifest.rpcListener));
+        });
+      } else daemon.#exports.endOrphans();
       await daemon.#direct.resume();
       undo.push(() => daemon.#direct.close());
-      await daemon.#rpc.listen(config.socketPath);
+      if (estate === undefined) await daemon.#rpc.listen(config.socketPath);
       for (const address of config.connect) peers.connect(address);
-      if (config.exportVolume !== undefined) await daemon.#exportInherited(config.exportVolume);
+      if (estate === undefined && config.exportVolume !== undefined)
+        await daemon.#exportInherited(config.exportVolume);
       return daemon;
     } catch (error) {
       for (const step of undo.reverse()) await step();
@@ -272,7 +310,33 @@ export class Daemon implements VolumeParts {
     await this.#service.close();
     this.#provider.close();
     this.#garbageCollection.close();
-    this.#unlock();
+    this.#lock?.release();
+  }
+
+  /** Variables for a successor that this daemon starts, such as those of the service manager. */
+  set successorEnvironment(variables: NodeJS.ProcessEnv) {
+    this.#handover.successorEnvironment = variables;
+  }
+
+  /** Called with the process id of the successor before it is told to go on. */
+  set onHandedOver(told: (successorPid: number) => void) {
+    this.#handover.onHandedOver = told;
+  }
+
+  /** A successor has the sockets, the lock and the volumes: sessions end, so that its own can begin. */
+  #abandon(): void {
+    clearInterval(this.#timer);
+    this.#rpc.abandon();
+    this.#direct.close();
+    void this.#peers.close();
+  }
+
+  /** The rest of {@link Daemon.close} for a daemon that has handed over; ends the process. */
+  #leave(): void {
+    void this.#service
+      .close()
+      .then(() => this.#provider.close())
+      .finally(() => this.onHandoverEnded());
   }
 
   /** What a reload may change while peers, volumes and devices go on. */
@@ -329,24 +393,39 @@ export class Daemon implements VolumeParts {
     if (problem !== undefined) {
       throw new MemcloudError('ERR_VOLUME_CAPACITY', `volume ${name}: ${problem}`);
     }
-    return new Volume(
-      {
-        name,
-        sizeBytes,
-        copies,
-        ringSizeBytes,
-        leaseTtlMs: this.#config.leaseTtlMs,
-        requestDeadlineMs: REQUEST_DEADLINE_MS,
-      },
-      {
-        clock: monotonicClock,
-        defer: (task) => process.nextTick(task),
-        after: (delayMs, task) => setTimeout(task, delayMs).unref(),
-        random: Math.random,
-        sources,
-        ...(spill === undefined ? {} : { spill: new SpillSource(spill.place, spill.sizeBytes) }),
-        logger: this.#logger.child({ volume: name }),
-      },
+    const options = {
+      name,
+      sizeBytes,
+      copies,
+      ringSizeBytes,
+      leaseTtlMs: this.#config.leaseTtlMs,
+      requestDeadlineMs: REQUEST_DEADLINE_MS,
+    };
+    const world = this.#worldFor(name, sources);
+    if (spill === undefined) return new Volume(options, world);
+    return new Volume(options, {
+      ...world,
+      spill: new SpillSource(spill.place, spill.sizeBytes),
+    });
+  }
+
+  #worldFor(name: string, sources: SlabSources): VolumeWorld {
+    return {
+      clock: monotonicClock,
+      defer: (task) => process.nextTick(task),
+      after: (delayMs, task) => setTimeout(task, delayMs).unref(),
+      random: Math.random,
+      sources,
+      logger: this.#logger.child({ volume: name }),
+    };
+  }
+
+  /** A volume of a former process of this node; its providers may not be connected yet. */
+  #volumeMaker(request: RestoreRequest): Volume {
+    const { image, secrets, providers } = request;
+    const world = this.#worldFor(image.options.name, this.sourcesFor(providers));
+    return Volume.fromImage(image, secrets, world, (nodeId, nodeName) =>
+      this.#peers.remember(nodeId, nodeName),
     );
   }
 
@@ -356,73 +435,13 @@ export class Daemon implements VolumeParts {
   }
 
   /** @inheritDoc */
-  async serve(device: BlockDevice, request: ServeRequest): Promise<ExportService> {
-    const { address, readOnly, tls } = request;
-    const server = new NbdServer({
-      logger: this.#logger,
-      spin: this.#spin,
-      ...(tls === undefined ? {} : { tls: serverTls(tls) }),
-    });
-    server.addExport(device, { readOnly });
-    const scheme = tls?.policy === 'require' ? 'nbds' : 'nbd';
-    const close = (): Promise<void> => server.close();
-    if ('fd' in address) {
-      await server.listen(address);
-      return { uri: `${scheme}://inherited/${device.name}`, close };
-    }
-    if ('unixPath' in address) {
-      await server.listen({ path: address.unixPath });
-      return { uri: `${scheme}+unix:///${device.name}?socket=${address.unixPath}`, close };
-    }
-    const bound = await server.listen(parseAddress(address.tcpAddress));
-    const { host, port } = 'port' in bound ? bound : { host: '', port: 0 };
-    return { uri: `${scheme}://${formatAddress(host, port)}/${device.name}`, close };
+  serve(device: BlockDevice, request: ServeRequest): Promise<ExportService> {
+    return this.#exports.serve(device, request);
   }
 
   /** @inheritDoc */
-  async attach(device: BlockDevice, request: AttachRequest): Promise<Attachment> {
-    const { via, connections, timeoutS } = request;
-    this.#attachCount += 1;
-    const path = checkSocketPath(`${this.#config.socketPath}.attach-${this.#attachCount}`);
-    const service = await this.serve(device, { address: { unixPath: path }, readOnly: false });
-    const options = {
-      address: { path },
-      exportName: device.name,
-      connections,
-      timeoutS,
-      deadConnectionTimeoutS: DEAD_CONNECTION_TIMEOUT_S,
-      ...(request.device === undefined ? {} : { device: request.device }),
-    } satisfies AttachOptions;
-    try {
-      const kernel = await (via === 'netlink'
-        ? this.#attachByNetlink(options)
-        : attachByNbdClient(options));
-      const detach = async (): Promise<void> => {
-        await ('detach' in kernel ? kernel.detach() : detachByNbdClient(kernel.device));
-        await service.close();
-      };
-      this.#logger.info({ volume: device.name, device: kernel.device, via }, 'attached');
-      return { info: { device: kernel.device, volume: device.name, connections, via }, detach };
-    } catch (error) {
-      await service.close();
-      throw error;
-    }
-  }
-
-  /** Attaches and mends the device whenever one of its connections dies. */
-  async #attachByNetlink(
-    options: AttachOptions,
-  ): Promise<Pick<KernelAttachment, 'device' | 'detach'>> {
-    const kernel = await attachKernel(options);
-    const { device } = kernel;
-    const stop = keepConnected(kernel, (event) => {
-      this.#logger.warn({ device, event: event.type }, 'the connection to the kernel changed');
-    });
-    const detach = async (): Promise<void> => {
-      stop();
-      await kernel.detach();
-    };
-    return { device, detach };
+  attach(device: BlockDevice, request: AttachRequest): Promise<Attachment> {
+    return this.#exports.attach(device, request);
   }
 
   /** @inheritDoc */
@@ -433,10 +452,4 @@ export class Daemon implements VolumeParts {
     );
     return { list: () => named };
   }
-}
-
-function serverTls(tls: ExportTls): ServerTls {
-  const { policy, certificates, keys, verifyPeer } = tls;
-  if (certificates !== undefined) return tlsFromCertificates(policy, certificates, verifyPeer);
-  return tlsFromKeys(policy, keys ?? '');
 }

@@ -11,6 +11,7 @@ import type { NativeBuffer } from '../common/native-memory.ts';
 import type { BlockDevice } from '../common/ports.ts';
 import type { BufferPool } from './buffer-pool.ts';
 import type { ExportDirectory } from './export-info.ts';
+import type { ReplyModeValue } from './message-codec.ts';
 import { Negotiation, type NegotiationAction } from './negotiation.ts';
 import type { ActivityListener, SessionCounters } from './session-parts.ts';
 import { TransmissionSession } from './session.ts';
@@ -41,8 +42,24 @@ export interface Export {
 /** The way to a client: a socket accepted with `pauseOnConnect`, or a stream that somebody else made. */
 export type ConnectionSource = { readonly socket: net.Socket } | { readonly stream: NbdStream };
 
+/** What a connection past its handshake is made of, to go on with it in another process. */
+export interface ConnectionState {
+  /** Descriptor of the socket, still the connection's. */
+  readonly fd: number;
+  /** The export, as the client named it. */
+  readonly exportName: string;
+  /** How replies are framed. */
+  readonly mode: ReplyModeValue;
+  /** True when `base:allocation` was set. */
+  readonly allocationContext: boolean;
+  /** Bytes that were read and belong to requests not begun; borrowed. */
+  readonly unread: Uint8Array;
+}
+
 /** What a connection works on. */
 export interface ConnectionParts {
+  /** What a former process negotiated and read on the socket; there is no handshake then. */
+  readonly resumed?: Omit<ConnectionState, 'fd'>;
   /** The way to the client, owned by the connection from now on. */
   readonly source: ConnectionSource;
   /** The exports as the machine sees them. */
@@ -75,12 +92,13 @@ export class Connection implements ByteStreamHandler {
   #session: TransmissionSession | undefined;
   #exportName: string | undefined;
   #finishing = false;
+  #holding = false;
 
   /** @param parts - what it works on */
   constructor(parts: ConnectionParts) {
     this.#parts = parts;
     this.#negotiation = new Negotiation(parts.directory, parts.tls?.policy ?? 'off');
-    const { source, tls } = parts;
+    const { source, tls, resumed } = parts;
     if ('stream' in source) {
       this.#stream = source.stream;
       this.#stream.setHandler(this);
@@ -88,11 +106,16 @@ export class Connection implements ByteStreamHandler {
       const options = {
         inputSizeBytes: STREAM_INPUT_SIZE_BYTES,
         outputChunkSizeBytes: STREAM_OUTPUT_CHUNK_SIZE_BYTES,
+        ...(resumed === undefined ? {} : { unread: resumed.unread }),
       };
       this.#stream = ByteStream.adopt(source.socket, options, this);
     } else {
       this.#secureStream = new SocketStream(source.socket, this);
       this.#stream = this.#secureStream;
+    }
+    if (resumed !== undefined) {
+      this.#transmit(resumed);
+      return;
     }
     this.#deadline(parts.handshakeTimeoutMs, 'the handshake');
     this.#stream.send(this.#negotiation.greeting());
@@ -108,6 +131,40 @@ export class Connection implements ByteStreamHandler {
     this.#negotiation.shutDown();
     if (this.#session !== undefined) this.#session.drain();
     else if (!this.#finishing) this.#deadline(HANDSHAKE_DRAIN_MS, 'a handshake during shutdown');
+  }
+
+  /** Takes no further request: {@link TransmissionSession.hold}. Without effect in the handshake. */
+  hold(): void {
+    this.#holding = true;
+    this.#session?.hold();
+  }
+
+  /** Takes requests again. */
+  goOn(): void {
+    this.#holding = false;
+    this.#session?.goOn();
+  }
+
+  /** False while requests are in flight; a handshake has none, nor has who has said goodbye. */
+  get held(): boolean {
+    return this.#session === undefined || this.#finishing || this.#session.held;
+  }
+
+  /** True when only this process can go on with it: TLS, or a stream that somebody else made. */
+  get bound(): boolean {
+    return !(this.#stream instanceof ByteStream);
+  }
+
+  /** What another process needs to go on; undefined for a handshake, which cannot. */
+  state(): ConnectionState | undefined {
+    const session = this.#session;
+    const stream = this.#stream;
+    if (session === undefined || this.#finishing || !(stream instanceof ByteStream)) {
+      return undefined;
+    }
+    const { mode, allocationContext } = session.terms;
+    const exportName = this.#exportName ?? '';
+    return { fd: stream.fd, exportName, mode, allocationContext, unread: stream.unread };
   }
 
   /** Ends at once. */
@@ -163,7 +220,7 @@ export class Connection implements ByteStreamHandler {
     this.#secureStream.startTls(tls.options, () => this.#negotiation.tlsStarted());
   }
 
-  #transmit(action: Extract<NegotiationAction, { kind: 'transmit' }>): void {
+  #transmit(action: Pick<ConnectionState, 'exportName' | 'mode' | 'allocationContext'>): void {
     const found = this.#parts.exportOf(action.exportName);
     if (found === undefined) {
       this.#finish();
@@ -193,6 +250,7 @@ export class Connection implements ByteStreamHandler {
     });
     this.#session = session;
     this.#stream.setHandler(session);
+    if (this.#holding) session.hold();
   }
 
   #finish(): void {

@@ -7,6 +7,7 @@
 import fs from 'node:fs';
 import net from 'node:net';
 import { MemcloudError } from '../common/errors.ts';
+import { closeKeepingFile, listenerDescriptor } from '../common/listening-socket.ts';
 import type { Logger } from '../common/log.ts';
 import type { NbdStream } from '../common/nbd-stream.ts';
 import type { BlockDevice } from '../common/ports.ts';
@@ -15,6 +16,7 @@ import {
   Connection,
   type ConnectionParts,
   type ConnectionSource,
+  type ConnectionState,
   type Export,
 } from './connection.ts';
 import { NBD_CMD, NBD_HANDSHAKE_TIMEOUT_MS, NBD_STRING_SIZE_MAX_BYTES } from './constants.ts';
@@ -68,12 +70,33 @@ export interface NbdServerStats {
   readonly errors: number;
 }
 
+/** What a server is made of, to go on with it in another process; the descriptors are still its own. */
+export interface NbdServerState {
+  /** Descriptors of the listening sockets, in the order of {@link NbdServer.listen}. */
+  readonly listeners: readonly number[];
+  /** Clients past their handshake. */
+  readonly connections: readonly ConnectionState[];
+  /** Descriptors of clients that nothing was said to yet. */
+  readonly waiting: readonly number[];
+}
+
+interface Listening {
+  readonly server: net.Server;
+  /** Of a Unix socket. */
+  readonly path: string | undefined;
+  /** True when its file does not go by itself, because another process made it. */
+  readonly inherited: boolean;
+}
+
 /** Serves block devices over NBD. */
 export class NbdServer {
   readonly #options: NbdServerOptions;
   readonly #exports = new Map<string, Export>();
   readonly #connections = new Set<Connection>();
-  readonly #listeners = new Set<net.Server>();
+  readonly #listeners: Listening[] = [];
+  /** Clients that came while nobody is to be served. */
+  readonly #waiting: net.Socket[] = [];
+  #holding = false;
   readonly #pool: BufferPool;
   readonly #counters: SessionCounters;
   readonly #directory: ExportDirectory;
@@ -152,24 +175,27 @@ export class NbdServer {
   /**
    * Listens; may be called several times. A Unix socket file that nobody listens on is replaced.
    *
+   * @param inheritedFd - the listening socket of another process, ours from now on
    * @returns the address bound, with the port that the system chose for port 0
    * @throws MemcloudError `ERR_DAEMON_BUSY` when another process listens there, `ERR_NATIVE`
    */
-  async listen(target: ListenTarget): Promise<ListenTarget> {
+  async listen(target: ListenTarget, inheritedFd?: number): Promise<ListenTarget> {
     if (this.#closing) throw new MemcloudError('ERR_CANCELLED', 'the NBD server is closing');
     const listener = net.createServer(
       { pauseOnConnect: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_DELAY_MS },
       (socket) => this.accept(socket),
     );
-    if ('path' in target) await removeStaleSocket(target.path);
+    const inherited = inheritedFd !== undefined;
+    if ('path' in target && !inherited) await removeStaleSocket(target.path);
     await new Promise<void>((resolve, reject) => {
       listener.once('error', (cause) => reject(listenError(target, cause)));
-      listener.listen(target, resolve);
+      listener.listen(inherited ? { fd: inheritedFd } : target, resolve);
     });
     listener.on('error', (error) => {
       this.#options.logger.error({ error: error.message }, 'nbd: a listener failed');
     });
-    this.#listeners.add(listener);
+    const path = 'path' in target ? target.path : undefined;
+    this.#listeners.push({ server: listener, path, inherited });
     const address = listener.address();
     if ('path' in target || 'fd' in target || address === null || typeof address === 'string') {
       if ('path' in target) fs.chmodSync(target.path, 0o600);
@@ -181,14 +207,70 @@ export class NbdServer {
   /** Serves a connected socket, which must be paused and unread. For sockets that did not come through a listener. */
   accept(socket: net.Socket): void {
     if (this.#refuse(socket)) return;
-    this.#connect(
-      { socket },
-      {
-        directory: this.#directory,
-        exportOf: (name) => this.#exportOf(name),
-        tls: this.#options.tls,
-      },
-    );
+    if (this.#holding) {
+      this.#waiting.push(socket);
+      return;
+    }
+    this.#connect({ socket }, this.#served());
+  }
+
+  #served(): Pick<ConnectionParts, 'directory' | 'exportOf' | 'tls'> {
+    return {
+      directory: this.#directory,
+      exportOf: (name) => this.#exportOf(name),
+      tls: this.#options.tls,
+    };
+  }
+
+  // --- Going on in another process ---------------------------------------------------------------
+
+  /** Begins to serve nobody: requests that come wait unread, clients that come wait unanswered. */
+  hold(): void {
+    this.#holding = true;
+    for (const connection of this.#connections) connection.hold();
+  }
+
+  /** True when every request that was begun is answered. */
+  get held(): boolean {
+    for (const connection of this.#connections) if (!connection.held) return false;
+    return this.#holding;
+  }
+
+  /** Clients that only this process can serve, because of TLS. */
+  get boundCount(): number {
+    return [...this.#connections].filter((connection) => connection.bound).length;
+  }
+
+  /** Serves again. */
+  goOn(): void {
+    this.#holding = false;
+    for (const connection of this.#connections) connection.goOn();
+    for (const socket of this.#waiting.splice(0)) this.accept(socket);
+  }
+
+  /** What another process needs to go on. The server is held. */
+  state(): NbdServerState {
+    return {
+      listeners: this.#listeners.map(({ server }) => listenerDescriptor(server)),
+      connections: [...this.#connections].flatMap((connection) => connection.state() ?? []),
+      waiting: this.#waiting.map(descriptorOf),
+    };
+  }
+
+  /** Stops listening; another process goes on, with the clients too, and this one is about to end. */
+  abandon(): void {
+    for (const { server, path } of this.#listeners.splice(0)) closeKeepingFile(server, path);
+  }
+
+  /** Goes on with a client of another process; the descriptor is ours from now on. */
+  resume(state: ConnectionState): void {
+    const { fd, ...resumed } = state;
+    this.#connect({ socket: pausedSocket(fd) }, { ...this.#served(), resumed });
+  }
+
+  /** Serves a client that another process accepted and did not speak to. */
+  acceptDescriptor(fd: number): void {
+    this.accept(pausedSocket(fd));
   }
 
   /**
@@ -221,7 +303,7 @@ export class NbdServer {
 
   #connect(
     source: ConnectionSource,
-    served: Pick<ConnectionParts, 'directory' | 'exportOf' | 'tls'>,
+    served: Pick<ConnectionParts, 'directory' | 'exportOf' | 'tls' | 'resumed'>,
   ): void {
     const connection: Connection = new Connection({
       ...served,
@@ -234,13 +316,17 @@ export class NbdServer {
       onEnded: () => this.#connections.delete(connection),
     });
     this.#connections.add(connection);
+    if (this.#holding) connection.hold();
   }
 
   /** Stops listening, drains every client, cuts what is left at the deadline, frees the memory. */
   async close(timeoutMs = DRAIN_TIMEOUT_MS): Promise<void> {
     this.#closing = true;
-    for (const listener of this.#listeners) listener.close();
-    this.#listeners.clear();
+    for (const { server, path, inherited } of this.#listeners.splice(0)) {
+      server.close();
+      if (inherited && path !== undefined) fs.rmSync(path, { force: true });
+    }
+    for (const socket of this.#waiting.splice(0)) socket.destroy();
     await this.#drain([...this.#connections], timeoutMs);
     this.#pool.close();
   }
@@ -264,6 +350,17 @@ export class NbdServer {
     const last = performance.now() + CUT_TIMEOUT_MS;
     while (alive() && performance.now() < last) await pause(DRAIN_POLL_MS);
   }
+}
+
+/** A connected socket of which nothing was read, as a listener with `pauseOnConnect` gives it. */
+function pausedSocket(fd: number): net.Socket {
+  // The types do not know the option, which net.Server itself uses.
+  const options = { fd, readable: true, writable: true, pauseOnCreate: true };
+  return new net.Socket(options);
+}
+
+function descriptorOf(socket: net.Socket): number {
+  return (socket as { _handle?: { readonly fd?: number } | null })._handle?.fd ?? -1;
 }
 
 function pause(ms: number): Promise<void> {

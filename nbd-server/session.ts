@@ -74,6 +74,8 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
   #skipBytes = 0;
   #skipSlot = NO_SLOT;
   #stalled = false;
+  /** Nothing is parsed: another process is to go on with the connection. */
+  #holding = false;
   #draining = false;
   #ending = false;
   #closed = false;
@@ -99,6 +101,34 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
       onReplied: (slot) => this.#onReplied(slot),
     });
     this.#queue = parts.device.openQueue(this);
+  }
+
+  /** What was negotiated. */
+  get terms(): TransmissionTerms {
+    return this.#terms;
+  }
+
+  /**
+   * Takes no further request until {@link TransmissionSession.goOn}; one whose payload is under way is
+   * still gathered. What is in flight ends and is answered.
+   */
+  hold(): void {
+    this.#holding = true;
+    if (this.#betweenRequests) this.#stream.pause();
+  }
+
+  /** True when no request is in flight or half read, and every reply has left for the socket. */
+  get held(): boolean {
+    const { usedCount } = this.#slots;
+    const quiet = this.#betweenRequests && usedCount === 0 && this.#stream.backlogBytes === 0;
+    return this.#holding && quiet && !this.#ending && !this.#closed;
+  }
+
+  /** Takes requests again. */
+  goOn(): void {
+    this.#holding = false;
+    if (this.#stalled) this.#maybeResume();
+    else if (!this.#closed && !this.#ending) this.#stream.resume();
   }
 
   /** Requests in flight. */
@@ -172,6 +202,10 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
     let at = start;
     while (at < end && !this.#ending) {
       let next = at;
+      if (this.#holding && this.#betweenRequests) {
+        this.#stream.pause();
+        break;
+      }
       if (this.#skipBytes > 0) next = this.#skip(at, end);
       else if (this.#gatherSlot !== NO_SLOT) next = this.#gather(input, at, end);
       else if (end - at >= this.#headerSize) next = this.#takeRequest(input, at, end);
@@ -179,6 +213,10 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
       at = next;
     }
     return this.#ending ? end : at;
+  }
+
+  get #betweenRequests(): boolean {
+    return this.#skipBytes === 0 && this.#gatherSlot === NO_SLOT;
   }
 
   #skip(at: number, end: number): number {
@@ -367,6 +405,7 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
   }
 
   #maybeResume(): void {
+    if (this.#holding) return;
     const room = this.#stream.backlogBytes <= OUTPUT_BACKLOG_MAX_BYTES / 2;
     if (!room || !this.#inFlight.hasRoom || this.#closed || this.#ending) return;
     this.#stalled = false;

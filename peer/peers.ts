@@ -145,15 +145,20 @@ export class Peers implements SlabSources {
   /**
    * Listens for peers.
    *
+   * @param inheritedFd - the listening socket of another process of this node, instead of a new one
    * @returns where; the port is the real one when 0 was asked for
    * @throws MemcloudError `ERR_USAGE_ADDRESS`
    */
-  async listen(target: { host: string; port: number }): Promise<{ host: string; port: number }> {
-    const listener = await Listener.open(target, {
-      onSocket: (socket) => this.#onSocket(socket),
+  async listen(
+    target: { host: string; port: number },
+    inheritedFd?: number,
+  ): Promise<{ host: string; port: number }> {
+    const options = {
+      onSocket: (socket: net.Socket): void => this.#onSocket(socket),
       counts: () => this.#counts(),
       logger: this.#logger,
-    });
+    };
+    const listener = await Listener.open(target, options, inheritedFd);
     this.#listeners.push(listener);
     return listener.address;
   }
@@ -246,6 +251,27 @@ export class Peers implements SlabSources {
       throw new MemcloudError('ERR_UNSUPPORTED', 'its memnode is too old to move pages by itself');
     }
     return session.control({ method: 'recall-room' }, decodeRecallRoom);
+  }
+
+  /**
+   * The memory of a node that a former process of this node knew; it is up when a session comes.
+   *
+   * @throws MemcloudError `ERR_PEER_UNKNOWN` beyond the bound on peers
+   */
+  remember(nodeId: NodeId, name: string): RemoteStore {
+    const record = this.#recordOf(nodeId, name);
+    if (record !== undefined) return record.store;
+    throw new MemcloudError('ERR_PEER_UNKNOWN', `no room for node "${name}": too many peers`);
+  }
+
+  /** The addresses that are kept connected, `HOST:PORT`. */
+  get dialled(): string[] {
+    return [...this.#dialers.keys()];
+  }
+
+  /** Descriptors of the listening sockets, for another process of this node; still ours. */
+  get listenerDescriptors(): number[] {
+    return this.#listeners.map(({ descriptor }) => descriptor);
   }
 
   /** Every peer: nodes that were let in, and addresses where none has answered. */

@@ -6,6 +6,7 @@
 import net from 'node:net';
 import type { Clock } from '../common/clock.ts';
 import { MemcloudError } from '../common/errors.ts';
+import { listenerDescriptor } from '../common/listening-socket.ts';
 import type { Logger } from '../common/log.ts';
 import {
   CONNECTION_COUNT_MAX,
@@ -65,11 +66,13 @@ export class Listener {
    * Listens.
    *
    * @param target - port 0 for any free one
+   * @param inheritedFd - the listening socket of another process, ours from now on, instead
    * @throws MemcloudError `ERR_USAGE_ADDRESS` when the address cannot be listened on
    */
   static async open(
     target: { host: string; port: number },
     options: ListenerOptions,
+    inheritedFd?: number,
   ): Promise<Listener> {
     const listener = new Listener(options);
     const server = listener.#server;
@@ -85,7 +88,9 @@ export class Listener {
       };
       server.once('error', onError);
       const host = target.host === '' ? {} : { host: target.host };
-      server.listen({ ...host, port: target.port }, () => {
+      const where =
+        inheritedFd === undefined ? { ...host, port: target.port } : { fd: inheritedFd };
+      server.listen(where, () => {
         server.off('error', onError);
         server.on('error', (error) => {
           options.logger.warn({ error: error.message }, 'the peer listener had an error');
@@ -101,6 +106,11 @@ export class Listener {
     const address = this.#server.address();
     if (address === null || typeof address === 'string') return { host: '', port: 0 };
     return { host: address.address, port: address.port };
+  }
+
+  /** The descriptor of the listening socket, for another process; still ours. */
+  get descriptor(): number {
+    return listenerDescriptor(this.#server);
   }
 
   /** Stops listening; connections go on. */

@@ -34,21 +34,48 @@ function toError(error: unknown): MemcloudError {
   return new MemcloudError(isErrorCode(code) ? code : 'ERR_INTERNAL', text);
 }
 
-/** The connection. */
+/** Connects to a daemon. @throws MemcloudError `ERR_DAEMON_UNREACHABLE`; `ERR_USAGE` */
+function openSocket(socketPath: string): Promise<net.Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = net.connect({
+      path: checkSocketPath(socketPath),
+      timeout: CONNECT_TIMEOUT_MS,
+    });
+    const fail = (cause: Error): void => {
+      socket.destroy();
+      const code = (cause as NodeJS.ErrnoException).code ?? cause.message;
+      const hint = `start it with: memnode --socket ${socketPath}`;
+      const message = `no memnode answers on ${socketPath} (${code}); ${hint}`;
+      reject(new MemcloudError('ERR_DAEMON_UNREACHABLE', message, { cause }));
+    };
+    socket.once('error', fail);
+    socket.once('timeout', () => fail(new Error('timed out')));
+    socket.once('connect', () => {
+      socket.removeListener('error', fail);
+      socket.setTimeout(0);
+      resolve(socket);
+    });
+  });
+}
+
+/**
+ * The connection. It outlives the daemon's process: when that ends, calls under way fail, and the next
+ * call connects anew, to the process that replaced it (docs/adr/0009-handover.md) or to nobody.
+ */
 export class MemcloudClient {
-  readonly #socket: net.Socket;
+  readonly #socketPath: string;
   readonly #waiting = new Map<number, Waiting>();
-  readonly #decoder = new RpcDecoder();
+  #socket: net.Socket;
+  #decoder = new RpcDecoder();
   #id = 0;
   #ended: MemcloudError | undefined;
+  #lost = false;
+  #reconnecting: Promise<void> | undefined;
 
-  private constructor(socket: net.Socket) {
+  private constructor(socket: net.Socket, socketPath: string) {
+    this.#socketPath = socketPath;
     this.#socket = socket;
-    socket.on('data', (chunk: Buffer) => this.#onData(chunk));
-    socket.on('error', () => undefined);
-    socket.on('close', () => {
-      this.#fail(new MemcloudError('ERR_DAEMON_UNREACHABLE', 'the daemon closed the connection'));
-    });
+    this.#use(socket);
   }
 
   /**
@@ -56,27 +83,8 @@ export class MemcloudClient {
    *
    * @throws MemcloudError `ERR_DAEMON_UNREACHABLE`; `ERR_USAGE` when the path is too long
    */
-  static connect(socketPath: string): Promise<MemcloudClient> {
-    return new Promise((resolve, reject) => {
-      const socket = net.connect({
-        path: checkSocketPath(socketPath),
-        timeout: CONNECT_TIMEOUT_MS,
-      });
-      const fail = (cause: Error): void => {
-        socket.destroy();
-        const code = (cause as NodeJS.ErrnoException).code ?? cause.message;
-        const hint = `start it with: memnode --socket ${socketPath}`;
-        const message = `no memnode answers on ${socketPath} (${code}); ${hint}`;
-        reject(new MemcloudError('ERR_DAEMON_UNREACHABLE', message, { cause }));
-      };
-      socket.once('error', fail);
-      socket.once('timeout', () => fail(new Error('timed out')));
-      socket.once('connect', () => {
-        socket.removeListener('error', fail);
-        socket.setTimeout(0);
-        resolve(new MemcloudClient(socket));
-      });
-    });
+  static async connect(socketPath: string): Promise<MemcloudClient> {
+    return new MemcloudClient(await openSocket(socketPath), socketPath);
   }
 
   /**
@@ -84,12 +92,13 @@ export class MemcloudClient {
    *
    * @throws MemcloudError the daemon's error, `ERR_TIMEOUT` or `ERR_DAEMON_UNREACHABLE`
    */
-  call<M extends RpcMethod>(
+  async call<M extends RpcMethod>(
     method: M,
     params: RpcParams<M>,
     options: CallOptions = {},
   ): Promise<RpcResults[M]> {
-    if (this.#ended !== undefined) return Promise.reject(this.#ended);
+    if (this.#lost) await this.#reconnect();
+    if (this.#ended !== undefined) throw this.#ended;
     this.#id += 1;
     const id = this.#id;
     const timeoutMs = options.timeoutMs ?? CALL_TIMEOUT_MS;
@@ -105,7 +114,32 @@ export class MemcloudClient {
 
   /** Ends the connection; calls under way fail. */
   close(): void {
+    this.#fail(new MemcloudError('ERR_DAEMON_UNREACHABLE', 'the connection was closed'));
     this.#socket.destroy();
+  }
+
+  #use(socket: net.Socket): void {
+    this.#socket = socket;
+    this.#decoder = new RpcDecoder();
+    socket.on('data', (chunk: Buffer) => this.#onData(chunk));
+    socket.on('error', () => undefined);
+    socket.on('close', () => {
+      this.#lost = this.#ended === undefined;
+      this.#failWaiting(
+        new MemcloudError('ERR_DAEMON_UNREACHABLE', 'the daemon closed the connection'),
+      );
+    });
+  }
+
+  #reconnect(): Promise<void> {
+    this.#reconnecting ??= openSocket(this.#socketPath)
+      .then((socket) => {
+        this.#lost = false;
+        this.#use(socket);
+        if (this.#ended !== undefined) socket.destroy();
+      })
+      .finally(() => (this.#reconnecting = undefined));
+    return this.#reconnecting;
   }
 
   #onData(chunk: Buffer): void {
@@ -128,8 +162,13 @@ export class MemcloudClient {
     else waiting.reject(new MemcloudError('ERR_RPC_PROTOCOL', 'a reply without result or error'));
   }
 
+  /** Nothing goes on after this. */
   #fail(error: MemcloudError): void {
     this.#ended ??= error;
+    this.#failWaiting(error);
+  }
+
+  #failWaiting(error: MemcloudError): void {
     for (const waiting of this.#waiting.values()) {
       clearTimeout(waiting.timer);
       waiting.reject(error);

@@ -28,6 +28,13 @@ export type PageStateValue = (typeof PageState)[keyof typeof PageState];
 /** Bytes of metadata that a {@link PageMap} keeps for each page. */
 export const PAGE_MAP_BYTES_PER_PAGE = 1 + 4 + 4 + 4;
 
+/** Bytes of a page in {@link PageMap.copyOut}. */
+export const PAGE_RECORD_BYTES = 1 + 4 + 4;
+
+function bytesOf(words: Uint32Array): Uint8Array {
+  return new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
+}
+
 /** The per-page arrays of one volume. Page numbers are not checked: the callers have done so. */
 export class PageMap {
   /** Pages in the volume. */
@@ -77,6 +84,26 @@ export class PageMap {
     this.#state[page] = state;
     this.#wordLow[page] = wordLow;
     this.#wordHigh[page] = wordHigh;
+  }
+
+  /**
+   * Copies what is known of a run of pages out, without the ring slots: `pageCount` states, then the
+   * low words, then the high words, little endian; {@link PAGE_RECORD_BYTES} for each page.
+   */
+  copyOut(firstPage: number, pageCount: number, into: Buffer): void {
+    const end = firstPage + pageCount;
+    into.set(this.#state.subarray(firstPage, end));
+    into.set(bytesOf(this.#wordLow.subarray(firstPage, end)), pageCount);
+    into.set(bytesOf(this.#wordHigh.subarray(firstPage, end)), pageCount * 5);
+  }
+
+  /** Takes back what {@link PageMap.copyOut} gave; the states were checked. */
+  copyIn(firstPage: number, pageCount: number, from: Buffer): void {
+    const end = firstPage + pageCount;
+    this.#state.set(from.subarray(0, pageCount), firstPage);
+    const low = bytesOf(this.#wordLow.subarray(firstPage, end));
+    low.set(from.subarray(pageCount, pageCount * 5));
+    bytesOf(this.#wordHigh.subarray(firstPage, end)).set(from.subarray(pageCount * 5));
   }
 
   /** True when the page reads as zeroes without asking anybody. */

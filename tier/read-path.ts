@@ -285,8 +285,8 @@ export class ReadPath {
   /** Asks others for the reads that are late by now. */
   #hedgeLate(): void {
     this.#hedgeArmed = false;
-    const { calls, world, closed } = this.#state;
-    if (closed) return;
+    const { calls, world, closed, frozen } = this.#state;
+    if (closed || frozen) return;
     const nowMs = world.clock.nowMs();
     for (let call = this.#watch.takeLate(nowMs); call !== -1; call = this.#watch.takeLate(nowMs)) {
       const same = calls.serial[call] === this.#watch.serial && calls.kind[call] === CallKind.READ;

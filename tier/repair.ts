@@ -71,6 +71,11 @@ export class Repair {
     this.#pump();
   }
 
+  /** True while a provider is being asked for a lease. */
+  get asking(): boolean {
+    return this.#asking.size > 0;
+  }
+
   /** Slabs under repair and sealed bytes that are still to be copied; for people. */
   status(): { slabs: number; bytesLeft: number } {
     let pages = 0;
@@ -233,8 +238,8 @@ export class Repair {
   // --- Copying -----------------------------------------------------------------------------------
 
   #pump(): void {
-    const { copyBuffer, requests, closed } = this.#state;
-    if (closed || this.#slabs.damaged.size === 0) return;
+    const { copyBuffer, requests, closed, frozen } = this.#state;
+    if (closed || frozen || this.#slabs.damaged.size === 0) return;
     const countMax = requests.usedCount > 0 ? BUSY_BATCH_COUNT : COPY_BATCH_COUNT;
     for (const slab of this.#slabs.damaged) {
       for (const replica of slab.replicas) {

@@ -13,6 +13,18 @@ import { PageBits } from '../common/page-bits.ts';
 import { SLAB_PAGE_COUNT } from '../common/units.ts';
 import type { SourceLink } from './source-link.ts';
 
+/** What another process needs to go on with a copy. */
+export interface ReplicaState {
+  /** As {@link Replica.writable}. */
+  readonly writable: boolean;
+  /** As {@link Replica.leaving}. */
+  readonly leaving: boolean;
+  /** As {@link Replica.urgent}. */
+  readonly urgent: boolean;
+  /** {@link PageBits.toBytes} of the pages that it lacks, base64; empty when it is whole. */
+  readonly missing: string;
+}
+
 /** The copy. Pages are numbered within the slab. */
 export class Replica {
   /** The way to the provider. */
@@ -34,6 +46,32 @@ export class Replica {
     this.link = link;
     this.leaseId = grant.leaseId;
     this.slabHandle = grant.slabHandle;
+  }
+
+  /** What it takes to go on with it elsewhere. */
+  get state(): ReplicaState {
+    const { writable, leaving, urgent } = this;
+    return {
+      writable,
+      leaving,
+      urgent,
+      missing: this.#missing?.toBytes().toString('base64') ?? '',
+    };
+  }
+
+  /** A copy that another process had; RangeError when the bits are not those of a slab. */
+  static restore(
+    link: SourceLink,
+    grant: { leaseId: string; slabHandle: number },
+    state: ReplicaState,
+  ): Replica {
+    const replica = new Replica(link, grant);
+    const { writable, leaving, urgent, missing } = state;
+    Object.assign(replica, { writable, leaving, urgent });
+    if (missing !== '') {
+      replica.#missing = PageBits.fromBytes(SLAB_PAGE_COUNT, Buffer.from(missing, 'base64'));
+    }
+    return replica;
   }
 
   /** True when it has every page. */

@@ -12,13 +12,20 @@
  * free, so that neighbours in a burst are neighbours in memory and travel as one run.
  */
 import type { NativeBuffer } from '../common/native-memory.ts';
-import { SEALED_PAGE_SIZE_BYTES } from '../common/units.ts';
+import { PAGE_SIZE_BYTES, SEALED_PAGE_SIZE_BYTES } from '../common/units.ts';
 
 /** The state of a slot; see the head of the file. */
 export const SlotState = { FREE: 0, QUEUED: 1, SENT: 2, STALE: 3, CANCELLED: 4 } as const;
 
 /** One of the values of {@link SlotState}. */
 export type SlotStateValue = (typeof SlotState)[keyof typeof SlotState];
+
+const RING_SLOT_COUNT_MIN = 64;
+
+/** Slots of a ring that is to hold so many bytes of pages. */
+export function ringSlotCount(ringSizeBytes: number): number {
+  return Math.max(RING_SLOT_COUNT_MIN, Math.floor(ringSizeBytes / PAGE_SIZE_BYTES));
+}
 
 /** The slots of one volume. Slot numbers are 0 to `slotCount - 1`; -1 means none. */
 export class Ring {

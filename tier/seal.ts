@@ -12,7 +12,7 @@ import { randomBytes } from 'node:crypto';
 import { AEAD_KEY_SIZE_BYTES, AeadKey, emptyAeadMessage } from '../common/aead.ts';
 import { MemcloudError } from '../common/errors.ts';
 import { NativeMemory } from '../common/native-memory.ts';
-import { PAGE_SIZE_BYTES } from '../common/units.ts';
+import { PAGE_SIZE_BYTES, VOLUME_SECRETS_SIZE_BYTES } from '../common/units.ts';
 
 const VOLUME_ID_SIZE_BYTES = 16;
 const AAD_SIZE_BYTES = VOLUME_ID_SIZE_BYTES + 12;
@@ -22,6 +22,8 @@ export class PageSealer {
   /** The random name of the volume in associated data, hex. */
   readonly volumeId: string;
   readonly #key: AeadKey;
+  /** The key once more, for a successor of this process: libcrypto does not give it back. */
+  readonly #secret = new NativeMemory(AEAD_KEY_SIZE_BYTES, { lock: true, secret: true });
   readonly #aad: NativeMemory;
   readonly #aadWords: Uint32Array;
   readonly #message = emptyAeadMessage();
@@ -41,6 +43,7 @@ export class PageSealer {
   ) {
     const { key, volumeId } = secrets;
     this.#key = new AeadKey(key);
+    this.#secret.bytes.set(key);
     key.fill(0);
     this.volumeId = Buffer.from(volumeId).toString('hex');
     this.#aad = new NativeMemory(AAD_SIZE_BYTES, { lock: true });
@@ -86,11 +89,33 @@ export class PageSealer {
     return this.#key.open(page, versionLow, versionHigh, message);
   }
 
+  /**
+   * Copies the key and the random name of the volume, for a successor of this process.
+   *
+   * @param into - {@link VOLUME_SECRETS_SIZE_BYTES} bytes of locked memory, to be zeroed by its owner
+   */
+  exportSecrets(into: Buffer): void {
+    if (this.#destroyed) throw new MemcloudError('ERR_INTERNAL', 'sealer used after its end');
+    into.set(this.#secret.bytes.subarray(0, AEAD_KEY_SIZE_BYTES));
+    into.set(this.#aad.bytes.subarray(0, VOLUME_ID_SIZE_BYTES), AEAD_KEY_SIZE_BYTES);
+  }
+
+  /** Makes the sealer of the volume whose secrets {@link PageSealer.exportSecrets} gave; zeroes them. */
+  static fromSecrets(secrets: Buffer): PageSealer {
+    const sealer = new PageSealer({
+      key: secrets.subarray(0, AEAD_KEY_SIZE_BYTES),
+      volumeId: secrets.subarray(AEAD_KEY_SIZE_BYTES, VOLUME_SECRETS_SIZE_BYTES),
+    });
+    secrets.fill(0);
+    return sealer;
+  }
+
   /** Destroys the key: every copy of every page, wherever it is, is noise from now on. */
   destroy(): void {
     if (this.#destroyed) return;
     this.#destroyed = true;
     this.#key.destroy();
+    this.#secret.free();
     this.#aad.free();
   }
 

@@ -12,7 +12,7 @@ import { IoStatus, type IoStatusValue, type SlabRecall, type SlabSource } from '
 import { SLAB_PAGE_COUNT } from '../common/units.ts';
 import { Leasing, type Grant } from './leasing.ts';
 import { PageState } from './page-map.ts';
-import { Replica } from './replica.ts';
+import { Replica, type ReplicaState } from './replica.ts';
 import { SourceLink, type LinkEvents } from './source-link.ts';
 import type { VolumeState } from './volume-state.ts';
 
@@ -59,6 +59,24 @@ export interface Slab {
   refusal: IoStatusValue;
 }
 
+/** What {@link SlabTable.restore} is told of a slab. */
+export interface RestoredSlab {
+  /** As {@link Slab.generation}. */
+  readonly generation: number;
+  /** As {@link Slab.livePages}. */
+  readonly livePages: number;
+  /** Who holds it. */
+  readonly replicas: readonly {
+    readonly source: SlabSource;
+    readonly leaseId: string;
+    readonly slabHandle: number;
+    /** On the volume's clock. */
+    readonly leaseEndsAtMs: number;
+    /** How far it may be believed. */
+    readonly state: ReplicaState;
+  }[];
+}
+
 /** What the volume does when a slab changes. */
 export interface SlabEvents {
   /** The slab is LEASED, or a copy of it takes writes again. */
@@ -86,6 +104,7 @@ export class SlabTable {
   readonly #recalled = new Set<string>();
   readonly #stopListening: (() => void)[] = [];
   #leasedCount = 0;
+  #leasingCount = 0;
   #renewedAtMs: number;
   #tickedAtMs: number;
   /** The shortest time to live that a provider granted. */
@@ -108,6 +127,11 @@ export class SlabTable {
   /** Slabs with a replica set. */
   get leasedCount(): number {
     return this.#leasedCount;
+  }
+
+  /** True while a provider is being asked for a lease. */
+  get asking(): boolean {
+    return this.#leasingCount > 0;
   }
 
   /** The slab of a page. */
@@ -152,9 +176,10 @@ export class SlabTable {
   ensureLeased(slab: Slab): boolean {
     if (slab.phase === SlabPhase.LEASED) return true;
     const mayAsk = slab.phase === SlabPhase.UNLEASED && slab.refusal === IoStatus.OK;
-    if (mayAsk && !this.#state.closed) {
+    if (mayAsk && !this.#state.closed && !this.#state.frozen) {
       slab.phase = SlabPhase.LEASING;
-      void this.#lease(slab);
+      this.#leasingCount += 1;
+      void this.#lease(slab).finally(() => (this.#leasingCount -= 1));
     }
     return false;
   }
@@ -162,6 +187,7 @@ export class SlabTable {
   /** Gives a slab back to its providers if nothing lives in it. */
   releaseIfEmpty(slab: Slab): void {
     if (slab.livePages > 0 || slab.callsInFlight > 0 || slab.phase !== SlabPhase.LEASED) return;
+    if (this.#state.frozen) return;
     const replicas = slab.replicas;
     this.#unlease(slab);
     for (const replica of replicas) void this.giveBack(replica.link.source, replica.leaseId);
@@ -304,6 +330,26 @@ export class SlabTable {
       const back = link.source.up && !link.proven && !link.proving;
       if (due || back) void this.#renew(link, nowMs + this.#ttlMs);
     }
+  }
+
+  /** Takes up a slab that the volume's former process had leased; the next tick renews all leases. */
+  restore(index: number, row: RestoredSlab): Slab {
+    const slab = this.at(index);
+    slab.generation = row.generation;
+    slab.livePages = row.livePages;
+    if (row.replicas.length === 0) return slab;
+    slab.replicas = row.replicas.map(({ source, leaseEndsAtMs, state, ...grant }) => {
+      const link = this.linkTo(source);
+      if (Number.isNaN(link.leasesEndAtMs)) link.leasesEndAtMs = leaseEndsAtMs;
+      return Replica.restore(link, grant, state);
+    });
+    // Whether all is well with it, repair finds out.
+    this.damaged.add(slab);
+    slab.membership += 1;
+    slab.phase = SlabPhase.LEASED;
+    this.#leasedCount += 1;
+    this.#renewedAtMs = -Infinity;
+    return slab;
   }
 
   /** Gives every lease back; providers that do not answer wipe at the end of the lease. */

@@ -134,6 +134,8 @@ export interface VolumeState {
   version: number;
   /** True once the volume is closing: nothing new is taken. */
   closed: boolean;
+  /** True while an image of the volume may be handed over: nothing is sent, leased or given back. */
+  frozen: boolean;
 }
 
 /** Ends a request: frees the row, tells its client. */

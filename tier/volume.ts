@@ -21,10 +21,16 @@ import { PageMap } from './page-map.ts';
 import { ReadPath, type ReadRange } from './read-path.ts';
 import { Repair } from './repair.ts';
 import { RequestKind, RequestTable } from './request-table.ts';
-import { Ring } from './ring.ts';
+import { Ring, ringSlotCount } from './ring.ts';
 import { PageSealer } from './seal.ts';
 import { SlabPhase, SlabTable } from './slab-table.ts';
 import type { SourceLink } from './source-link.ts';
+import {
+  captureVolume,
+  restoreVolume,
+  type VolumeCapture,
+  type VolumeImage,
+} from './volume-image.ts';
 import { VolumeCounters, endRequest } from './volume-state.ts';
 import type { VolumeOptions, VolumeSink, VolumeState, VolumeWorld } from './volume-state.ts';
 import { WriteBack } from './write-back.ts';
@@ -34,7 +40,6 @@ import { WritePath, type WriteRange } from './write-path.ts';
 export const VOLUME_TICK_MS = 100;
 
 const PAGE_COUNT_MAX = 2 ** 32 - 1;
-const RING_SLOT_COUNT_MIN = 64;
 /** 1 GiB of page data; beyond 4 GiB Node 20 has no Buffer for it. */
 const RING_SLOT_COUNT_MAX = 2 ** 18;
 const COPY_COUNT_MAX = 8;
@@ -107,9 +112,10 @@ export class Volume {
   /**
    * Makes an empty volume; nothing is leased until the first write.
    *
+   * @param sealer - of a volume whose pages are known elsewhere; by default a new key
    * @throws MemcloudError `ERR_VOLUME_SIZE` for the volume or its ring, `ERR_USAGE` for the copies
    */
-  constructor(options: VolumeOptions, world: VolumeWorld) {
+  constructor(options: VolumeOptions, world: VolumeWorld, sealer?: PageSealer) {
     const pageCount = options.sizeBytes / PAGE_SIZE_BYTES;
     if (!Number.isInteger(pageCount) || pageCount < 1 || pageCount > PAGE_COUNT_MAX) {
       throw new MemcloudError(
@@ -124,7 +130,7 @@ export class Volume {
         `copies: expected 1 to ${COPY_COUNT_MAX}, got ${copies}`,
       );
     }
-    const slotCount = Math.max(RING_SLOT_COUNT_MIN, Math.floor(ringSizeBytes / PAGE_SIZE_BYTES));
+    const slotCount = ringSlotCount(ringSizeBytes);
     if (!(slotCount <= RING_SLOT_COUNT_MAX)) {
       const most = formatSize(RING_SLOT_COUNT_MAX * PAGE_SIZE_BYTES);
       throw new MemcloudError(
@@ -141,7 +147,7 @@ export class Volume {
       map,
       ring: new Ring(slotCount, this.#ringMemory),
       epochs: new FlushEpochs(),
-      sealer: new PageSealer(),
+      sealer: sealer ?? new PageSealer(),
       calls: new CallTable(),
       copyBuffer: new CopyBuffer(),
       requests: new RequestTable(),
@@ -150,6 +156,7 @@ export class Volume {
       endWaiters: [],
       version: options.firstVersion ?? 0,
       closed: false,
+      frozen: false,
     };
     this.#slabs = new SlabTable(this.#state, {
       onLeased: () => {
@@ -181,6 +188,74 @@ export class Volume {
     const buffer = this.#ringMemory;
     this.#readRange = { firstPage: 0, pageCount: 0, into: buffer, intoOffset: 0 };
     this.#writeRange = { firstPage: 0, pageCount: 0, from: buffer, fromOffset: 0 };
+  }
+
+  /**
+   * Makes a volume that another process had, from what its {@link Volume.capture} gave: the same
+   * pages under the same key, the same leases. It is frozen until {@link Volume.thaw}; the other one
+   * must never seal a page again.
+   *
+   * @param image - borrowed until the return
+   * @param secrets - as {@link PageSealer.exportSecrets} wrote them; zeroed
+   * @param sourceOf - the provider of each name in the image, known or not, up or not
+   * @throws MemcloudError as the constructor
+   */
+  static fromImage(
+    image: VolumeImage,
+    secrets: Buffer,
+    world: VolumeWorld,
+    sourceOf: (nodeId: NodeId, nodeName: string) => SlabSource,
+  ): Volume {
+    const volume = new Volume(image.options, world, PageSealer.fromSecrets(secrets));
+    volume.freeze();
+    const parts = { slabs: volume.#slabs, writeBack: volume.#writeBack };
+    restoreVolume(volume.#state, parts, image, sourceOf);
+    return volume;
+  }
+
+  /**
+   * Stops everything that the volume does by itself: it sends, leases and gives back nothing. Answers
+   * of providers still come in, and so do requests of clients, who must be held before.
+   */
+  freeze(): void {
+    this.#state.frozen = true;
+  }
+
+  /** True when pages of it may lie in a file of this process, which no other can go on with. */
+  get spills(): boolean {
+    return this.#state.world.spill !== undefined;
+  }
+
+  /** True when nothing is on its way to or from providers. */
+  get idle(): boolean {
+    const { calls } = this.#state;
+    return calls.usedCount === 0 && !this.#slabs.asking && !this.#repair.asking;
+  }
+
+  /** Goes on after {@link Volume.freeze}. */
+  thaw(): void {
+    this.#state.frozen = false;
+    for (const slab of this.#slabs.touched()) this.#slabs.releaseIfEmpty(slab);
+    this.#writeBack.tick();
+    this.#writePath.resume();
+  }
+
+  /** What it takes to go on in another process; true until the next request. The volume is frozen. */
+  capture(): VolumeCapture {
+    return captureVolume(this.#state, this.#slabs);
+  }
+
+  /** The key, for the process that goes on; see {@link PageSealer.exportSecrets}. */
+  exportSecrets(into: Buffer): void {
+    this.#state.sealer.exportSecrets(into);
+  }
+
+  /** Forgets the volume without a word to anybody: another process has it. The key here is destroyed. */
+  abandon(): void {
+    const state = this.#state;
+    if (state.closed) return;
+    state.closed = true;
+    state.sealer.destroy();
   }
 
   /**
@@ -306,7 +381,7 @@ export class Volume {
 
   /** Lets time pass: deadlines, renewals, second tries. Call every {@link VOLUME_TICK_MS}. */
   tick(): void {
-    if (this.#state.closed) return;
+    if (this.#state.closed || this.#state.frozen) return;
     const nowMs = this.#state.world.clock.nowMs();
     this.#slabs.tick(nowMs);
     this.#readPath.tick(nowMs);

@@ -245,7 +245,7 @@ export class WriteBack {
   #pumpLink(link: SourceLink): void {
     const { ring } = this.#state;
     const queue = link.sendQueue;
-    while (link.takesWrites && queue.head !== -1) {
+    while (!this.#state.frozen && link.takesWrites && queue.head !== -1) {
       const first = queue.shift();
       if (this.#dropIfCancelled(first)) continue;
       const page = ring.page[first] as number;

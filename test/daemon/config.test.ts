@@ -36,7 +36,7 @@ t.test('without arguments everything has a safe default', async (t) => {
 
 t.test('each option ends where it belongs', async (t) => {
   const words =
-    '--state s --socket x.sock --listen [::1]:0 --offer 1.5G --name n.1-_ --connect a:1 ' +
+    '--replace --force --state s --socket x.sock --listen [::1]:0 --offer 1.5G --name n.1-_ --connect a:1 ' +
     '--connect b:2 --no-mdns --auto-trust --allow-plain --memory-dir /m --export e=4097 --lease-ttl 5 ' +
     '--host h --zone z --reserve 1M --recall-grace 0.5 ' +
     '--kit off --realtime 9 --log-level silent --json';
@@ -61,6 +61,8 @@ t.test('each option ends where it belongs', async (t) => {
     peerDeadMs: 500,
     logLevel: 'silent',
     json: true,
+    replace: true,
+    force: true,
   });
 });
 

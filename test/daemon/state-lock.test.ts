@@ -6,30 +6,30 @@ import { lockStateDirectory } from '../../daemon/state-lock.ts';
 
 t.test('the directory is made, private, and the lock names its holder', async (t) => {
   const directory = path.join(t.testdir(), 'a/b/state');
-  const unlock = lockStateDirectory(directory);
+  const lock = lockStateDirectory(directory);
   t.equal(fs.statSync(directory).mode & 0o777, 0o700);
   t.equal(fs.readFileSync(path.join(directory, 'memnode.pid'), 'utf8'), `${process.pid}\n`);
-  unlock();
+  lock.release();
   t.same(fs.readdirSync(directory), [], 'nothing is left');
 });
 
 t.test('a second holder is refused and told who has it', async (t) => {
   const directory = t.testdir();
-  const unlock = lockStateDirectory(directory);
+  const lock = lockStateDirectory(directory);
   t.throws(() => lockStateDirectory(directory), {
     code: 'ERR_DAEMON_BUSY',
     message: new RegExp(`memnode with process id ${process.pid} uses`),
   });
-  unlock();
-  lockStateDirectory(directory)();
+  lock.release();
+  lockStateDirectory(directory).release();
 });
 
 t.test('a file that a killed daemon left is taken over, whoever has its number now', async (t) => {
   for (const left of [`${process.pid}\n`, '1\n', 'garbage', '', '99999999\n']) {
     const directory = t.testdir({ 'memnode.pid': left });
-    const unlock = lockStateDirectory(directory);
+    const lock = lockStateDirectory(directory);
     t.equal(fs.readFileSync(path.join(directory, 'memnode.pid'), 'utf8'), `${process.pid}\n`);
-    unlock();
+    lock.release();
   }
 });
 

@@ -89,12 +89,14 @@ function world(): World {
     createDevice: (volume) => ({ name: volume.options.name }) as unknown as BlockDevice,
     serve: async (): Promise<ExportService> => {
       await meanwhile.run();
-      return { uri: 'nbd://x/v', close: async () => void log.push('server closed') };
+      const close = async (): Promise<void> => void log.push('server closed');
+      return { uri: 'nbd://x/v', close } as unknown as ExportService;
     },
     attach: async (): Promise<Attachment> => {
       await meanwhile.run();
       const info = { device: '/dev/nbd0', volume: 'v', connections: 1, via: 'netlink' };
-      return { info, detach: async () => void log.push('detached') };
+      const detach = async (): Promise<void> => void log.push('detached');
+      return { info, detach } as unknown as Attachment;
     },
   };
   return {

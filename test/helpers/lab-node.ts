@@ -6,6 +6,7 @@ import path from 'node:path';
 import readline from 'node:readline';
 import type { Test } from 'tap';
 import { DEFAULT_TMPFS_BASE, TmpfsDirectory } from '../../provider/tmpfs-directory.ts';
+import type { HandoverInfo } from '../../common/rpc-schema.ts';
 import { MemcloudClient } from '../../sdk/client.ts';
 
 const ROOT = path.join(import.meta.dirname, '../..');
@@ -80,6 +81,8 @@ export interface LabNodeOptions {
   configFile?: string;
   /** Words before the program, such as `ip netns exec NAME`. */
   launcher?: readonly string[];
+  /** More variables. */
+  env?: NodeJS.ProcessEnv;
   /** Options of node itself. */
   nodeOptions?: readonly string[];
 }
@@ -133,7 +136,8 @@ export class LabNode {
       ...(options.leaseTtlS === undefined ? [] : ['--lease-ttl', String(options.leaseTtlS)]),
       ...connect.flatMap((address) => ['--connect', address]),
     ];
-    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env: CLEAN_ENV });
+    const env = { ...CLEAN_ENV, ...options.env };
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
     let stderr = '';
     child.stderr.on(
       'data',
@@ -152,6 +156,22 @@ export class LabNode {
     ]);
     if (line === undefined) throw new Error(`memnode ${name} did not start: ${stderr}`);
     return new LabNode(options, JSON.parse(line) as Record<string, string>, child, () => stderr);
+  }
+
+  /**
+   * Replaces the process by a new one, as `memcloud restart` does.
+   *
+   * @returns the process id that runs now, which the test ends
+   */
+  async restart(t: Test, ...flags: string[]): Promise<{ pid: number; handover: HandoverInfo }> {
+    const ended = once(this.child, 'exit');
+    const handover = await memcloudJson<HandoverInfo>(t, this.socketPath, 'restart', ...flags);
+    const { pid } = await this.use((client) => client.call('status', {}));
+    t.teardown(() => endProcess(pid));
+    if (handover.fromPid === this.child.pid) {
+      t.same(await ended, [0, null], 'the one before ended well');
+    }
+    return { pid, handover };
   }
 
   /** Its log so far. */
@@ -193,6 +213,18 @@ export class LabNode {
       const peers = await this.use((client) => client.call('peer.list', {}));
       return peers.filter(({ state }) => state === 'up').length === count;
     });
+  }
+}
+
+/** Ends a process that is no child of ours, if it still lives. */
+async function endProcess(pid: number): Promise<void> {
+  const isAlive = (): boolean => fs.existsSync(`/proc/${pid}`);
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    if (!isAlive()) return;
+    process.kill(pid, signal);
+    for (let looks = 0; isAlive() && looks < 200; looks += 1) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
   }
 }
 

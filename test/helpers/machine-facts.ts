@@ -89,6 +89,7 @@ export function daemonFacts(
     health: [],
     kit: [],
     garbageCollection: { count: 0, majorCount: 0, totalUs: 0, longestUs: 0, oldHeapBytes: 0 },
+    handover: null,
     ...change,
   };
   return { status, volumes };

@@ -175,6 +175,24 @@ t.test('a connection that ends fails the calls under way and those after', async
   }
 });
 
+t.test('after the end of a daemon the next call goes to the one that replaced it', async (t) => {
+  let lives = 0;
+  const { client } = await connected(t, ({ id }, socket) => {
+    lives += 1;
+    if (lives === 1) socket.destroy();
+    else socket.write(encodeRpcMessage({ id, result: [lives] }));
+  });
+  t.equal(await outcome(client.call('peer.list', {})), 'ERR_DAEMON_UNREACHABLE');
+  const both = [client.call('peer.list', {}), client.call('peer.list', {})].map(outcome);
+  t.same(await Promise.all(both), [{ result: [2] }, { result: [3] }], 'over one new connection');
+  client.close();
+  t.equal(
+    await outcome(client.call('peer.list', {})),
+    'ERR_DAEMON_UNREACHABLE',
+    'closed is closed',
+  );
+});
+
 t.test('a call ends at its deadline; its late reply harms no other', async (t) => {
   let late: (() => void) | undefined;
   const { client } = await connected(t, ({ id, method }, socket) => {
