@@ -394,6 +394,10 @@ export class Peers implements SlabSources {
     const fields = { nodeId, name, code: error?.code, bye: session.byeReason };
     if (error === undefined) this.#logger.info(fields, 'peer down');
     else this.#logger.warn(fields, `peer down: ${error.message}`);
+    // It came in a record that only that node could seal: whoever sends this may send anything.
+    if (error?.code === 'ERR_PEER_PROTOCOL') {
+      record.store.quarantine(`it broke the protocol: ${error.message}`);
+    }
     for (const dialer of this.#dialers.values()) {
       if (dialer.nodeId === nodeId) dialer.onDown(error);
     }

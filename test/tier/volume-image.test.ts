@@ -235,3 +235,25 @@ t.test('another format is refused by name', (t) => {
   t.throws(() => decode(taken), { code: 'ERR_HANDOVER', message: /expected format 2, got 1/ });
   t.end();
 });
+
+t.test('a copy that is behind catches up in the successor, with what it missed', async (t) => {
+  const rig = new VolumeRig({ pages: 4096, copies: 2, offers: [2 ** 30, 2 ** 30] });
+  rig.write(0, 40, 1);
+  await rig.advance(500);
+  rig.source(0).goDown();
+  rig.write(10, 4, 700);
+  await rig.advance(500);
+  t.equal(rig.volume.status().ringUsedPages, 0);
+  const written = rig.source(0).pagesWritten;
+  const taken = take(rig.volume);
+  rig.volume.abandon();
+  const successor = new Successor(rig, taken);
+  successor.volume.thaw();
+  rig.source(0).comeBack(false);
+  await rig.advance(2_000);
+  t.equal(successor.volume.status().degradedSlabs, 0);
+  t.equal(rig.source(0).pagesWritten - written, 4);
+  rig.source(1).goDown();
+  t.equal(await successor.contentAt(12), 702);
+  t.equal(await successor.contentAt(9), 10);
+});
