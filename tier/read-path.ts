@@ -13,11 +13,10 @@ import type { NativeBuffer } from '../common/native-memory.ts';
 import { PAGE_SIZE_BYTES, SEALED_PAGE_SIZE_BYTES, SLAB_PAGE_COUNT } from '../common/units.ts';
 import { CallKind, NOBODY, NO_TWIN } from './call-table.ts';
 import { fillPage } from './fill.ts';
-import { HedgeWatch } from './hedge.ts';
 import { IndexQueue } from './index-queue.ts';
 import { PageState } from './page-map.ts';
+import { NO_LINK, ReadSender } from './read-sender.ts';
 import { RequestKind } from './request-table.ts';
-import type { Replica } from './replica.ts';
 import type { Slab, SlabTable } from './slab-table.ts';
 import type { SourceLink } from './source-link.ts';
 import { endRequest, versionOf, type VolumeState } from './volume-state.ts';
@@ -36,13 +35,6 @@ export interface ReadRange {
 
 /** What became of one fetched page. */
 const Opened = { OK: 0, CHANGED: 1, FORGED: 2, LOST: 3 } as const;
-/** The link of a call that waits to be sent again. */
-const NO_LINK = 2 ** 32 - 1;
-/** A copy is read first that answers in less than this part of the time of the one whose turn it is. */
-const MUCH_FASTER = 0.5;
-/** ... unless both are as near as makes no difference, milliseconds. */
-const NEAR_MS = 1;
-
 type OpenedValue = (typeof Opened)[keyof typeof Opened];
 
 /** The read side of a volume. */
@@ -52,16 +44,15 @@ export class ReadPath {
   /** Calls that failed and are sent again at the next tick. */
   readonly #retries: IndexQueue;
   readonly #retryTask = (): void => this.#sendRetries();
-  readonly #watch = new HedgeWatch();
-  readonly #hedgeTask = (): void => this.#hedgeLate();
+  readonly #sender: ReadSender;
   #retryScheduled = false;
-  #hedgeArmed = false;
 
   /** @param slabs - the slabs of the volume */
   constructor(state: VolumeState, slabs: SlabTable) {
     this.#state = state;
     this.#slabs = slabs;
     this.#retries = new IndexQueue(state.calls);
+    this.#sender = new ReadSender(state, slabs);
   }
 
   /**
@@ -103,7 +94,7 @@ export class ReadPath {
 
   /** A read call ended. */
   onReadDone(call: number, status: IoStatusValue, pages: NativeBuffer, offset: number): void {
-    const { calls, closed, world } = this.#state;
+    const { calls, closed } = this.#state;
     const slab = this.#slabs.at(calls.slab[call] as number);
     slab.callsInFlight -= 1;
     if (calls.owner[call] === NOBODY) {
@@ -124,17 +115,14 @@ export class ReadPath {
     }
     if (closed) this.#endCall(call, IoStatus.SHUTDOWN);
     else if (status === IoStatus.OK) {
-      this.#watch.sample(world.clock.nowMs() - (calls.sentAtMs[call] as number));
+      this.#sender.onAnswer(call);
       this.#openRun(call, slab, pages, offset);
     } else this.#failed(call, slab, status);
   }
 
   /** A provider does not answer: what it was asked for is asked of another. */
   onSuspect(link: SourceLink): void {
-    const { calls } = this.#state;
-    for (let call = 0; call < calls.capacity; call += 1) {
-      if (calls.kind[call] === CallKind.READ && calls.link[call] === link.index) this.#hedge(call);
-    }
+    this.#sender.onSuspect(link);
   }
 
   /**
@@ -199,30 +187,13 @@ export class ReadPath {
     this.#send(call);
   }
 
-  /** Sends a call to the replica that its number of attempts selects, those that answer first. */
   #send(call: number): void {
-    const { calls, version, world } = this.#state;
-    const slab = this.#slabs.at(calls.slab[call] as number);
-    const replica = this.#chooseReplica(slab, call);
-    calls.issuedAt[call] = version;
-    if (replica === undefined) {
-      if ((calls.pageCount[call] as number) > 1 && slab.replicas.length > 0) this.#split(call);
-      // The slab was lost or given back since; the page map says what its pages are now.
-      else this.#openRun(call, slab, undefined, 0);
-      return;
-    }
-    this.#sendTo(call, slab, replica);
-    if (slab.replicas.length < 2) return;
-    this.#watch.add(call, calls.serial[call] as number, world.clock.nowMs());
-    this.#armHedge();
-  }
-
-  #sendTo(call: number, slab: Slab, replica: Replica): void {
     const { calls } = this.#state;
-    calls.link[call] = replica.link.index;
-    calls.slabHandle[call] = replica.slabHandle;
-    slab.callsInFlight += 1;
-    replica.link.read(call);
+    const slab = this.#slabs.at(calls.slab[call] as number);
+    if (this.#sender.send(call, slab)) return;
+    if ((calls.pageCount[call] as number) > 1 && slab.replicas.length > 0) this.#split(call);
+    // The slab was lost or given back since; the page map says what its pages are now.
+    else this.#openRun(call, slab, undefined, 0);
   }
 
   /** No copy has all pages of a run: each is asked for by itself. */
@@ -238,101 +209,6 @@ export class ReadPath {
     this.#endCall(call, IoStatus.OK);
   }
 
-  /**
-   * The next replica that has the pages and has not forged them: one that answers if there is any,
-   * at the first attempt one that is much faster than the others.
-   */
-  #chooseReplica(slab: Slab, call: number): Replica | undefined {
-    const { calls } = this.#state;
-    const attempt = calls.attempt[call] as number;
-    const forgers = this.#forgersOf(slab, call);
-    const first = (calls.page[call] as number) % SLAB_PAGE_COUNT;
-    const count = calls.pageCount[call] as number;
-    const { replicas } = slab;
-    let best: Replica | undefined;
-    let doubtful: Replica | undefined;
-    for (let step = 0; step < replicas.length; step += 1) {
-      const position = (attempt + step) % replicas.length;
-      const replica = replicas[position];
-      if (replica === undefined || ((forgers >>> position) & 1) === 1) continue;
-      if (!replica.hasRun(first, count)) continue;
-      const { link } = replica;
-      if (!link.healthy) {
-        if (doubtful === undefined || (!doubtful.link.source.up && link.source.up)) {
-          doubtful = replica;
-        }
-      } else if (best === undefined) {
-        best = replica;
-        if (attempt > 0) return best;
-      } else if (link.latencyMs + NEAR_MS < best.link.latencyMs * MUCH_FASTER) {
-        best = replica;
-      }
-    }
-    return best ?? doubtful;
-  }
-
-  // --- Hedges --------------------------------------------------------------------------------------
-
-  #armHedge(): void {
-    if (this.#hedgeArmed) return;
-    const { world } = this.#state;
-    const delayMs = this.#watch.dueInMs(world.clock.nowMs());
-    if (delayMs === undefined) return;
-    this.#hedgeArmed = true;
-    world.after(Math.max(1, Math.ceil(delayMs)), this.#hedgeTask);
-  }
-
-  /** Asks others for the reads that are late by now. */
-  #hedgeLate(): void {
-    this.#hedgeArmed = false;
-    const { calls, world, closed, frozen } = this.#state;
-    if (closed || frozen) return;
-    const nowMs = world.clock.nowMs();
-    for (let call = this.#watch.takeLate(nowMs); call !== -1; call = this.#watch.takeLate(nowMs)) {
-      const same = calls.serial[call] === this.#watch.serial && calls.kind[call] === CallKind.READ;
-      if (same && this.#mayHedge(call) && this.#watch.spend()) this.#hedge(call);
-    }
-    this.#armHedge();
-  }
-
-  #mayHedge(call: number): boolean {
-    const { owner, twin, link } = this.#state.calls;
-    return owner[call] !== NOBODY && twin[call] === NO_TWIN && link[call] !== NO_LINK;
-  }
-
-  /** Asks another provider for the pages of a call, if there is one that answers. */
-  #hedge(call: number): void {
-    if (!this.#mayHedge(call)) return;
-    const { calls, counters } = this.#state;
-    const slab = this.#slabs.at(calls.slab[call] as number);
-    const page = calls.page[call] as number;
-    const count = calls.pageCount[call] as number;
-    const forgers = this.#forgersOf(slab, call);
-    const other = slab.replicas.find(
-      (replica, position) =>
-        replica.link.index !== calls.link[call] &&
-        replica.link.healthy &&
-        ((forgers >>> position) & 1) === 0 &&
-        replica.hasRun(page % SLAB_PAGE_COUNT, count),
-    );
-    if (other === undefined) return;
-    const twin = calls.take(CallKind.READ, slab.index, page, count, calls.owner[call] as number);
-    calls.twin[call] = twin;
-    calls.twin[twin] = call;
-    calls.issuedAt[twin] = calls.issuedAt[call] as number;
-    calls.forged[twin] = calls.forged[call] as number;
-    calls.membership[twin] = calls.membership[call] as number;
-    calls.attempt[twin] = Math.max(1, ((calls.attempt[call] as number) + 1) & 0xff);
-    counters.hedgedReads += 1;
-    this.#sendTo(twin, slab, other);
-  }
-
-  /** The replicas of the slab, as bits, that gave forged pages to the call or the ones before it. */
-  #forgersOf(slab: Slab, call: number): number {
-    const { calls } = this.#state;
-    return calls.membership[call] === slab.membership ? (calls.forged[call] as number) : 0;
-  }
-
   /** Opens each page of a fetched run into the client's buffer; without pages, from what is here. */
   #openRun(call: number, slab: Slab, pages: NativeBuffer | undefined, offset: number): void {
     const { calls, counters } = this.#state;
@@ -342,7 +218,7 @@ export class ReadPath {
     const giver = this.#slabs.replicaOf(slab, calls.link[call] as number, handle);
     // A replica that was dropped since gave what it had: the page is fetched from the others.
     const giverBit = giver === undefined ? 0 : 1 << slab.replicas.indexOf(giver);
-    const forgers = (this.#forgersOf(slab, call) | giverBit) >>> 0;
+    const forgers = (this.#sender.forgersOf(slab, call) | giverBit) >>> 0;
     let forgedPage = -1;
     let status: IoStatusValue = IoStatus.OK;
     if (pages !== undefined) counters.pagesFetched += pageCount;

@@ -228,7 +228,7 @@ export class Repair {
     }
     const taken = slab.replicas.some(({ link }) => link.source === grant.source);
     if (this.#state.closed || slab.phase !== SlabPhase.LEASED || taken) {
-      void this.#slabs.giveBack(grant.source, grant.leaseId);
+      void this.#slabs.renewal.giveBack(grant.source, grant.leaseId);
       return;
     }
     this.#slabs.addReplica(slab, grant);

@@ -7,9 +7,9 @@
  * dropped; pages of which no copy is left, and which are not in the ring, are LOST: reads of them
  * fail.
  */
-import { asMemcloudError } from '../common/errors.ts';
 import { IoStatus, type IoStatusValue, type SlabRecall, type SlabSource } from '../common/ports.ts';
 import { SLAB_PAGE_COUNT } from '../common/units.ts';
+import { LeaseRenewal } from './lease-renewal.ts';
 import { Leasing, type Grant } from './leasing.ts';
 import { PageState } from './page-map.ts';
 import { Replica, type ReplicaState } from './replica.ts';
@@ -95,6 +95,8 @@ export class SlabTable {
   readonly damaged = new Set<Slab>();
   /** Asks for leases. */
   readonly leasing: Leasing;
+  /** Keeps them, and gives them back. */
+  readonly renewal: LeaseRenewal<Slab>;
   readonly #state: VolumeState;
   readonly #events: SlabEvents & LinkEvents;
   readonly #slabs: (Slab | undefined)[] = [];
@@ -105,23 +107,20 @@ export class SlabTable {
   readonly #stopListening: (() => void)[] = [];
   #leasedCount = 0;
   #leasingCount = 0;
-  #renewedAtMs: number;
   #tickedAtMs: number;
-  /** The shortest time to live that a provider granted. */
-  #ttlMs: number;
 
   /** @param events - told of leases and of page calls on the links */
   constructor(state: VolumeState, events: SlabEvents & LinkEvents) {
     this.#state = state;
     this.#events = events;
     this.leasing = new Leasing(state);
-    this.#tickedAtMs = this.#renewedAtMs = state.world.clock.nowMs();
-    this.#ttlMs = state.options.leaseTtlMs;
-  }
-
-  /** The shortest time to live that a provider granted, milliseconds. */
-  get leaseTtlMs(): number {
-    return this.#ttlMs;
+    this.#tickedAtMs = state.world.clock.nowMs();
+    this.renewal = new LeaseRenewal<Slab>(state, {
+      heldOn: (link) => this.#heldOn(link),
+      onLeaseGone: (slab, replica) => {
+        if (slab.replicas.includes(replica)) this.dropReplica(slab, replica, IoStatus.NO_LEASE);
+      },
+    });
   }
 
   /** Slabs with a replica set. */
@@ -190,7 +189,8 @@ export class SlabTable {
     if (this.#state.frozen) return;
     const replicas = slab.replicas;
     this.#unlease(slab);
-    for (const replica of replicas) void this.giveBack(replica.link.source, replica.leaseId);
+    for (const replica of replicas)
+      void this.renewal.giveBack(replica.link.source, replica.leaseId);
   }
 
   /** The replica that a page call went to, if it still counts. */
@@ -321,15 +321,13 @@ export class SlabTable {
     this.leasing.tick(nowMs);
     const stalled = nowMs - this.#tickedAtMs > STALL_MS;
     this.#tickedAtMs = nowMs;
-    const due = nowMs - this.#renewedAtMs >= this.#ttlMs / 4;
-    if (due) this.#renewedAtMs = nowMs;
     for (const link of this.links) {
       const wasHealthy = Number.isNaN(link.downSinceMs);
       if (link.judge(nowMs, stalled)) this.#events.onSuspect(link);
-      if (wasHealthy && !Number.isNaN(link.downSinceMs)) this.#noteDamage(link);
-      const back = link.source.up && !link.proven && !link.proving;
-      if (due || back) void this.#renew(link, nowMs + this.#ttlMs);
+      if (!wasHealthy || Number.isNaN(link.downSinceMs)) continue;
+      for (const { slab } of this.#heldOn(link)) this.damaged.add(slab);
     }
+    this.renewal.tick(nowMs, this.links);
   }
 
   /** Takes up a slab that the volume's former process had leased; the next tick renews all leases. */
@@ -348,7 +346,7 @@ export class SlabTable {
     slab.membership += 1;
     slab.phase = SlabPhase.LEASED;
     this.#leasedCount += 1;
-    this.#renewedAtMs = -Infinity;
+    this.renewal.hasten();
     return slab;
   }
 
@@ -357,7 +355,7 @@ export class SlabTable {
     const releases: Promise<void>[] = [];
     for (const slab of this.touched()) {
       for (const { link, leaseId } of slab.replicas) {
-        releases.push(this.giveBack(link.source, leaseId));
+        releases.push(this.renewal.giveBack(link.source, leaseId));
       }
       if (slab.phase === SlabPhase.LEASED) this.#unlease(slab);
     }
@@ -376,7 +374,7 @@ export class SlabTable {
 
   /** What no copy has, and the ring has not, is lost. */
   #forget(slab: Slab, gone: Replica, why: IoStatusValue): void {
-    if (why !== IoStatus.NO_LEASE) void this.giveBack(gone.link.source, gone.leaseId);
+    if (why !== IoStatus.NO_LEASE) void this.renewal.giveBack(gone.link.source, gone.leaseId);
     if (slab.replicas.some(({ whole }) => whole)) {
       this.damaged.add(slab);
       return;
@@ -386,10 +384,12 @@ export class SlabTable {
     else this.damaged.add(slab);
   }
 
-  #noteDamage(link: SourceLink): void {
+  #heldOn(link: SourceLink): { slab: Slab; replica: Replica }[] {
+    const held: { slab: Slab; replica: Replica }[] = [];
     for (const slab of this.touched()) {
-      if (slab.replicas.some((replica) => replica.link === link)) this.damaged.add(slab);
+      for (const replica of slab.replicas) if (replica.link === link) held.push({ slab, replica });
     }
+    return held;
   }
 
   async #lease(slab: Slab): Promise<void> {
@@ -412,7 +412,7 @@ export class SlabTable {
       this.#events.onLeased(slab);
       return;
     }
-    for (const { source, leaseId } of granted) void this.giveBack(source, leaseId);
+    for (const { source, leaseId } of granted) void this.renewal.giveBack(source, leaseId);
     slab.phase = SlabPhase.UNLEASED;
     if (this.#state.closed) return;
     const known = world.sources.list();
@@ -441,10 +441,7 @@ export class SlabTable {
 
   #replicaFor(slab: Slab, grant: Grant): Replica {
     const link = this.linkTo(grant.source);
-    this.#ttlMs = Math.min(this.#ttlMs, grant.ttlMs);
-    if (Number.isNaN(link.leasesEndAtMs)) {
-      link.leasesEndAtMs = this.#state.world.clock.nowMs() + this.#ttlMs;
-    }
+    this.renewal.onGrant(link, grant.ttlMs);
     const replica = new Replica(link, grant);
     if (grant.source === this.#state.world.spill) {
       // Only until a provider can take it.
@@ -456,48 +453,5 @@ export class SlabTable {
       this.damaged.add(slab);
     }
     return replica;
-  }
-
-  /** Renews every lease on a link; a provider that was away proves by it what it still has. */
-  async #renew(link: SourceLink, endsAtMs: number): Promise<void> {
-    const { options, world } = this.#state;
-    const held: { slab: Slab; replica: Replica }[] = [];
-    for (const slab of this.touched()) {
-      for (const replica of slab.replicas) if (replica.link === link) held.push({ slab, replica });
-    }
-    if (held.length === 0) {
-      link.leasesEndAtMs = NaN;
-      link.proven = link.source.up;
-      return;
-    }
-    link.proving = true;
-    try {
-      const ids = held.map(({ replica }) => replica.leaseId);
-      const gone = new Set(await link.source.renew(ids, options.leaseTtlMs));
-      link.leasesEndAtMs = endsAtMs;
-      link.proven = link.source.up;
-      for (const { slab, replica } of held) {
-        if (gone.has(replica.leaseId) && slab.replicas.includes(replica)) {
-          this.dropReplica(slab, replica, IoStatus.NO_LEASE);
-        }
-      }
-    } catch (error) {
-      const { code, message } = asMemcloudError(error);
-      world.logger.warn({ provider: link.source.nodeName, code }, `renewal failed: ${message}`);
-    } finally {
-      link.proving = false;
-    }
-  }
-
-  /** Gives a lease back; its provider wipes at its end all the same. */
-  async giveBack(source: SlabSource, leaseId: string): Promise<void> {
-    try {
-      await source.release(leaseId);
-    } catch (error) {
-      const { code, message } = asMemcloudError(error);
-      // The provider wipes at the end of the lease all the same.
-      const fields = { provider: source.nodeName, code };
-      this.#state.world.logger.debug(fields, `lease was not given back: ${message}`);
-    }
   }
 }

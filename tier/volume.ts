@@ -401,7 +401,7 @@ export class Volume {
   /** Counts and providers, for people; walks the slabs. */
   status(): VolumeStatus {
     const { ring, world } = this.#state;
-    const { leaseTtlMs } = this.#slabs;
+    const leaseTtlMs = this.#slabs.renewal.ttlMs;
     const nowMs = world.clock.nowMs();
     const providers = new Map<string, ProviderShare>();
     let sealedPages = 0;
