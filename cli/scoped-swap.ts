@@ -17,6 +17,7 @@ import { formatSize } from '../common/units.ts';
 import type { MemcloudClient } from '../sdk/client.ts';
 import { note } from './output.ts';
 import { afterTrim, describeRun, type RunSummary } from './run-summary.ts';
+import { requireSaidAloud } from './swap-settings.ts';
 import { Cleanup } from './system/cleanup.ts';
 import { ReserveGuard, defaultReserveBytes } from './system/reserve-guard.ts';
 import { ScopeRegister } from './system/scope-register.ts';
@@ -99,13 +100,14 @@ export async function startScopedSwap(
 ): Promise<{ name: string; device: string }> {
   const name = `${SCOPED_VOLUME_PREFIX}${process.pid}`;
   const { swapBytes, copies, providers, priority, discard } = swap;
-  await client.call('volume.create', {
+  const volume = await client.call('volume.create', {
     name,
     sizeBytes: swapBytes,
     ...(copies === undefined ? {} : { copies }),
     ...(providers.length === 0 ? {} : { providers: [...providers] }),
   });
   cleanup.add('remove the volume', () => client.call('volume.remove', { name, force: true }));
+  requireSaidAloud(copies, volume.copies);
   const timeoutMs = ATTACH_TIMEOUT_MS;
   const { device } = await client.call('nbd.attach', { name }, { timeoutMs });
   cleanup.add(`detach ${device}`, () => client.call('nbd.detach', { device }, { timeoutMs }));

@@ -83,3 +83,19 @@ export async function swapSettings(
     memoryBytes: checkSize(words.memory) ?? configured('swap.memory'),
   };
 }
+
+/**
+ * One copy is for who says so: when its provider dies, so do the programs whose pages it held.
+ *
+ * @param asked - copies as said or configured; undefined when nobody did
+ * @param made - copies that there are now
+ * @throws MemcloudError `ERR_VOLUME_CAPACITY`, which waiting for a second provider may mend
+ */
+export function requireSaidAloud(asked: number | undefined, made: number): void {
+  if (made > 1 || asked === 1) return;
+  throw new MemcloudError(
+    'ERR_VOLUME_CAPACITY',
+    'only one machine lends enough now: if it went away, programs whose pages it held would die. ' +
+      'Connect a second one, or accept that with --copies 1',
+  );
+}

@@ -21,6 +21,7 @@ import {
   swapSettings,
   type SwapSettings,
   type SwapWords,
+  requireSaidAloud,
 } from '../swap-settings.ts';
 import { loadSwapModules } from '../system/modules.ts';
 import { defaultReserveBytes } from '../system/reserve-guard.ts';
@@ -45,16 +46,17 @@ function advise(advice: string): void {
 /**
  * A new area that the kernel reaches by itself.
  *
+ * @param options - `avoid`: providers not to use; `oneCopy`: accept one copy although nobody asked for it
  * @returns its device
  * @throws MemcloudError as the daemon's `direct.attach`, and swapon
  */
 export async function turnOnDirect(
   client: MemcloudClient,
   settings: SwapSettings,
-  options: { avoid?: readonly string[]; insecurePlain?: boolean } = {},
+  options: { avoid?: readonly string[]; insecurePlain?: boolean; oneCopy?: boolean } = {},
 ): Promise<string> {
   const { sizeBytes, copies, providers, priority, discard } = settings;
-  const { avoid = [], insecurePlain = false } = options;
+  const { avoid = [], insecurePlain = false, oneCopy = false } = options;
   const device = await client.call(
     'direct.attach',
     {
@@ -66,12 +68,8 @@ export async function turnOnDirect(
     },
     { timeoutMs: ATTACH_TIMEOUT_MS },
   );
-  if (device.copies === 1 && copies !== 1) {
-    note(
-      'memcloud: warning: only one provider has room: if it dies, programs whose pages it held die.',
-    );
-  }
   try {
+    if (!oneCopy) requireSaidAloud(copies, device.copies);
     advise(await swapOn(device.device, priority, discard));
     return device.device;
   } catch (error) {
@@ -84,13 +82,14 @@ async function turnOnPool(client: MemcloudClient, settings: SwapSettings): Promi
   note('memcloud: warning: this swap can freeze the machine when memory runs out (--force).');
   const name = `${POOL_VOLUME_PREFIX}${process.pid}`;
   const { sizeBytes, copies, providers, priority, discard } = settings;
-  await client.call('volume.create', {
+  const volume = await client.call('volume.create', {
     name,
     sizeBytes,
     ...(copies === undefined ? {} : { copies }),
     ...(providers.length === 0 ? {} : { providers: [...providers] }),
   });
   try {
+    requireSaidAloud(copies, volume.copies);
     const { device } = await client.call('nbd.attach', { name }, { timeoutMs: ATTACH_TIMEOUT_MS });
     advise(await swapOn(device, priority, discard));
     return device;

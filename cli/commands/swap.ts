@@ -119,7 +119,10 @@ async function move(client: MemcloudClient, flags: MoveFlags & GlobalFlags): Pro
   const avoid = provider.length === 0 ? old.providers : [];
   const size = String(old.sizeBytes);
   const words = { size, via: 'direct' as const, priority: undefined, copies, provider };
-  const device = await turnOnDirect(client, await swapSettings(client, words), { avoid });
+  // No fewer copies than before, unless one provider is what was asked for.
+  const oneCopy = old.providers.length === 1 || provider.length === 1;
+  const options = { avoid, oneCopy };
+  const device = await turnOnDirect(client, await swapSettings(client, words), options);
   note(`memcloud: ${device} is on; moving ${formatSize(old.usedBytes)} from ${old.device}`);
   try {
     await swapOff(old.device);

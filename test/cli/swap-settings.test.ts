@@ -4,7 +4,7 @@ import t from 'tap';
 import { OPTION_KEYS } from '../../common/config/options.ts';
 import { resolveConfig } from '../../common/config/resolve.ts';
 import type { RpcMethod } from '../../common/rpc-schema.ts';
-import { swapSettings, type SwapWords } from '../../cli/swap-settings.ts';
+import { requireSaidAloud, swapSettings, type SwapWords } from '../../cli/swap-settings.ts';
 import type { MemcloudClient } from '../../sdk/client.ts';
 
 const MIB = 2 ** 20;
@@ -90,4 +90,20 @@ t.test('without either there are defaults, but no size', async (t) => {
   await t.rejects(swapSettings(CONFIGURED, { ...SILENT, memory: '1X' }), {
     code: 'ERR_USAGE_SIZE',
   });
+});
+
+t.test('one copy is for who says so', (t) => {
+  const cases: [number | undefined, number, boolean][] = [
+    [undefined, 1, false],
+    [undefined, 2, true],
+    [1, 1, true],
+    [2, 2, true],
+    [2, 1, false],
+  ];
+  for (const [asked, made, accepted] of cases) {
+    const require = (): void => requireSaidAloud(asked, made);
+    if (accepted) t.doesNotThrow(require, `${asked} asked, ${made} made`);
+    else t.throws(require, { code: 'ERR_VOLUME_CAPACITY', message: /--copies 1$/ });
+  }
+  t.end();
 });

@@ -119,7 +119,7 @@ t.test('a kernel without TLS', { skip, timeout: 1_200_000 }, async (t) => {
       guest,
       `${PREAMBLE}
       mkdir /sys/fs/cgroup/batch
-      node dist/cli/main.js --socket /tmp/near.sock --json swap on 128M --scope /batch --memory ${HOG_LIMIT} >/tmp/on.out 2>/tmp/on.err &
+      node dist/cli/main.js --socket /tmp/near.sock --json swap on 128M --copies 1 --scope /batch --memory ${HOG_LIMIT} >/tmp/on.out 2>/tmp/on.err &
       on=$!
       for second in $(seq 90); do [ -s /tmp/on.out ] && break; sleep 1; done
       cat /tmp/on.out; cat /sys/fs/cgroup/batch/memory.max
@@ -145,7 +145,7 @@ t.test('a kernel without TLS', { skip, timeout: 1_200_000 }, async (t) => {
         t,
         guest,
         `${PREAMBLE}
-      node dist/cli/main.js --socket /tmp/near.sock --json swap on 64M --scope /batch --memory ${HOG_LIMIT} >/tmp/on.out 2>/tmp/on.err &
+      node dist/cli/main.js --socket /tmp/near.sock --json swap on 64M --copies 1 --scope /batch --memory ${HOG_LIMIT} >/tmp/on.out 2>/tmp/on.err &
       on=$!
       for second in $(seq 90); do [ -s /tmp/on.out ] && break; sleep 1; done
       kill -9 $on; sleep 1
@@ -162,7 +162,7 @@ t.test('a kernel without TLS', { skip, timeout: 1_200_000 }, async (t) => {
 
   await t.test('through WireGuard the kernel swaps directly', async (t) => {
     await startNear(t, guest, '10.77.0.2');
-    const on = await runOk(t, guest, `${PREAMBLE} near --json swap on 128M`, {
+    const on = await runOk(t, guest, `${PREAMBLE} near --json swap on 128M --copies 1`, {
       timeoutMs: 120_000,
     });
     t.match(on.stderr, /direct path: .*through WireGuard/);

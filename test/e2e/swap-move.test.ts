@@ -20,11 +20,11 @@ import {
 
 const SWAP = '384M';
 const HOG_COUNT = 2;
-const HOG_MIB = 96;
-const HOG_LIMIT = '48M';
-const SECONDS = 150;
+const HOG_MIB = 56;
+const HOG_LIMIT = '28M';
+const SECONDS = 75;
 /** When both have filled their memory. */
-const MOVE_AFTER_MS = 30_000;
+const MOVE_AFTER_MS = 20_000;
 /** Every page is read back by an emulated processor, maybe beside others. */
 const MOVE_TIMEOUT_MS = 400_000;
 
@@ -67,7 +67,7 @@ t.test(
     const before = await held(0);
     t.match(before.directExports, [{ connected: true }]);
     const heldBytes = before.directExports[0]?.residentBytes ?? 0;
-    t.ok(heldBytes > 32 * 2 ** 20, `the first provider holds ${heldBytes} bytes`);
+    t.ok(heldBytes > 20 * 2 ** 20, `the first provider holds ${heldBytes} bytes`);
 
     await runOk(t, guest, `set -- $(busybox pidof hog); kill -STOP $1`);
     const startMs = performance.now();
