@@ -30,9 +30,11 @@ import { versionOf, type VolumeState } from './volume-state.ts';
 
 /** Bytes a second unless the volume says otherwise. */
 export const REPAIR_BYTES_PER_S = 128 * 2 ** 20;
+/** So many times as much when a provider asks for its memory back. */
+const URGENT_RATE_FACTOR = 4;
 /** A provider that is away for so long is replaced, if another can be had. */
 export const REPLACE_AFTER_MS = 2_000;
-/** Batches in flight while clients wait for reads. */
+/** Batches in flight while clients read: a page-in waits behind no more than these. */
 const BUSY_BATCH_COUNT = 2;
 /** After nobody could take a copy, nobody is asked for so long. */
 const ASK_AGAIN_MS = 2_000;
@@ -51,6 +53,11 @@ export class Repair {
   /** Where the next look at a slab's missing pages begins, by replica. */
   readonly #cursors = new WeakMap<Replica, number>();
   #pumpScheduled = false;
+  /** Clients have read since the last tick but one. */
+  #clientsRead = false;
+  #pagesRead = 0;
+  /** A provider waits for its memory. */
+  #urgent = false;
   #budgetBytes = 0;
   #tickedAtMs: number;
   #askAgainAtMs = -Infinity;
@@ -63,12 +70,25 @@ export class Repair {
 
   /** Lets time pass. */
   tick(nowMs: number): void {
-    const rate = this.#state.options.repairBytesPerS ?? REPAIR_BYTES_PER_S;
+    const plainRate = this.#state.options.repairBytesPerS ?? REPAIR_BYTES_PER_S;
+    // Somebody needs that memory for himself.
+    const rate = plainRate * (this.#urgent ? URGENT_RATE_FACTOR : 1);
     const earned = ((nowMs - this.#tickedAtMs) / 1000) * rate;
     this.#budgetBytes = Math.min(this.#budgetBytes + earned, rate / 4);
     this.#tickedAtMs = nowMs;
-    for (const slab of this.#slabs.damaged) this.#tend(slab, nowMs);
-    this.#pump();
+    const { pagesRead } = this.#state.counters;
+    this.#clientsRead = pagesRead !== this.#pagesRead;
+    this.#pagesRead = pagesRead;
+    this.#tendAll(nowMs);
+  }
+
+  /** Copies are to leave: looked after in this turn, not at the next tick. */
+  onVacated(): void {
+    const { world } = this.#state;
+    world.defer(() => {
+      const { closed, frozen } = this.#state;
+      if (!closed && !frozen) this.#tendAll(world.clock.nowMs());
+    });
   }
 
   /** True while a provider is being asked for a lease. */
@@ -107,7 +127,7 @@ export class Repair {
 
   /** A COPY_WRITE ended. */
   onWriteDone(call: number, status: IoStatusValue): void {
-    const { calls, copyBuffer, counters, closed } = this.#state;
+    const { calls, copyBuffer, counters, world, closed } = this.#state;
     const slab = this.#slabs.at(calls.slab[call] as number);
     const count = calls.pageCount[call] as number;
     const first = (calls.page[call] as number) % SLAB_PAGE_COUNT;
@@ -121,7 +141,10 @@ export class Repair {
         // With another replica set meanwhile, writes may have passed it by: it is copied anew.
         replica.gain(first, count);
         counters.repairedPages += count;
-        if (replica.whole) slab.membership += 1;
+        if (replica.whole) {
+          slab.membership += 1;
+          this.#tend(slab, world.clock.nowMs());
+        }
       }
     }
     copyBuffer.give(calls.owner[call] as number);
@@ -146,12 +169,19 @@ export class Repair {
     );
   }
 
+  #tendAll(nowMs: number): void {
+    this.#urgent = false;
+    for (const slab of this.#slabs.damaged) this.#tend(slab, nowMs);
+    this.#pump();
+  }
+
   // --- What a slab needs -------------------------------------------------------------------------
 
   #tend(slab: Slab, nowMs: number): void {
     const { copies } = this.#state.options;
     for (const replica of slab.replicas) {
       const { link } = replica;
+      if (replica.urgent) this.#urgent = true;
       const back = link.healthy && link.proven && nowMs >= link.restUntilMs;
       if (!replica.writable && back) this.#slabs.rejoin(slab, replica);
       // Drained no more, or pardoned: it may stay.
@@ -240,7 +270,8 @@ export class Repair {
   #pump(): void {
     const { copyBuffer, requests, closed, frozen } = this.#state;
     if (closed || frozen || this.#slabs.damaged.size === 0) return;
-    const countMax = requests.usedCount > 0 ? BUSY_BATCH_COUNT : COPY_BATCH_COUNT;
+    const busy = requests.usedCount > 0 || this.#clientsRead;
+    const countMax = busy ? BUSY_BATCH_COUNT : COPY_BATCH_COUNT;
     for (const slab of this.#slabs.damaged) {
       for (const replica of slab.replicas) {
         if (replica.whole || !replica.writable || replica.leaving) continue;

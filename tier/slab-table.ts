@@ -83,6 +83,8 @@ export interface SlabEvents {
   onLeased(slab: Slab): void;
   /** The slab is UNLEASED again: nobody has room. Its `refusal` is NO_SPACE during the call. */
   onLeaseRefused(slab: Slab): void;
+  /** Copies are to leave their providers. */
+  onVacated(): void;
   /** A provider stopped answering. */
   onSuspect(link: SourceLink): void;
 }
@@ -297,6 +299,7 @@ export class SlabTable {
         this.damaged.add(slab);
       }
     }
+    this.#events.onVacated();
     if (wanted === undefined || this.#recalled.size > RECALLED_COUNT_MAX) return;
     // Granted a moment ago, perhaps, while another provider is still being asked.
     for (const leaseId of wanted) this.#recalled.add(leaseId);

@@ -164,6 +164,7 @@ export class Volume {
         this.#writePath.resume();
       },
       onLeaseRefused: () => this.#writePath.onLeaseRefused(),
+      onVacated: () => this.#repair.onVacated(),
       onSuspect: (link) => this.#onSuspect(link),
       onReadDone: (call, status, pages, offset) => {
         const copied = this.#state.calls.kind[call] === CallKind.COPY_READ;

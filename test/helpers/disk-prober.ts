@@ -19,6 +19,8 @@ export interface ProbeReport {
   /** The longest read and write, milliseconds. */
   readMaxMs: number;
   writeMaxMs: number;
+  /** What each read took, milliseconds. */
+  readMs: number[];
   /** The longest read of a page that was never written, milliseconds. */
   holeMaxMs: number;
   /** The longest that the prober itself stood still, milliseconds. */
@@ -30,7 +32,15 @@ export interface ProbeReport {
 
 function emptyReport(): ProbeReport {
   const counts = { readCount: 0, writeCount: 0, wrongCount: 0 };
-  return { ...counts, readMaxMs: 0, writeMaxMs: 0, holeMaxMs: 0, ownStallMs: 0, errors: [] };
+  return {
+    ...counts,
+    readMs: [],
+    readMaxMs: 0,
+    writeMaxMs: 0,
+    holeMaxMs: 0,
+    ownStallMs: 0,
+    errors: [],
+  };
 }
 
 /** The bytes of version `version` of page `page`; no two are equal. */
@@ -164,6 +174,7 @@ export class DiskProber {
       const bytes = await this.#nbd.read(this.#offset + page * PAGE, PAGE);
       const tookMs = performance.now() - startMs;
       this.#report.readCount += 1;
+      this.#report.readMs.push(tookMs);
       if (tookMs > this.#report.readMaxMs) this.#report.readMaxMs = tookMs;
       if (!bytes.equals(content(page, this.#versions[page] ?? 0))) this.#report.wrongCount += 1;
     } catch (error) {
