@@ -299,3 +299,24 @@ t.test('a pool without room spills whole slabs, within the bound', async (t) => 
   await rig.close();
   t.equal(rig.world.spill?.slabs.size, 0);
 });
+
+t.test(
+  'a slab begins with fewer copies where machines are away, not where they are full',
+  async (t) => {
+    const full = new VolumeRig({ offers: [ROOM, 1], copies: 2, requestDeadlineMs: 1_000 });
+    const refused = full.write(0, 1, 1);
+    await full.advance(2_000);
+    t.equal(refused.status, IoStatus.NO_SPACE);
+    t.equal(full.source(0).slabs.size, 0, 'what the other one granted went back');
+    await full.close();
+
+    const quarantined = new VolumeRig({ offers: [ROOM, ROOM], copies: 2 });
+    quarantined.source(1).quarantine('it lied');
+    const taken = quarantined.write(0, 1, 1);
+    await quarantined.advance(500);
+    t.equal(taken.status, IoStatus.OK);
+    t.equal(quarantined.source(1).slabs.size, 0);
+    t.equal(quarantined.volume.status().degradedSlabs, 1);
+    await quarantined.close();
+  },
+);
