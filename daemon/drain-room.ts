@@ -46,7 +46,7 @@ export function holdingProblem({ name, copies, heldBytes, candidates }: DrainHol
   if (machines < copies) {
     const kept =
       copies === 1 ? 'needs another machine' : `keeps ${copies} copies on as many machines`;
-    return `volume ${name} ${kept}, and ${machines} others take slabs now`;
+    return `volume ${name} ${kept}, and ${machines === 1 ? '1 other takes' : `${machines} others take`} slabs now`;
   }
   const free = sumOf(candidates.map(({ freeBytes }) => Math.max(0, freeBytes)));
   if (free >= heldBytes) return '';

@@ -98,11 +98,15 @@ export class Repair {
 
   /** Slabs under repair and sealed bytes that are still to be copied; for people. */
   status(): { slabs: number; bytesLeft: number } {
+    const { copies } = this.#state.options;
     let pages = 0;
-    for (const { replicas, livePages, pageCount } of this.#slabs.damaged) {
+    for (const { replicas, livePages } of this.#slabs.damaged) {
+      const coming = replicas.filter(({ leaving, link, sound, writable }) => {
+        return !leaving && (sound || (writable && link.healthy));
+      });
+      pages += Math.max(0, copies - coming.length) * livePages;
       // What a copy lacks is known in pages of the slab; of those only the live ones are copied.
-      for (const { missingCount } of replicas)
-        pages += Math.min(missingCount, livePages, pageCount);
+      for (const { missingCount } of coming) pages += Math.min(missingCount, livePages);
     }
     return { slabs: this.#slabs.damaged.size, bytesLeft: pages * SEALED_PAGE_SIZE_BYTES };
   }
