@@ -42,6 +42,7 @@ export class RpcServer {
   #holding = false;
   #path = '';
   #inherited = false;
+  #keepsFile = false;
 
   /** @param handlers - a handler for each method of the table */
   constructor(handlers: RpcHandlers, logger: Logger) {
@@ -54,15 +55,21 @@ export class RpcServer {
   /**
    * Listens on a path; a socket file that nobody answers on is replaced, any other file is not.
    *
-   * @param inheritedFd - the socket of another process that listens there, ours from now on
+   * @param inherited - `fd`: a socket that listens there already; `keepFile`: whoever made it removes
+   *   its file, the service manager for one
    * @throws MemcloudError `ERR_DAEMON_BUSY` when another daemon answers there, `ERR_USAGE` when the
    *   path is too long or of a file that is no socket, `ERR_NATIVE`
    */
-  async listen(socketPath: string, inheritedFd?: number): Promise<void> {
+  async listen(
+    socketPath: string,
+    inherited?: { readonly fd: number; readonly keepFile: boolean },
+  ): Promise<void> {
     this.#path = checkSocketPath(socketPath);
-    if (inheritedFd !== undefined) {
+    if (inherited !== undefined) {
+      const { fd, keepFile } = inherited;
       this.#inherited = true;
-      await new Promise<void>((resolve) => this.#server.listen({ fd: inheritedFd }, resolve));
+      this.#keepsFile = keepFile;
+      await new Promise<void>((resolve) => this.#server.listen({ fd }, resolve));
       this.#noteErrors();
       return;
     }
@@ -110,6 +117,11 @@ export class RpcServer {
     return listenerDescriptor(this.#server);
   }
 
+  /** True when somebody else made the socket and removes its file. */
+  get keepsFile(): boolean {
+    return this.#keepsFile;
+  }
+
   /** Stops listening, because another process does; connections go on. */
   abandon(): void {
     closeKeepingFile(this.#server, this.#path);
@@ -131,7 +143,7 @@ export class RpcServer {
     await closed;
     clearTimeout(timer);
     // libuv removes the file only of a socket that it made.
-    if (this.#inherited) fs.rmSync(this.#path, { force: true });
+    if (this.#inherited && !this.#keepsFile) fs.rmSync(this.#path, { force: true });
   }
 
   #accept(socket: net.Socket): void {

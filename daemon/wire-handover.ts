@@ -177,6 +177,7 @@ export class Handover {
       peerAddress,
       lock: luggage.add(this.#parts.lockDescriptor()),
       rpcListener: luggage.add(rpc.descriptor),
+      rpcFileKept: rpc.keepsFile,
       peerListeners: peers.listenerDescriptors.map((fd) => luggage.add(fd)),
       peers: peers.list().map(({ nodeId, nodeName, up }) => ({ nodeId, name: nodeName, up })),
       dialled: peers.dialled,

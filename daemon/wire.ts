@@ -17,7 +17,7 @@ import type { LevelLogger, Logger } from '../common/log.ts';
 import type { BlockDevice, NodeId, SlabSource, SlabSources } from '../common/ports.ts';
 import type { DirectDeviceInfo, DirectExportInfo } from '../common/rpc-schema.ts';
 import { formatAddress } from '../common/units.ts';
-import { inheritedSockets } from '../nbd-server/inherited-sockets.ts';
+import { RPC_SOCKET_NAME, inheritedSockets } from '../nbd-server/inherited-sockets.ts';
 import { ConsentQueue } from '../peer/consent.ts';
 import { Identity } from '../peer/identity.ts';
 import { keepaliveLimits } from '../peer/keepalive-machine.ts';
@@ -262,12 +262,14 @@ export class Daemon implements VolumeParts {
           if (peerListener !== undefined) await listen(inheritance.take(peerListener));
           const lockFd = inheritance.take(manifest.lock);
           daemon.#lock = inheritStateLock(config.stateDirectory, lockFd);
-          await daemon.#rpc.listen(config.socketPath, inheritance.take(manifest.rpcListener));
+          const fd = inheritance.take(manifest.rpcListener);
+          const keepFile = manifest.rpcFileKept;
+          await daemon.#rpc.listen(config.socketPath, { fd, keepFile });
         });
       } else daemon.#exports.endOrphans();
       await daemon.#direct.resume();
       undo.push(() => daemon.#direct.close());
-      if (estate === undefined) await daemon.#rpc.listen(config.socketPath);
+      if (estate === undefined) await daemon.#rpc.listen(config.socketPath, activatedSocket());
       for (const address of config.connect) peers.connect(address);
       if (estate === undefined && config.exportVolume !== undefined)
         await daemon.#exportInherited(config.exportVolume);
@@ -359,7 +361,7 @@ export class Daemon implements VolumeParts {
 
   /** Socket activation: one volume, in this machine's own RAM, on the socket that was passed. */
   async #exportInherited(wanted: { name: string; sizeBytes: number }): Promise<void> {
-    const [fd] = inheritedSockets(process.env, process.pid);
+    const [fd] = inheritedSockets(process.env, process.pid, (name) => name !== RPC_SOCKET_NAME);
     if (fd === undefined) {
       throw new MemcloudError(
         'ERR_USAGE',
@@ -452,4 +454,10 @@ export class Daemon implements VolumeParts {
     );
     return { list: () => named };
   }
+}
+
+/** The RPC socket that the service manager opened (systemd/memcloud.socket), if it did. */
+function activatedSocket(): { fd: number; keepFile: boolean } | undefined {
+  const [fd] = inheritedSockets(process.env, process.pid, (name) => name === RPC_SOCKET_NAME);
+  return fd === undefined ? undefined : { fd, keepFile: true };
 }

@@ -80,6 +80,8 @@ const MANIFEST = v.strictObject({
   peerAddress: text,
   lock: descriptor,
   rpcListener: descriptor,
+  // The service manager made the RPC socket and removes its file.
+  rpcFileKept: v.boolean(),
   peerListeners: list(descriptor),
   peers: list(v.strictObject({ nodeId: text, name: text, up: v.boolean() })),
   dialled: list(text),

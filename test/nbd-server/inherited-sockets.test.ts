@@ -18,3 +18,12 @@ for (const [what, environment, expected] of CASES) {
     t.same(inheritedSockets(environment, 77), expected);
   });
 }
+
+t.test('sockets are told apart by their names', async (t) => {
+  const environment = { LISTEN_PID: '77', LISTEN_FDS: '3', LISTEN_FDNAMES: 'a:rpc' };
+  const named = (name: string): number[] => inheritedSockets(environment, 77, (n) => n === name);
+  t.same(named('a'), [3]);
+  t.same(named('rpc'), [4]);
+  t.same(named(''), [5]);
+  t.same(named('b'), []);
+});

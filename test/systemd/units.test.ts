@@ -10,6 +10,7 @@ const SWAP = 'memcloud-swap.service';
 const SLEEP = 'memcloud-sleep.service';
 const SERVICES = [DAEMON, SWAP, SLEEP];
 const SLICE = 'memcloud.slice';
+const SOCKET = 'memcloud.socket';
 const DROP_IN = 'memnode.service.d/lan.conf.example';
 
 function read(name: string): string {
@@ -36,7 +37,7 @@ function installed(t: Test): string {
   });
   const programs = path.join(folder, 'bin');
   for (const name of fs.readdirSync(programs)) fs.chmodSync(path.join(programs, name), 0o755);
-  for (const name of [...SERVICES, SLICE, DROP_IN]) {
+  for (const name of [...SERVICES, SLICE, SOCKET, DROP_IN]) {
     const text = read(name).replaceAll(/\/usr\/bin\/mem/g, `${programs}/mem`);
     fs.writeFileSync(path.join(folder, name.replace('.example', '')), text);
   }
@@ -45,7 +46,7 @@ function installed(t: Test): string {
 
 /** The folders of the named units come first in the search, so that slice and drop-in are found. */
 async function verify(folder: string): Promise<{ code: number; said: string }> {
-  const units = [SLICE, ...SERVICES].map((name) => path.join(folder, name));
+  const units = [SLICE, SOCKET, ...SERVICES].map((name) => path.join(folder, name));
   const { code, stdout, stderr } = await judge('systemd-analyze', ['verify', '--man=no', ...units]);
   return { code, said: stdout + stderr };
 }
@@ -107,7 +108,7 @@ t.test('the README explains each directive of each unit, and no other', async (t
   const cells = table.map((line) => line.split('|')[1] ?? '');
   const explained = new Set(cells.flatMap((cell) => cell.match(/[A-Za-z]+/g) ?? []));
   const used = new Set(
-    [...SERVICES, SLICE, DROP_IN].flatMap(directives).map((line) => line.split('=')[0] ?? ''),
+    [...SERVICES, SLICE, SOCKET, DROP_IN].flatMap(directives).map((line) => line.split('=')[0] ?? ''),
   );
   t.ok(used.size > 50, 'the directives were found');
   t.strictSame(

@@ -29,6 +29,7 @@ const MANIFEST: Manifest = {
   peerAddress: '127.0.0.1:7070',
   lock: 0,
   rpcListener: 1,
+  rpcFileKept: false,
   peerListeners: [2],
   peers: [{ nodeId: 'cd'.repeat(16), name: 'attic', up: true }],
   dialled: ['10.0.0.1:7070'],
