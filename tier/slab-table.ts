@@ -309,6 +309,7 @@ export class SlabTable {
   disbelieve(link: SourceLink, page: number): void {
     const { name } = this.#state.options;
     link.source.quarantine(`page ${page} of volume ${name} was not what was written there`);
+    link.trusted = link.source.quarantineReason === undefined;
     this.vacate(link.source);
     for (const slab of [...this.damaged]) {
       const replica = slab.replicas.find((one) => one.link === link);

@@ -64,6 +64,8 @@ export class SourceLink implements PageCompletionSink {
   leasesEndAtMs = NaN;
   /** It did not answer for too long. */
   suspect = false;
+  /** False while it is in quarantine; looked up at each {@link SourceLink.judge}, for it is asked for each page. */
+  trusted: boolean;
   /** Since when it could not be asked, on the volume's clock; NaN while it can. */
   downSinceMs = NaN;
   /** False after it was away, until it has said that it still has its leases. */
@@ -92,6 +94,7 @@ export class SourceLink implements PageCompletionSink {
   constructor(index: number, source: SlabSource, tables: LinkTables, events: LinkEvents) {
     this.index = index;
     this.source = source;
+    this.trusted = source.quarantineReason === undefined;
     this.#calls = tables.calls;
     this.#ring = tables.ring;
     this.#copyBuffer = tables.copyBuffer;
@@ -106,7 +109,7 @@ export class SourceLink implements PageCompletionSink {
 
   /** True when its provider can be asked with good hope. */
   get healthy(): boolean {
-    return this.source.up && !this.suspect && this.source.quarantineReason === undefined;
+    return this.source.up && !this.suspect && this.trusted;
   }
 
   /** Reads that wait for credit. */
@@ -121,6 +124,7 @@ export class SourceLink implements PageCompletionSink {
    * @returns true when it has just become suspect
    */
   judge(nowMs: number, stalled: boolean): boolean {
+    this.trusted = this.source.quarantineReason === undefined;
     if (this.healthy) this.downSinceMs = NaN;
     else if (Number.isNaN(this.downSinceMs)) this.downSinceMs = nowMs;
     if (!this.source.up) {
