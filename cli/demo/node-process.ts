@@ -24,6 +24,8 @@ export interface NodeProcessOptions {
   readonly folder: string;
   /** What it lends, such as `1G`. */
   readonly offer: string;
+  /** Where it takes peers, `HOST:PORT`; by default any port of the loopback. */
+  readonly listen?: string;
   /** Peers that it dials, `HOST:PORT`. */
   readonly connect?: readonly string[];
 }
@@ -52,14 +54,14 @@ export class NodeProcess {
 
   /** Starts a node and waits for its ready line. @throws MemcloudError `ERR_TIMEOUT`, `ERR_INTERNAL` */
   static async start(options: NodeProcessOptions): Promise<NodeProcess> {
-    const { name, folder, offer, connect = [] } = options;
+    const { name, folder, offer, listen = '127.0.0.1:0', connect = [] } = options;
     const socketPath = path.join(folder, `${name}.sock`);
     const child = spawn(
       process.execPath,
       [
         ...[MEMNODE_FILE, '--json', '--no-mdns', '--auto-trust', '--name', name],
         ...['--state', path.join(folder, name), '--socket', socketPath],
-        ...['--listen', '127.0.0.1:0', '--offer', offer, '--log-level', 'warn'],
+        ...['--listen', listen, '--offer', offer, '--log-level', 'warn'],
         // Each process plays a machine; by the kernel they would be one, and hold one copy between them.
         ...['--host', name],
         ...connect.flatMap((address) => ['--connect', address]),
