@@ -108,7 +108,9 @@ t.test('the README explains each directive of each unit, and no other', async (t
   const cells = table.map((line) => line.split('|')[1] ?? '');
   const explained = new Set(cells.flatMap((cell) => cell.match(/[A-Za-z]+/g) ?? []));
   const used = new Set(
-    [...SERVICES, SLICE, SOCKET, DROP_IN].flatMap(directives).map((line) => line.split('=')[0] ?? ''),
+    [...SERVICES, SLICE, SOCKET, DROP_IN]
+      .flatMap(directives)
+      .map((line) => line.split('=')[0] ?? ''),
   );
   t.ok(used.size > 50, 'the directives were found');
   t.strictSame(
