@@ -25,7 +25,8 @@ import { ScopedGroup, checkScope } from './system/scope.ts';
 import { swapCounters } from './system/swap-counters.ts';
 import { returnProblem, swapOff, swapOn } from './system/swap-device.ts';
 
-const ATTACH_TIMEOUT_MS = 120_000;
+/** Longest wait for a device of the kernel. */
+export const ATTACH_TIMEOUT_MS = 120_000;
 /** What `memory.min` asks for: this program is small. */
 const MEMORY_MIN_BYTES = 96 * 2 ** 20;
 /** Names of the volumes of scoped swap begin so. */
@@ -92,6 +93,31 @@ export function enterCommandKit(hint = ''): Kit {
   return kit;
 }
 
+/**
+ * Makes a volume to swap onto.
+ *
+ * @throws MemcloudError of the daemon; `ERR_VOLUME_CAPACITY` when it has one copy and nobody asked for
+ *   that: the volume is removed then
+ */
+export async function createSwapVolume(
+  client: MemcloudClient,
+  volume: { name: string; sizeBytes: number },
+  { copies, providers }: Pick<ScopedSwap, 'copies' | 'providers'>,
+): Promise<void> {
+  const { name } = volume;
+  const made = await client.call('volume.create', {
+    ...volume,
+    ...(copies === undefined ? {} : { copies }),
+    ...(providers.length === 0 ? {} : { providers: [...providers] }),
+  });
+  try {
+    requireSaidAloud(copies, made.copies);
+  } catch (error) {
+    await client.call('volume.remove', { name, force: true });
+    throw error;
+  }
+}
+
 /** Makes a volume and swaps onto it. @returns the volume and the device */
 export async function startScopedSwap(
   client: MemcloudClient,
@@ -99,15 +125,9 @@ export async function startScopedSwap(
   cleanup: Cleanup,
 ): Promise<{ name: string; device: string }> {
   const name = `${SCOPED_VOLUME_PREFIX}${process.pid}`;
-  const { swapBytes, copies, providers, priority, discard } = swap;
-  const volume = await client.call('volume.create', {
-    name,
-    sizeBytes: swapBytes,
-    ...(copies === undefined ? {} : { copies }),
-    ...(providers.length === 0 ? {} : { providers: [...providers] }),
-  });
+  const { swapBytes, priority, discard } = swap;
+  await createSwapVolume(client, { name, sizeBytes: swapBytes }, swap);
   cleanup.add('remove the volume', () => client.call('volume.remove', { name, force: true }));
-  requireSaidAloud(copies, volume.copies);
   const timeoutMs = ATTACH_TIMEOUT_MS;
   const { device } = await client.call('nbd.attach', { name }, { timeoutMs });
   cleanup.add(`detach ${device}`, () => client.call('nbd.detach', { device }, { timeoutMs }));

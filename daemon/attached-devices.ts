@@ -6,6 +6,8 @@
  */
 import fs from 'node:fs';
 import * as v from 'valibot';
+import { replaceFile } from '../common/replace-file.ts';
+import { readBootId } from './host.ts';
 
 const RECORD = v.object({
   device: v.pipe(v.string(), v.regex(/^\/dev\/nbd\d{1,5}$/)),
@@ -21,8 +23,6 @@ export interface AttachedDevice {
   readonly user: number;
 }
 
-const BOOT_ID_FILE = '/proc/sys/kernel/random/boot_id';
-
 /** The list. */
 export class AttachedDevices {
   readonly #file: string;
@@ -33,7 +33,7 @@ export class AttachedDevices {
    * @param file - where it is kept
    * @param boot - names this run of the machine
    */
-  constructor(file: string, boot = fs.readFileSync(BOOT_ID_FILE, 'utf8').trim()) {
+  constructor(file: string, boot = readBootId()) {
     this.#file = file;
     this.#boot = boot;
   }
@@ -64,9 +64,7 @@ export class AttachedDevices {
   #save(devices: AttachedDevice[]): void {
     this.#devices = devices;
     if (devices.length === 0) return fs.rmSync(this.#file, { force: true });
-    const next = `${this.#file}.next`;
     const text = JSON.stringify({ version: 1, boot: this.#boot, devices }, undefined, 2);
-    fs.writeFileSync(next, `${text}\n`, { mode: 0o600 });
-    fs.renameSync(next, this.#file);
+    replaceFile(this.#file, `${text}\n`, 0o600);
   }
 }

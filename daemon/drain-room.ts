@@ -6,6 +6,7 @@
  * byte fits every slab), so "no" is certain and "yes" is very likely.
  */
 import type { NodeId } from '../common/ports.ts';
+import { hostCount } from '../common/slab-sources.ts';
 import { formatSize } from '../common/units.ts';
 
 /** A provider that could take a slab. */
@@ -42,7 +43,7 @@ export interface DrainRoom {
 /** Why one volume cannot leave; empty when it can. */
 export function holdingProblem({ name, copies, heldBytes, candidates }: DrainHolding): string {
   if (heldBytes === 0) return '';
-  const machines = new Set(candidates.map(({ hostId, nodeId }) => hostId || nodeId)).size;
+  const machines = hostCount(candidates);
   if (machines < copies) {
     const kept =
       copies === 1 ? 'needs another machine' : `keeps ${copies} copies on as many machines`;

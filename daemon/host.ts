@@ -12,6 +12,11 @@ const BOOT_ID_FILE = '/proc/sys/kernel/random/boot_id';
 const CONTEXT = 'memcloud/1 host\0';
 const HOST_ID_DIGITS = 32;
 
+/** The kernel's boot id. @throws Error of node where it has none */
+export function readBootId(): string {
+  return fs.readFileSync(BOOT_ID_FILE, 'latin1').trim();
+}
+
 /** The name that follows from a boot id: 32 hex digits; empty when the text is none. */
 export function hostIdOf(bootId: string): string {
   const id = bootId.trim().toLowerCase();
@@ -22,7 +27,7 @@ export function hostIdOf(bootId: string): string {
 /** The name of this machine; empty where the kernel has no boot id. */
 export function machineHostId(): string {
   try {
-    return hostIdOf(fs.readFileSync(BOOT_ID_FILE, 'latin1'));
+    return hostIdOf(readBootId());
   } catch {
     return '';
   }

@@ -16,7 +16,7 @@ import type {
   RpcParams,
   StatusInfo,
 } from '../common/rpc-schema.ts';
-import { hostCount } from '../common/failure-domain.ts';
+import { hostCount } from '../common/slab-sources.ts';
 import { formatSize, roundUpToPages } from '../common/units.ts';
 import { VERSION } from '../common/version.ts';
 import type { ConsentAnswer, ConsentQueue } from '../peer/consent.ts';

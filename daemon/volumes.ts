@@ -4,8 +4,9 @@
  */
 import { MemcloudError } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
-import type { BlockDevice, NodeId, SlabSource, SlabSources } from '../common/ports.ts';
+import type { BlockDevice, NodeId, SlabSources } from '../common/ports.ts';
 import type { AttachmentInfo, VolumeDetails, VolumeInfo } from '../common/rpc-schema.ts';
+import { takesSlabs } from '../common/slab-sources.ts';
 import { PAGE_SIZE_BYTES } from '../common/units.ts';
 import type { Volume, VolumeStatus } from '../tier/volume.ts';
 import type { DrainHolding } from './drain-room.ts';
@@ -345,10 +346,6 @@ export class Volumes {
 
 function removedMeanwhile(name: string): MemcloudError {
   return new MemcloudError('ERR_CANCELLED', `volume ${name} was removed meanwhile`);
-}
-
-function takesSlabs({ up, accepting, quarantineReason }: SlabSource): boolean {
-  return up && accepting && quarantineReason === undefined;
 }
 
 function leasedOn(volume: Volume, nodeId: NodeId): number {

@@ -16,8 +16,14 @@ import type { Volume } from '../tier/volume.ts';
 import type { Luggage } from './handover/belongings.ts';
 import { Giver } from './handover/giver.ts';
 import { HeldVolumes } from './handover/held-volumes.ts';
-import { MANIFEST_FORMAT, type Manifest, type VolumeRecord } from './handover/manifest.ts';
+import {
+  MANIFEST_FORMAT,
+  type Manifest,
+  type ServiceRecord,
+  type VolumeRecord,
+} from './handover/manifest.ts';
 import type { Estate, Predecessor } from './handover/taker.ts';
+import { within } from './handover/within.ts';
 import type { RpcServer } from './rpc-server.ts';
 import type { VolumeEntry, Volumes } from './volumes.ts';
 import type { Exports } from './wire-exports.ts';
@@ -292,10 +298,7 @@ export class Handover {
     );
     const missing = (): SlabSource[] =>
       peers.list().filter(({ nodeId, up }) => wanted.has(nodeId) && !up);
-    const deadlineMs = performance.now() + PROVIDERS_GRACE_MS;
-    while (missing().length > 0 && performance.now() < deadlineMs) {
-      await new Promise((resolve) => setTimeout(resolve, PROVIDERS_LOOK_MS));
-    }
+    await within(PROVIDERS_GRACE_MS, PROVIDERS_LOOK_MS, () => missing().length === 0);
     for (const { volume } of entries) volume.thaw();
     const absent = missing().map(({ nodeName }) => nodeName);
     if (this.#info === null) return;
@@ -308,7 +311,12 @@ export class Handover {
   }
 }
 
-function servicesOf({ services, attachments }: VolumeEntry): { boundCount: number }[] {
+/** Every server of a volume: its own, and those of its kernel devices. */
+function servicesOf<Service>(volume: {
+  readonly services: Iterable<Service>;
+  readonly attachments: Iterable<{ readonly service: Service }>;
+}): Service[] {
+  const { services, attachments } = volume;
   return [...services, ...[...attachments].map(({ service }) => service)];
 }
 
@@ -318,9 +326,6 @@ function millisecondsSince(startNs: bigint): number {
 
 function countConnections({ volumes }: Manifest): number {
   return volumes
-    .flatMap(({ services, attachments }) => [
-      ...services,
-      ...attachments.map(({ service }) => service),
-    ])
+    .flatMap(servicesOf<ServiceRecord>)
     .reduce((sum, { connections }) => sum + connections.length, 0);
 }

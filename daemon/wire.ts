@@ -12,10 +12,10 @@
 import { monotonicClock } from '../common/clock.ts';
 import { MemcloudError } from '../common/errors.ts';
 import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../common/event-loop-spin.ts';
-import { hostOf } from '../common/failure-domain.ts';
 import type { LevelLogger, Logger } from '../common/log.ts';
 import type { BlockDevice, NodeId, SlabSource, SlabSources } from '../common/ports.ts';
 import type { DirectDeviceInfo, DirectExportInfo } from '../common/rpc-schema.ts';
+import { hostOf, takesSlabs } from '../common/slab-sources.ts';
 import { formatAddress } from '../common/units.ts';
 import { RPC_SOCKET_NAME, inheritedSockets } from '../nbd-server/inherited-sockets.ts';
 import { ConsentQueue } from '../peer/consent.ts';
@@ -385,7 +385,7 @@ export class Daemon implements VolumeParts {
     const { name, sizeBytes, copies, ringSizeBytes, spill } = request;
     const free = sources
       .list()
-      .filter((source) => source.up && source.accepting && source.quarantineReason === undefined)
+      .filter(takesSlabs)
       .map((source) => ({
         name: source.nodeName,
         host: hostOf(source),

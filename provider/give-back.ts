@@ -9,6 +9,7 @@
  */
 import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/log.ts';
+import type { GiveBackInfo } from '../common/rpc-schema.ts';
 import { PressureMachine, type PressureLevel, type PressureReading } from './pressure-machine.ts';
 import { RecallMachine, type RecallCall, type RecallableLease } from './recall-machine.ts';
 
@@ -51,36 +52,10 @@ export interface GiveBackOptions {
   readonly logger: Logger;
 }
 
-/** Pressure and drain as `memcloud status` shows them. All counts of leases and bytes are since the start. */
-export interface GiveBackStatus {
+/** What it tells for status. */
+export interface GiveBackStatus extends GiveBackInfo {
   /** How short of memory the machine is. */
   readonly level: PressureLevel;
-  /** An operator wants the node empty. */
-  readonly draining: boolean;
-  /** Whether leases are granted. */
-  readonly accepting: boolean;
-  /** MemAvailable at the last look, bytes. */
-  readonly availableBytes: number;
-  /** What the owner is to have, bytes. */
-  readonly reserveBytes: number;
-  /** What is missing, bytes. */
-  readonly shortageBytes: number;
-  /** Share of the last second in which some program waited for memory, 0 to 1. */
-  readonly stallShare: number;
-  /** Leases that are asked back now. */
-  readonly askedCount: number;
-  /** Times that pressure began. */
-  readonly pressureCount: number;
-  /** Leases that were asked back and came. */
-  readonly givenBackCount: number;
-  /** RAM that came with them. */
-  readonly givenBackBytes: number;
-  /** Leases that were ended in an emergency: lost to their holders. */
-  readonly endedCount: number;
-  /** RAM that came with those. */
-  readonly endedBytes: number;
-  /** From the last time that leases were asked back until the first came, milliseconds; null before. */
-  readonly firstBackMs: number | null;
 }
 
 /** Watches one provider. */

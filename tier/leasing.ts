@@ -3,7 +3,7 @@
  * enough. What was granted is the caller's; who was only slow to answer is told from who has no room.
  */
 import { ExitCode, asMemcloudError } from '../common/errors.ts';
-import { hostOf } from '../common/failure-domain.ts';
+import { hostOf, takesSlabs } from '../common/slab-sources.ts';
 import type { SlabSource } from '../common/ports.ts';
 import { SEALED_PAGE_SIZE_BYTES } from '../common/units.ts';
 import { placeCopy, type PlacedCopy } from './placement.ts';
@@ -46,15 +46,13 @@ export class Leasing {
   }
 
   /** Sources that could take a copy if they had room. */
-  eligible(): SlabSource[] {
-    return this.#state.world.sources
-      .list()
-      .filter((source) => source.up && source.accepting && source.quarantineReason === undefined);
+  #eligible(): SlabSource[] {
+    return this.#state.world.sources.list().filter(takesSlabs);
   }
 
   /** Machines, beside those of `held`, that could take a copy if they had room. */
   eligibleHostCount(held: readonly SlabSource[]): number {
-    const hosts = new Set(this.eligible().map(hostOf));
+    const hosts = new Set(this.#eligible().map(hostOf));
     for (const source of held) hosts.delete(hostOf(source));
     return hosts.size;
   }
@@ -81,7 +79,7 @@ export class Leasing {
     let unanswered = false;
     while (granted.length < wanted && !this.#state.closed) {
       const nowMs = world.clock.nowMs();
-      const candidates = this.eligible()
+      const candidates = this.#eligible()
         .filter((source) => !asked.has(source))
         .map((source) => ({
           source,

@@ -16,6 +16,7 @@ import { fillPage } from './fill.ts';
 import { IndexQueue } from './index-queue.ts';
 import { PageState } from './page-map.ts';
 import { NO_LINK, ReadSender } from './read-sender.ts';
+import { leaseIsGone } from './replica.ts';
 import { RequestKind } from './request-table.ts';
 import type { Slab, SlabTable } from './slab-table.ts';
 import type { SourceLink } from './source-link.ts';
@@ -304,7 +305,7 @@ export class ReadPath {
 
   /** Drops the copy whose lease is gone. Returns true then. */
   #noteFailure(call: number, slab: Slab, status: IoStatusValue): boolean {
-    if (status !== IoStatus.NO_LEASE && status !== IoStatus.INVALID) return false;
+    if (!leaseIsGone(status)) return false;
     const { calls } = this.#state;
     const handle = calls.slabHandle[call] as number;
     const replica = this.#slabs.replicaOf(slab, calls.link[call] as number, handle);

@@ -24,7 +24,7 @@ import { SEALED_PAGE_SIZE_BYTES, SLAB_PAGE_COUNT } from '../common/units.ts';
 import { CallKind } from './call-table.ts';
 import { COPY_BATCH_COUNT } from './copy-buffer.ts';
 import { PageState } from './page-map.ts';
-import type { Replica } from './replica.ts';
+import { leaseIsGone, type Replica } from './replica.ts';
 import { SlabPhase, type Slab, type SlabTable } from './slab-table.ts';
 import { versionOf, type VolumeState } from './volume-state.ts';
 
@@ -120,7 +120,7 @@ export class Repair {
     if (!closed) {
       const source = this.#replicaOf(slab, call);
       if (status === IoStatus.OK) this.#carry(slab, call, source, pages, offset);
-      else if (source !== undefined && gone(status)) {
+      else if (source !== undefined && leaseIsGone(status)) {
         this.#slabs.dropReplica(slab, source, status);
       }
     }
@@ -138,7 +138,7 @@ export class Repair {
     slab.callsInFlight -= 1;
     const replica = closed ? undefined : this.#replicaOf(slab, call);
     if (replica !== undefined) {
-      if (gone(status)) this.#slabs.dropReplica(slab, replica, status);
+      if (leaseIsGone(status)) this.#slabs.dropReplica(slab, replica, status);
       // What it lacks is marked; what was rewritten meanwhile it may have.
       else if (status !== IoStatus.OK) this.#slabs.fallBehind(slab, replica, first, 0);
       else if (calls.membership[call] === slab.membership) {
@@ -402,7 +402,3 @@ export class Repair {
 /** What a page on its way proved to be: as it should, changed meanwhile, or never written so. */
 const Proof = { RIGHT: 0, NONE: 1, FORGED: 2 } as const;
 type ProofValue = (typeof Proof)[keyof typeof Proof];
-
-function gone(status: IoStatusValue): boolean {
-  return status === IoStatus.NO_LEASE || status === IoStatus.INVALID;
-}

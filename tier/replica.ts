@@ -10,8 +10,14 @@
  * So a provider that was away for a moment is brought up to date with what it missed, not anew.
  */
 import { PageBits } from '../common/page-bits.ts';
+import { IoStatus, type IoStatusValue } from '../common/ports.ts';
 import { SLAB_PAGE_COUNT } from '../common/units.ts';
 import type { SourceLink } from './source-link.ts';
+
+/** True for an answer by which the provider no longer has the copy: it is to be dropped. */
+export function leaseIsGone(status: IoStatusValue): boolean {
+  return status === IoStatus.NO_LEASE || status === IoStatus.INVALID;
+}
 
 /** What another process needs to go on with a copy. */
 export interface ReplicaState {

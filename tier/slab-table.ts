@@ -252,8 +252,6 @@ export class SlabTable {
 
   /** Takes a replica out of the set; pages that no other has are lost. */
   dropReplica(slab: Slab, replica: Replica, why: IoStatusValue): void {
-    slab.replicas = slab.replicas.filter((other) => other !== replica);
-    slab.membership += 1;
     this.#state.counters.droppedReplicas += 1;
     this.#state.world.logger.warn(
       { slab: slab.index, provider: replica.link.source.nodeName, status: why },
@@ -264,8 +262,6 @@ export class SlabTable {
 
   /** Gives a copy back that is not needed any more. */
   retire(slab: Slab, replica: Replica): void {
-    slab.replicas = slab.replicas.filter((other) => other !== replica);
-    slab.membership += 1;
     this.#forget(slab, replica, IoStatus.OK);
   }
 
@@ -378,6 +374,8 @@ export class SlabTable {
 
   /** What no copy has, and the ring has not, is lost. */
   #forget(slab: Slab, gone: Replica, why: IoStatusValue): void {
+    slab.replicas = slab.replicas.filter((other) => other !== gone);
+    slab.membership += 1;
     if (why !== IoStatus.NO_LEASE) void this.renewal.giveBack(gone.link.source, gone.leaseId);
     if (slab.replicas.some(({ whole }) => whole)) {
       this.damaged.add(slab);

@@ -112,11 +112,6 @@ export class SourceLink implements PageCompletionSink {
     return this.source.up && !this.suspect && this.trusted;
   }
 
-  /** Reads that wait for credit. */
-  get waitingReadCount(): number {
-    return this.#reads.length;
-  }
-
   /**
    * Judges the provider.
    *

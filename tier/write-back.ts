@@ -10,6 +10,7 @@ import { IoStatus, PAGE_CALL_PAGE_COUNT_MAX, type IoStatusValue } from '../commo
 import { SLAB_PAGE_COUNT } from '../common/units.ts';
 import { CallKind, NOBODY } from './call-table.ts';
 import { IndexQueue } from './index-queue.ts';
+import { leaseIsGone } from './replica.ts';
 import { SlotState } from './ring.ts';
 import { SlabPhase, type Slab, type SlabTable } from './slab-table.ts';
 import type { SourceLink } from './source-link.ts';
@@ -141,7 +142,7 @@ export class WriteBack {
     const handle = calls.slabHandle[call] as number;
     const replica = this.#slabs.replicaOf(slab, calls.link[call] as number, handle);
     if (replica !== undefined) {
-      if (status === IoStatus.NO_LEASE || status === IoStatus.INVALID) {
+      if (leaseIsGone(status)) {
         this.#slabs.dropReplica(slab, replica, status);
       } else {
         // Pages rewritten meanwhile are STALE here: their newer bytes go their own way.

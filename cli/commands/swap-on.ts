@@ -8,7 +8,9 @@ import { command, withDaemon } from '../command.ts';
 import { note, printData, type GlobalFlags } from '../output.ts';
 import { renderSwaps, swapOf } from '../pool-swaps.ts';
 import {
+  ATTACH_TIMEOUT_MS,
   SCOPED_PRIORITY,
+  createSwapVolume,
   enterCommandKit,
   holdScope,
   requireMemoryController,
@@ -29,7 +31,6 @@ import { requireRoot } from '../system/root.ts';
 import { findScope } from '../system/scope.ts';
 import { swapOn } from '../system/swap-device.ts';
 
-const ATTACH_TIMEOUT_MS = 120_000;
 /** Names of volumes that are swap of the whole machine begin so. */
 export const POOL_VOLUME_PREFIX = 'swap-';
 
@@ -81,15 +82,9 @@ export async function turnOnDirect(
 async function turnOnPool(client: MemcloudClient, settings: SwapSettings): Promise<string> {
   note('memcloud: warning: this swap can freeze the machine when memory runs out (--force).');
   const name = `${POOL_VOLUME_PREFIX}${process.pid}`;
-  const { sizeBytes, copies, providers, priority, discard } = settings;
-  const volume = await client.call('volume.create', {
-    name,
-    sizeBytes,
-    ...(copies === undefined ? {} : { copies }),
-    ...(providers.length === 0 ? {} : { providers: [...providers] }),
-  });
+  const { sizeBytes, priority, discard } = settings;
+  await createSwapVolume(client, { name, sizeBytes }, settings);
   try {
-    requireSaidAloud(copies, volume.copies);
     const { device } = await client.call('nbd.attach', { name }, { timeoutMs: ATTACH_TIMEOUT_MS });
     advise(await swapOn(device, priority, discard));
     return device;

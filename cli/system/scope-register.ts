@@ -8,6 +8,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { CGROUP_ROOT } from '../../common/control-group.ts';
 import { MemcloudError } from '../../common/errors.ts';
+import { replaceFile } from '../../common/replace-file.ts';
 import { areLimits, type GroupLimits } from './scope.ts';
 
 const REGISTER = '/run/memcloud-scopes';
@@ -72,8 +73,7 @@ export class ScopeRegister {
       fs.mkdirSync(this.#folder, { recursive: true, mode: 0o755 });
       this.#dropOfGoneGroups();
       const text = JSON.stringify({ ...entry, started: startTime(process.pid) });
-      fs.writeFileSync(`${file}.next`, `${text}\n`, { mode: 0o644 });
-      fs.renameSync(`${file}.next`, file);
+      replaceFile(file, `${text}\n`, 0o644);
     } catch (cause) {
       throw new MemcloudError('ERR_NATIVE', `cannot write ${file}: ${String(cause)}`, { cause });
     }

@@ -7,6 +7,7 @@
 import fs from 'node:fs';
 import * as v from 'valibot';
 import { MemcloudError } from '../../common/errors.ts';
+import { replaceFile } from '../../common/replace-file.ts';
 
 const leg = v.object({
   device: v.pipe(v.string(), v.regex(/^\/dev\/nbd\d+$/)),
@@ -58,9 +59,5 @@ export function loadJournal(file: string): DeviceRecord[] {
 /** Replaces the file, whole or not at all; removes it when nothing is left. */
 export function saveJournal(file: string, devices: readonly DeviceRecord[]): void {
   if (devices.length === 0) return fs.rmSync(file, { force: true });
-  const next = `${file}.next`;
-  fs.writeFileSync(next, `${JSON.stringify({ version: 1, devices }, undefined, 2)}\n`, {
-    mode: 0o600,
-  });
-  fs.renameSync(next, file);
+  replaceFile(file, `${JSON.stringify({ version: 1, devices }, undefined, 2)}\n`, 0o600);
 }

@@ -18,6 +18,7 @@ import { Luggage } from './belongings.ts';
 import { CHANNEL_DESCRIPTOR_COUNT_MAX, DescriptorChannel } from './channel.ts';
 import type { HeldVolumes } from './held-volumes.ts';
 import type { Manifest } from './manifest.ts';
+import { within } from './within.ts';
 
 /** Requests in flight must have ended by then; else all goes on as before. */
 const HOLD_TIMEOUT_MS = 1000;
@@ -129,12 +130,16 @@ export class Giver {
 
   async #hold(volumes: HeldVolumes): Promise<void> {
     volumes.hold();
-    const isHeld = await within(HOLD_TIMEOUT_MS, () => this.#parts.holdRpc() && volumes.held);
+    const isHeld = await within(
+      HOLD_TIMEOUT_MS,
+      LOOK_INTERVAL_MS,
+      () => this.#parts.holdRpc() && volumes.held,
+    );
     if (!isHeld) {
       throw new MemcloudError('ERR_HANDOVER', `requests took longer than ${HOLD_TIMEOUT_MS} ms`);
     }
     volumes.freeze();
-    await within(IDLE_TIMEOUT_MS, () => volumes.idle);
+    await within(IDLE_TIMEOUT_MS, LOOK_INTERVAL_MS, () => volumes.idle);
   }
 
   async #send(
@@ -168,14 +173,4 @@ export class Giver {
     const fields = { volumes: records.length, bytes: sizeBytes, files: descriptors.length };
     this.#logger.debug({ ...fields, heldMs }, 'written down for a successor');
   }
-}
-
-/** Waits for a condition, at most so long. @returns whether it came */
-async function within(timeoutMs: number, condition: () => boolean): Promise<boolean> {
-  const deadlineMs = performance.now() + timeoutMs;
-  while (!condition()) {
-    if (performance.now() > deadlineMs) return false;
-    await new Promise((resolve) => setTimeout(resolve, LOOK_INTERVAL_MS));
-  }
-  return true;
 }
