@@ -1,0 +1,122 @@
+/**
+ * What a daemon and the process of one of its mounts say to each other, over the IPC channel of
+ * child_process (JSON, one message an event). The child is a consumer of its own: it dials the peers that
+ * the daemon names, on a lane of the daemon's identity, holds the volume, and answers the kernel. So no
+ * page passes through the daemon, and a daemon that is stopped or slow stops no file. When the
+ * channel closes the daemon has died: the child unmounts (lazily if it must) and ends, and the pages go.
+ */
+
+/** What a mount is to be. */
+export interface MountRequest {
+  /** Absolute path of the directory. */
+  readonly directory: string;
+  /** The name of the volume under the files, unique among volumes and mounts of the daemon. */
+  readonly volumeName: string;
+  /** Quota, bytes, a whole number of pages. */
+  readonly sizeBytes: number;
+  /** Providers for each slab. */
+  readonly copies: number;
+  /** Bytes of writes on their way at most. */
+  readonly ringSizeBytes: number;
+  /** Names or ids of the only providers; `local` is RAM of this machine, held by the child itself. */
+  readonly providers: readonly string[] | undefined;
+  /** Take it although the pool is smaller. */
+  readonly overcommit: boolean;
+  /** Let other users in (`allow_other`; root mounts always do). */
+  readonly allowOther: boolean;
+  /** Mount read-write with the kernel's writeback cache, or tuned for many small files. */
+  readonly profile: 'default' | 'build-cache';
+  /** How requests come: from /dev/fuse in TypeScript, or through fuse-native. */
+  readonly transport: 'kernel' | 'native';
+  /** Owner of the root directory. */
+  readonly uid: number;
+  /** Group of the root directory. */
+  readonly gid: number;
+  /** Permission bits of the root directory. */
+  readonly mode: number;
+}
+
+/** A provider that the child may use. */
+export interface MountPeer {
+  /** Its node id. */
+  readonly nodeId: string;
+  /** What people call it. */
+  readonly name: string;
+  /** `HOST:PORT` where it listens. */
+  readonly address: string;
+  /** Its public key, base64: the child trusts this key and no other. */
+  readonly publicKey: string;
+}
+
+/** How a mount is. */
+export interface MountStatus {
+  /** Where. */
+  readonly directory: string;
+  /** Its volume. */
+  readonly volumeName: string;
+  /** Quota, bytes. */
+  readonly sizeBytes: number;
+  /** Bytes in files. */
+  readonly usedBytes: number;
+  /** Inodes in use. */
+  readonly inodeCount: number;
+  /** Bytes of metadata. */
+  readonly metadataBytes: number;
+  /** Bytes leased from providers, all copies. */
+  readonly leasedBytes: number;
+  /** Copies promised. */
+  readonly copies: number;
+  /** Slabs with fewer copies than promised. */
+  readonly degradedSlabs: number;
+  /** Providers: name, whether reachable, bytes leased there. */
+  readonly providers: readonly {
+    readonly name: string;
+    readonly up: boolean;
+    readonly leasedBytes: number;
+  }[];
+  /** Paths of files of which bytes are lost, at most 100. */
+  readonly damagedFiles: readonly string[];
+  /** Files of which bytes are lost. */
+  readonly damagedFileCount: number;
+  /** FUSE requests answered. */
+  readonly requestCount: number;
+  /** How requests come. */
+  readonly transport: 'kernel' | 'native';
+  /** Process id of the child. */
+  readonly pid: number;
+}
+
+/** From the daemon to the child. */
+export type ToMount =
+  | {
+      readonly type: 'start';
+      readonly request: MountRequest;
+      /** Directory of the identity key. */
+      readonly stateDirectory: string;
+      /** The node's name, machine and zone, as in the configuration. */
+      readonly name: string;
+      readonly hostId: string;
+      readonly zone: string;
+      readonly leaseTtlMs: number;
+      readonly peerDeadMs: number;
+      /** Directory for the tmpfs of a `local` provider. */
+      readonly memoryDirectory: string | undefined;
+      readonly logLevel: string;
+      readonly peers: readonly MountPeer[];
+    }
+  /** The whole list again, whenever it changes; who is not on it is not trusted any more. */
+  | { readonly type: 'peers'; readonly peers: readonly MountPeer[] }
+  | { readonly type: 'status'; readonly id: number }
+  /** Unmount and end; a busy mount stays, unless `lazy`. */
+  | { readonly type: 'unmount'; readonly id: number; readonly lazy: boolean };
+
+/** From the child to the daemon. */
+export type FromMount =
+  | { readonly type: 'mounted' }
+  /** Before `mounted`: it will end. Code and message are those of a MemcloudError. */
+  | { readonly type: 'failed'; readonly code: string; readonly message: string }
+  | { readonly type: 'status'; readonly id: number; readonly status: MountStatus }
+  /** The end of an `unmount`: `busy` when something uses the mount, which stays. */
+  | { readonly type: 'unmounted'; readonly id: number; readonly busy: boolean }
+  /** A provider broke the rules: the daemon quarantines it too. */
+  | { readonly type: 'quarantine'; readonly nodeId: string; readonly reason: string };
