@@ -70,6 +70,7 @@ export class MountChild {
   #mount: ServedMount | undefined;
   #latestPeers: readonly MountPeer[] | undefined;
   #work: Promise<void> = Promise.resolve();
+  #unmounting = false;
   #ending = false;
   readonly #startTimer: NodeJS.Timeout;
 
@@ -97,6 +98,8 @@ export class MountChild {
         }
         return;
       case 'unmount':
+        // One that has to wait for what is not written yet is not waited for.
+        if (message.lazy && this.#unmounting) return void this.#unmount(message);
         return this.#next(() => this.#unmount(message));
       case 'remount':
         return this.#next(() => this.#remount(message));
@@ -143,14 +146,18 @@ export class MountChild {
   async #unmount(order: Extract<ToMount, { readonly type: 'unmount' }>): Promise<void> {
     const { id, lazy, keep } = order;
     let outcome: 'done' | 'busy' = 'done';
+    this.#unmounting = true;
     try {
       outcome = (await this.#mount?.unmount(lazy)) ?? 'done';
     } catch (error) {
       this.#world.note({ err: asMemcloudError(error).message, lazy }, 'not unmounted');
       // Lazily means: whatever it takes.
       if (!lazy) outcome = 'busy';
+    } finally {
+      this.#unmounting = false;
     }
-    if (outcome === 'busy' || keep) return this.#tell({ type: 'unmounted', id, busy: outcome === 'busy' });
+    if (outcome === 'busy' || keep)
+      return this.#tell({ type: 'unmounted', id, busy: outcome === 'busy' });
     await this.#goes({ type: 'unmounted', id, busy: false }, 'unmounted');
   }
 
