@@ -18,7 +18,7 @@ import {
 } from '../common/ports.ts';
 import { PAGE_SIZE_BYTES } from '../common/units.ts';
 import { BouncePages } from './bounce-pages.ts';
-import { Damage } from './damage.ts';
+import { LostPages } from './lost-pages.ts';
 import { Errno } from './errno.ts';
 import { resultOf } from './io-errno.ts';
 import type { FileCompletionSink, FileStore, FileStoreRoom } from './operations.ts';
@@ -82,7 +82,7 @@ export class PageFileStore implements FileStore, BlockCompletionSink {
       allocator,
       reclaim,
       requests: new StoreRequests(),
-      damage: new Damage(),
+      lostPages: new LostPages(),
       bounce: new BouncePages((ACTIVE_CALL_COUNT_MAX + COPY_ACTIVE_MAX) * 2),
       queue,
     };
@@ -232,7 +232,7 @@ export class PageFileStore implements FileStore, BlockCompletionSink {
 
   /** @inheritDoc */
   isDamaged(file: number): boolean {
-    return this.#state.damage.has(file);
+    return this.#state.lostPages.has(file);
   }
 
   /** @inheritDoc */
