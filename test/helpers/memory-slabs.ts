@@ -45,6 +45,10 @@ export class MemorySlabs implements SlabProvider {
     return new MemoryAccess(this, holder);
   }
 
+  closeAccess(holder: NodeId): void {
+    this.events.delete(holder);
+  }
+
   usage(): ProviderUsage {
     return this.book.usage();
   }

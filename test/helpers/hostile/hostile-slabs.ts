@@ -124,6 +124,10 @@ export class HostileSlabs implements SlabProvider {
     return new HostileAccess(this, holder);
   }
 
+  closeAccess(): void {
+    return;
+  }
+
   usage(): ProviderUsage {
     return this.book.usage();
   }
