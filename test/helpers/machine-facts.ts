@@ -86,6 +86,7 @@ export function daemonFacts(
     volumes: [],
     directDevices: [],
     directExports: [],
+    mounts: [],
     health: [],
     kit: [],
     garbageCollection: { count: 0, majorCount: 0, totalUs: 0, longestUs: 0, oldHeapBytes: 0 },
