@@ -12,7 +12,7 @@ import type { NativeBuffer } from '../common/native-memory.ts';
 import { IoStatus, type BlockQueue, type IoStatusValue } from '../common/ports.ts';
 import { PAGE_SIZE_BYTES } from '../common/units.ts';
 import type { BouncePages } from './bounce-pages.ts';
-import type { LostPages } from './lost-pages.ts';
+import type { Damage } from './page-damage.ts';
 import { Errno } from './errno.ts';
 import { resultOf } from './io-errno.ts';
 import type { PageAllocator } from './page-allocator.ts';
@@ -26,7 +26,7 @@ export interface StoreState {
   readonly allocator: PageAllocator;
   readonly reclaim: PageReclaim;
   readonly requests: StoreRequests;
-  readonly lostPages: LostPages;
+  readonly damage: Damage;
   readonly bounce: BouncePages;
   readonly queue: BlockQueue;
 }
@@ -140,7 +140,7 @@ export class PageCalls {
 
   /** Makes pages `[first, end)` of a file holes; with `unwrittenOnly` those that hold no bytes. */
   drop(file: number, first: number, end: number, unwrittenOnly: boolean): void {
-    const { table, allocator, reclaim, lostPages } = this.#state;
+    const { table, allocator, reclaim, damage } = this.#state;
     for (let page = first; page < end;) {
       let count = table.run(file, page, end);
       const volumePage = table.runPage;
@@ -150,7 +150,7 @@ export class PageCalls {
         }
         if (!unwrittenOnly || !allocator.isWritten(volumePage)) {
           table.clear(file, page, count);
-          lostPages.mend(volumePage, count);
+          damage.mend(volumePage, count);
           reclaim.giveUp(volumePage, count);
         }
       }
@@ -190,35 +190,35 @@ export class PageCalls {
       const stop = offset + (requests.length[row] as number);
       const wholeFirst = Math.ceil(offset / PAGE_SIZE_BYTES);
       this.drop(file, wholeFirst, Math.floor(stop / PAGE_SIZE_BYTES), false);
-    } else if (status === IoStatus.OK && !this.#state.lostPages.isEmpty) {
+    } else if (status === IoStatus.OK && !this.#state.damage.isEmpty) {
       this.#noteMended(file, first, end);
     }
   }
 
   #noteWritten(file: number, first: number, end: number): void {
-    const { table, allocator, lostPages } = this.#state;
+    const { table, allocator, damage } = this.#state;
     for (let page = first; page < end;) {
       const count = table.run(file, page, end);
       if (table.runPage !== -1) {
         allocator.setWritten(table.runPage, count);
-        lostPages.mend(table.runPage, count);
+        damage.mend(table.runPage, count);
       }
       page += count;
     }
   }
 
   #noteMended(file: number, first: number, end: number): void {
-    const { table, lostPages } = this.#state;
+    const { table, damage } = this.#state;
     for (let page = first; page < end;) {
       const count = table.run(file, page, end);
-      if (table.runPage !== -1) lostPages.mend(table.runPage, count);
+      if (table.runPage !== -1) damage.mend(table.runPage, count);
       page += count;
     }
   }
 
   /** Keeps the worst status, and the pages that are lost (of a run, all: reads will tell them apart). */
   #noteFailure(row: number, part: number, status: IoStatusValue): void {
-    const { requests, table, allocator, lostPages } = this.#state;
+    const { requests, table, allocator, damage } = this.#state;
     if (requests.status[row] !== IoStatus.LOST) requests.status[row] = status;
     const file = requests.file[row] as number;
     if (status !== IoStatus.LOST || file === NO_FILE) return;
@@ -227,7 +227,7 @@ export class PageCalls {
     const end = isBody ? (requests.endPage[row] as number) : first + 1;
     for (let page = first; page < end; page += 1) {
       const volumePage = table.get(file, page);
-      if (volumePage !== -1 && allocator.isWritten(volumePage)) lostPages.add(file, volumePage);
+      if (volumePage !== -1 && allocator.isWritten(volumePage)) damage.add(file, volumePage);
     }
   }
 

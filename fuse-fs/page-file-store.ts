@@ -18,7 +18,7 @@ import {
 } from '../common/ports.ts';
 import { PAGE_SIZE_BYTES } from '../common/units.ts';
 import { BouncePages } from './bounce-pages.ts';
-import { LostPages } from './lost-pages.ts';
+import { Damage } from './page-damage.ts';
 import { Errno } from './errno.ts';
 import { resultOf } from './io-errno.ts';
 import type { FileCompletionSink, FileStore, FileStoreRoom } from './operations.ts';
@@ -82,7 +82,7 @@ export class PageFileStore implements FileStore, BlockCompletionSink {
       allocator,
       reclaim,
       requests: new StoreRequests(),
-      lostPages: new LostPages(),
+      damage: new Damage(),
       bounce: new BouncePages((ACTIVE_CALL_COUNT_MAX + COPY_ACTIVE_MAX) * 2),
       queue,
     };
@@ -232,7 +232,7 @@ export class PageFileStore implements FileStore, BlockCompletionSink {
 
   /** @inheritDoc */
   isDamaged(file: number): boolean {
-    return this.#state.lostPages.has(file);
+    return this.#state.damage.has(file);
   }
 
   /** @inheritDoc */

@@ -4,7 +4,7 @@
  */
 
 /** The pages. */
-export class LostPages {
+export class Damage {
   /** Volume page -> file. */
   readonly #files = new Map<number, number>();
   /** File -> lost pages. */
