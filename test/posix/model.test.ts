@@ -1,6 +1,6 @@
 /**
- * The model judges rightly: tmpfs agrees with tmpfs, most kinds of operation do something, one
- * operation left out is seen, and a seed gives the same history again.
+ * The model judges rightly: tmpfs agrees with tmpfs, most kinds of operation do something,
+ * operations left out are seen, and a seed gives the same history again.
  */
 import fs from 'node:fs';
 import t from 'tap';
@@ -40,14 +40,14 @@ t.test('a seed gives the same history again', async (t) => {
   t.equal(ends[0]?.stdout, ends[1]?.stdout);
 });
 
-t.test('an operation that one side did not do is seen', async (t) => {
+t.test('ten operations that one side did not do are seen', async (t) => {
   const base = tmpfsBase(t);
-  const runs = Array.from({ length: 16 }, (_, i) =>
-    spawnModel(...pair(base, `${i}`), 99, 60, 460, 400 + i),
+  const runs = Array.from({ length: 4 }, (_, i) =>
+    spawnModel(...pair(base, `${i}`), 99, 60, 460, 400 + 10 * i),
   );
   const seen = (await Promise.all(runs)).filter(({ status }) => status === 1);
-  // Those that change nothing cannot be seen.
-  t.ok(seen.length >= 1, `${seen.length} of 16 seen`);
+  // Ten operations that change nothing would not be seen.
+  t.ok(seen.length >= 2, `${seen.length} of 4 seen`);
   for (const { stderr } of seen) {
     t.match(stderr, /SEED=99, operation \d+: .*expected [^]*, got [^]*; the last operations:\n/);
   }
