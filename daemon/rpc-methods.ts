@@ -12,6 +12,7 @@ import type {
   DirectDeviceInfo,
   DirectExportInfo,
   HandoverInfo,
+  MountInfo,
   PeerInfo,
   RpcParams,
   StatusInfo,
@@ -30,6 +31,9 @@ import { directUse } from './direct/peer-use.ts';
 import type { Drain } from './drain.ts';
 import type { GarbageCollectionWatch } from './garbage-collection.ts';
 import type { LiveConfig } from './live-config.ts';
+import { mountHealth } from './mounts/describe.ts';
+import type { Mounts } from './mounts/mounts.ts';
+import { createMount, type MountContext } from './mounts/rpc.ts';
 import type { RpcHandlers } from './rpc-server.ts';
 import type { ServeRequest, VolumeRequest, Volumes } from './volumes.ts';
 
@@ -66,6 +70,10 @@ export interface RpcContext {
   readonly provider: RamProvider;
   /** Its volumes. */
   readonly volumes: Volumes;
+  /** Its mounts. */
+  readonly mounts: Mounts;
+  /** Room of the providers that are up. */
+  readonly rooms: MountContext['rooms'];
   /** Its direct devices. */
   readonly direct: DirectDevices;
   /** What it exports directly. */
@@ -116,8 +124,12 @@ function listConsent(consent: ConsentQueue): ConsentInfo[] {
   }));
 }
 
-function healthOf(context: RpcContext, devices: readonly DirectDeviceInfo[]): string[] {
-  const sentences: string[] = [];
+function healthOf(
+  context: RpcContext,
+  devices: readonly DirectDeviceInfo[],
+  mounts: readonly MountInfo[],
+): string[] {
+  const sentences: string[] = mountHealth(mounts);
   for (const { device, health } of devices) {
     if (health === 'lost') sentences.push(`direct device ${device} has lost its pages`);
     if (health === 'degraded')
@@ -141,7 +153,8 @@ function healthOf(context: RpcContext, devices: readonly DirectDeviceInfo[]): st
   return sentences;
 }
 
-function status(context: RpcContext): StatusInfo {
+async function status(context: RpcContext): Promise<StatusInfo> {
+  const mounts = await context.mounts.list();
   const directDevices = context.direct.list();
   const { usage, directory, swap, giveBack } = context.provider.status();
   return {
@@ -159,7 +172,8 @@ function status(context: RpcContext): StatusInfo {
     volumes: context.volumes.list(),
     directDevices,
     directExports: context.directExports(),
-    health: healthOf(context, directDevices),
+    mounts,
+    health: healthOf(context, directDevices, mounts),
     kit: kitStatus(process.pid),
     garbageCollection: context.garbageCollection.info,
     handover: context.handover(),
@@ -235,7 +249,8 @@ function serveRequest(params: RpcParams<'nbd.serve'>): ServeRequest {
 
 /** The handlers of a daemon. */
 export function rpcHandlers(context: RpcContext): RpcHandlers {
-  const { peers, consent, volumes, direct } = context;
+  const { peers, consent, volumes, direct, mounts } = context;
+  const isVolume = (name: string): boolean => volumes.has(name);
   return {
     status: () => status(context),
     'peer.list': () => peers.peers().map(describePeer),
@@ -272,11 +287,18 @@ export function rpcHandlers(context: RpcContext): RpcHandlers {
       context.trust.remove(peer);
       return null;
     },
-    'volume.create': (params) => volumes.create(volumeRequest(context, params)),
+    'volume.create': (params) => {
+      if (mounts.has(params.name)) {
+        const text = `volume ${params.name} is that of a mount; choose another name`;
+        throw new MemcloudError('ERR_VOLUME_EXISTS', text);
+      }
+      return volumes.create(volumeRequest(context, params));
+    },
     'volume.list': () => volumes.list(),
     'volume.inspect': ({ name }) => volumes.inspect(name),
     'volume.remove': async ({ name, force }) => {
-      await volumes.remove(name, force ?? false);
+      if (mounts.has(name)) await mounts.drop(name);
+      else await volumes.remove(name, force ?? false);
       return null;
     },
     'nbd.serve': async (params) => ({
@@ -306,6 +328,12 @@ export function rpcHandlers(context: RpcContext): RpcHandlers {
       return null;
     },
     'direct.list': () => direct.list(),
+    'mount.create': (params) => createMount(params, { mounts, rooms: context.rooms, isVolume }),
+    'mount.remove': async ({ directory, lazy = false, startingOnly = false }) => {
+      await mounts.remove(directory, { lazy, startingOnly });
+      return null;
+    },
+    'mount.list': () => mounts.list(),
     'config.get': () => context.config.info(),
     'config.reload': () => context.config.reload(),
     'daemon.handover': (request) => {

@@ -192,6 +192,11 @@ export class Volumes {
     return [...this.#entries.values()];
   }
 
+  /** Whether there is a volume of that name. */
+  has(name: string): boolean {
+    return this.#entries.has(name);
+  }
+
   /** Every volume. */
   list(): VolumeInfo[] {
     return [...this.#entries.values()].map(describe);

@@ -236,8 +236,8 @@ t.test('a silent or slow server is given up by the dialler in each step (W9)', a
         .handshake('responder')
         .then(() => {
           if (step !== 'pending twice') return;
-          raw.hello({ verdict: 'pending' });
-          raw.hello({ verdict: 'pending' });
+          raw.hello({ verdict: 'pending', lane: '' });
+          raw.hello({ verdict: 'pending', lane: '' });
         })
         .catch(() => undefined);
     });
