@@ -53,8 +53,10 @@ type Operation = (side: Side) => string;
 const SLOT_COUNT = 12;
 /** Sizes and offsets stay below this, so that whole contents can be compared often. */
 const SIZE_MAX = 1 << 20;
-/** Operations between two comparisons of the whole trees. */
-const COMPARE_INTERVAL = 1500;
+/** Operations that a difference is told with; `MODEL_TRACE=100000` for the whole history. */
+const TRACE_LENGTH = Number(process.env['MODEL_TRACE'] ?? 60);
+/** Operations between two comparisons of the whole trees; `MODEL_COMPARE=1` finds the very operation. */
+const COMPARE_INTERVAL = Number(process.env['MODEL_COMPARE'] ?? 1500);
 /** Before this second a time was set, and not taken from the clock: 2015. */
 const CLOCK_SECONDS_MIN = 1_420_070_400;
 
@@ -65,7 +67,9 @@ function shortStatus(status: sys.Status | number): string {
   if (typeof status === 'number') return String(sys.outcome(status));
   const { mode, nlink, uid, gid, size, mtime } = status;
   const isDirectory = (mode & sys.S_IF.MASK) === sys.S_IF.DIR;
-  const time = mtime[0] < CLOCK_SECONDS_MIN ? mtime.join('.') : 'clock';
+  // Bytes through a fifo move its time in the kernel's memory alone, unless the file system is tmpfs.
+  const isFifo = (mode & sys.S_IF.MASK) === sys.S_IF.FIFO;
+  const time = isFifo ? '-' : mtime[0] < CLOCK_SECONDS_MIN ? mtime.join('.') : 'clock';
   return `${mode.toString(8)} ${nlink} ${uid}:${gid} ${isDirectory ? '-' : size} ${time}`;
 }
 
@@ -162,7 +166,7 @@ export class RandomOperations {
 
   #remember(line: string): void {
     this.#trace.push(line);
-    if (this.#trace.length > 60) this.#trace.shift();
+    if (this.#trace.length > TRACE_LENGTH) this.#trace.shift();
   }
 
   #differ(what: string): never {
