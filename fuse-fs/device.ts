@@ -189,7 +189,7 @@ export class FuseDevice implements FuseSessionPort {
     // In a thread of the pool, for it returns when we have answered the WRITE requests that it brings. It
     // fails when the kernel knows no such file, or the mount is gone: then there is nothing to write back.
     notifyCall.async(this.#fd, words, words.byteLength, () => {
-      if (!this.#closed) this.session.onWrittenBack(tag);
+      if (!this.#closed) this.session.onFileDone(tag, 0);
     });
   }
 

@@ -62,6 +62,9 @@ const DATA_WORD = REPLY_DATA_AT / 4;
 /** What fits a reply's 32 bits, in whole pages: COPY_FILE_RANGE may copy less than it was asked. */
 const COPY_SIZE_MAX_BYTES = 2 ** 32 - 4096;
 
+/** Bits of a change that say how, not what. */
+const IGNORED_CHANGES = AttributeBit.FH | AttributeBit.LOCKOWNER;
+
 /** What a session asks of its shell. */
 export interface FuseSessionPort {
   /** Sends a whole reply, at once: `from` is the session's again on return. */
@@ -72,7 +75,7 @@ export interface FuseSessionPort {
   onRoom(): void;
   /**
    * Has the kernel write back what it caches of a file from `offset` on, and drop it. Serving goes on
-   * meanwhile: the kernel sends WRITE requests for it. Ends with {@link FuseSession.onWrittenBack}, also
+   * meanwhile: the kernel sends WRITE requests for it. Ends with {@link FuseSession.onFileDone} and 0, also
    * when the kernel knows no such file.
    */
   writeBack(tag: number, nodeid: number, offset: number): void;
@@ -211,11 +214,6 @@ export class FuseSession implements FileCompletionSink {
     this.#giveSlot(slot);
   }
 
-  /** The kernel has written back what {@link FuseSessionPort.writeBack} was to bring. */
-  onWrittenBack(tag: number): void {
-    this.onFileDone(tag, 0);
-  }
-
   /** Ends interrupted requests that waited long enough; every 100 ms or so while `needsTick`. */
   tick(): void {
     const before = this.#clock.nowMs() - INTERRUPT_PATIENCE_MS;
@@ -251,7 +249,7 @@ export class FuseSession implements FileCompletionSink {
       case FuseOpcode.FUSE_WRITE:
         return this.#write(operations, request);
       case FuseOpcode.FUSE_SETATTR:
-        return this.#setAttributes(operations, request);
+        return this.#setAttributes(operations, metadata, request);
       case FuseOpcode.FUSE_OPEN:
         return this.#open(operations, metadata, request);
       case FuseOpcode.FUSE_FALLOCATE:
@@ -276,25 +274,11 @@ export class FuseSession implements FileCompletionSink {
     const invalid = request.decodeInit();
     if (invalid !== 0) return invalid;
     if (this.#agreed !== undefined) return -Errno.EINVAL;
-    const flags = request.initWord(3);
-    const verdict = negotiate(
-      {
-        major: request.initWord(0),
-        minor: request.initWord(1),
-        maxReadahead: request.initWord(2),
-        flags,
-        flags2: (flags & FuseInit.FUSE_INIT_EXT) === 0 ? 0 : request.initWord(4),
-      },
-      this.#profile,
-    );
+    const verdict = negotiate(request.init, this.#profile);
     if (verdict.kind === 'refused') return -Errno.EPROTO;
     if (verdict.kind === 'agreed') {
       this.#agreed = verdict.reply;
-      if (this.#metadata !== undefined) {
-        this.#metadata.openless = this.#openless;
-        this.#metadata.extendedAttributes = this.#profile.extendedAttributes;
-        this.#metadata.extendedSetXattr = (verdict.reply.flags & FuseInit.FUSE_SETXATTR_EXT) !== 0;
-      }
+      this.#metadata?.configure(this.#profile, verdict.reply.flags);
     }
     encodeInitOut(this.#prompt.words, DATA_WORD, verdict.reply);
     return FuseOutSize.fuse_init_out;
@@ -332,11 +316,19 @@ export class FuseSession implements FileCompletionSink {
     return ELSEWHERE;
   }
 
-  #setAttributes(operations: FileOperations, request: FuseRequest): number {
+  #setAttributes(
+    operations: FileOperations,
+    metadata: MetadataRequests,
+    request: FuseRequest,
+  ): number {
     const invalid = request.decodeSetAttributes();
     if (invalid !== 0) return invalid;
-    const slot = this.#take(request);
     const { caller, nodeid, change } = request;
+    // chown(2) to nobody new comes as a change of nothing, or of the change time with the writeback cache;
+    // files lose set-user-id by it all the same.
+    const nothing = (change.valid & ~AttributeBit.CTIME & ~IGNORED_CHANGES) === 0;
+    if (nothing && !metadata.isDirectory(nodeid)) change.valid |= AttributeBit.KILL_SUIDGID;
+    const slot = this.#take(request);
     operations.changeAttributes(this.#slots.tag(slot), caller, nodeid, change);
     return ELSEWHERE;
   }

@@ -117,7 +117,7 @@ export class FakeKernel implements FuseSessionPort {
 
   writeBack(tag: number, nodeid: number, offset: number): void {
     this.writtenBack.push([nodeid, offset]);
-    this.session.onWrittenBack(tag);
+    this.session.onFileDone(tag, 0);
   }
 
   /** Hands a request over. @returns true when the session kept the buffer */
