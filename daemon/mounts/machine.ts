@@ -2,29 +2,18 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { MOUNT, tryUnmount } from '../../common/libc.ts';
 import type { Logger } from '../../common/log.ts';
+import { MountRegister, mountRegisterFile } from '../../common/mount-register.ts';
 import { readMountTable } from '../../common/mount-table.ts';
-import { runTool } from '../../common/tool.ts';
+import { detachMount } from '../../common/stale-mounts.ts';
 import type { DaemonConfig } from '../config.ts';
 import { makeDirectory } from '../directory.ts';
 import { Mounts, type MountsParts } from './mounts.ts';
-import { MountRegister } from './register.ts';
 
 /** This file is `dist/daemon/mounts/machine.js`. */
 const PROGRAM_FILE = fileURLToPath(new URL('../mount-main.js', import.meta.url));
 const PACKAGE_ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 const DIRECTORY_MODE = 0o755;
-
-/**
- * Takes a mount away whose process is gone. Root asks the kernel; who is not root asks the program that
- * mounted it. Neither looks into the mount.
- */
-async function detach(directory: string): Promise<boolean> {
-  if (process.geteuid?.() === 0) return tryUnmount(directory, MOUNT.MNT_DETACH);
-  await runTool('fusermount3', ['-u', '-z', '--', directory]);
-  return true;
-}
 
 /** A path as it is written, and as it is without links. */
 function bothWays(file: string): string[] {
@@ -75,7 +64,7 @@ export function machineMounts(
       // Somebody may have put something there meanwhile: then it stays.
       fs.rmdir(place, () => undefined);
     },
-    detach,
-    register: new MountRegister(`${config.socketPath}.mounts.json`),
+    detach: detachMount,
+    register: new MountRegister(mountRegisterFile(config.socketPath)),
   });
 }

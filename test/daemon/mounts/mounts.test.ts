@@ -5,11 +5,11 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import { isErrorCode } from '../../../common/errors.ts';
 import { silentLogger } from '../../../common/log.ts';
+import { MountRegister } from '../../../common/mount-register.ts';
 import { parseMountTable } from '../../../common/mount-table.ts';
 import { processStart } from '../../../common/process-start.ts';
 import { Mounts } from '../../../daemon/mounts/mounts.ts';
 import type { MountPeer, MountRequest } from '../../../daemon/mounts/protocol.ts';
-import { MountRegister } from '../../../daemon/mounts/register.ts';
 import { eventually } from '../../helpers/lab-node.ts';
 
 const CHILD = path.join(import.meta.dirname, '../../helpers/mount-child/main.js');
