@@ -118,7 +118,7 @@ const GONE: readonly string[] = ['ERR_MOUNT_UNKNOWN', 'ERR_DAEMON_UNREACHABLE'];
 /** Takes away what a memnode has left that does not run any more; one that runs sees to it itself. */
 export async function clearMounts(socketPath: string, note: (text: string) => void): Promise<void> {
   try {
-    await withClient(socketPath, async () => undefined);
+    await withClient(socketPath, () => Promise.resolve());
     return;
   } catch (error) {
     const { code } = error instanceof MemcloudError ? error : { code: '' };
