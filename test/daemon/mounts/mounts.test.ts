@@ -283,12 +283,14 @@ t.test('after a kill: the mounts of the last daemon go, and nobody else’s', as
   register.add({ directory: place('c'), device: '0:78', pid: 2 ** 22 + 1, started: '1' });
   const own = processStart(process.pid) ?? '';
   register.add({ directory: place('d'), device: '0:79', pid: process.pid, started: `${own}0` });
-  fs.writeFileSync(
-    path.join(left.tableFolder, 'others'),
-    `1 1 0:77 / ${place('b')} rw - fuse.memcloud memcloud rw\n` +
-      `1 1 0:99 / ${place('c')} rw - fuse.memcloud memcloud rw\n` +
-      `1 1 0:79 / ${place('d')} rw - tmpfs tmpfs rw\n`,
-  );
+  for (const [name, device, type] of [
+    ['b', '0:77', 'fuse.memcloud'],
+    ['c', '0:99', 'fuse.memcloud'],
+    ['d', '0:79', 'tmpfs'],
+  ] as const) {
+    const line = `1 1 ${device} / ${place(name)} rw - ${type} memcloud rw\n`;
+    fs.writeFileSync(path.join(left.tableFolder, name), line);
+  }
   const next = world(t, folder);
   await next.mounts.cleanUp();
   // Here the former daemon still runs, and may be the first to see that its child ended.
