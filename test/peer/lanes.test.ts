@@ -23,7 +23,7 @@ interface Scene {
   /** The node whose lanes there are. */
   node: TestNode;
   /** Another process of it. */
-  lane(name: string, options?: Partial<PeersOptions>): TestNode;
+  lane: (name: string, options?: Partial<PeersOptions>) => TestNode;
 }
 
 async function scene(t: Test, options: Parameters<typeof testNode>[2] = {}): Promise<Scene> {
