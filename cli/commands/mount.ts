@@ -11,6 +11,7 @@ import {
   mountSettings,
   type MountWords,
 } from '../mount-settings.ts';
+import { requireVisible } from '../mount-visible.ts';
 import { note, printData, printable, table, type GlobalFlags } from '../output.ts';
 import { describeHolders, mountHolders } from '../system/mount-holders.ts';
 
@@ -163,6 +164,7 @@ const make = command<MountWords>({
       const wish = await mountSettings(client, flags);
       const made = await mountUnlessInterrupted(client, wish);
       if (made === undefined) return;
+      await requireVisible(client, made.directory);
       explain(wish, made);
       printData(flags, made, renderMounted);
     }),
