@@ -39,7 +39,7 @@ export function renderMounts(mounts: readonly MountInfo[]): string {
     const more = mount.damagedFileCount - mount.damagedFiles.length;
     return [
       ...(mount.reason === '' ? [] : [`${where}: ${mount.reason}`]),
-      ...mount.damagedFiles.map((file) => `lost bytes: ${path.join(mount.directory || '/', file)}`),
+      ...mount.damagedFiles.map((file) => `lost bytes: ${file}`),
       ...(more > 0 ? [`lost bytes: ${more} more files`] : []),
     ];
   });
