@@ -358,9 +358,14 @@ export class MetadataRequests {
   #seek(request: FuseRequest): number {
     const invalid = request.decodeSeek();
     if (invalid !== 0) return invalid;
-    const offset = this.#operations.seek(request.nodeid, request.offset, request.flags);
-    if (offset < 0) return offset;
-    encodeU64(this.#words, DATA_WORD, offset);
+    return this.sought(request.nodeid, request.offset, request.flags, this.#reply);
+  }
+
+  /** The reply of LSEEK, made in any memory. */
+  sought(nodeid: number, offset: number, whence: number, reply: TransferBuffer): number {
+    const found = this.#operations.seek(nodeid, offset, whence);
+    if (found < 0) return found;
+    encodeU64(reply.words, DATA_WORD, found);
     return FuseOutSize.fuse_lseek_out;
   }
 
