@@ -375,10 +375,8 @@ export class FuseSession implements FileCompletionSink {
   /** The kernel asks for data and holes without a look at its own cache: what is there must come first. */
   #seek(operations: FileOperations, metadata: MetadataRequests, request: FuseRequest): number {
     const invalid = request.decodeSeek();
-    if (invalid !== 0) return invalid;
-    if (!this.#profile.writebackCache || !operations.mayBeDirty(request.nodeid)) {
-      return metadata.serve(request);
-    }
+    const clean = !this.#profile.writebackCache || !operations.mayBeDirty(request.nodeid);
+    if (invalid !== 0 || clean) return metadata.serve(request);
     const tag = this.#slots.tag(this.#take(request));
     this.#port.writeBack(request.nodeid, () => this.onFileDone(tag, 0));
     return ELSEWHERE;
@@ -414,7 +412,7 @@ export class FuseSession implements FileCompletionSink {
 
   /** A call ended for which the kernel waits. */
   #complete(slot: number, result: number): void {
-    const { opcode, nodeid, fh, offset, whence } = this.#slots;
+    const { opcode, nodeid, fh } = this.#slots;
     const late = this.#late;
     if (result < 0) {
       if (fh[slot] !== 0) this.#operations?.release(fh[slot] as number);
@@ -440,12 +438,7 @@ export class FuseSession implements FileCompletionSink {
         size = metadata.attributesOf(nodeid[slot] as number, late);
         break;
       case FuseOpcode.FUSE_LSEEK:
-        size = metadata.sought(
-          nodeid[slot] as number,
-          offset[slot] as number,
-          whence[slot] as number,
-          late,
-        );
+        size = metadata.sought(this.#slots, slot, late);
         break;
       case FuseOpcode.FUSE_OPEN:
         size = metadata.opened(fh[slot] as number, late);
