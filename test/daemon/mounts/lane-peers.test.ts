@@ -5,9 +5,9 @@ import type { MountPeer } from '../../../daemon/mounts/protocol.ts';
 import { TrustStore } from '../../../peer/trust.ts';
 import { testNode, until, type TestNode } from '../../helpers/peer-node.ts';
 
-async function named({ identity, listen }: TestNode, name: string): Promise<MountPeer> {
-  const { nodeId, publicKey } = identity;
-  const address = await listen();
+async function named(node: TestNode, name: string): Promise<MountPeer> {
+  const { nodeId, publicKey } = node.identity;
+  const address = await node.listen();
   return { nodeId, name, address, publicKey: Buffer.from(publicKey).toString('base64') };
 }
 
