@@ -87,6 +87,7 @@ export class PoolMount implements ServedMount {
       clock: new KernelClock(),
       ...{ sizeBytes, uid, gid, mode },
       hashSeed: randomBytes(4).readUInt32LE(0),
+      poolPageCount: () => pool.freePageCount(this.#store.room().usedPageCount),
     });
     assert(store !== undefined);
     this.#store = store;
