@@ -61,8 +61,6 @@ export interface FileSystemOptions {
   readonly mode: number;
   /** 32 random bits, against prepared names. */
   readonly hashSeed: number;
-  /** Pages that the pool below the store can still take; no bound unless given. Asked at each statfs. */
-  readonly poolPageCount?: () => number;
   /** Inodes at most; one for each page of the quota unless given, 1024 to 2^24. */
   readonly inodeCountMax?: number;
   /** Bytes of metadata in use at most; 512 for each inode, and 1 MiB, unless given. */
@@ -74,7 +72,6 @@ export class FileSystem implements FileOperations {
   readonly #tree: Tree;
   readonly #contents: Contents;
   readonly #directories: Directories;
-  readonly #poolPageCount: () => number;
   #sink: FileCompletionSink | undefined;
 
   constructor(options: FileSystemOptions) {
@@ -83,7 +80,6 @@ export class FileSystem implements FileOperations {
       options.inodeCountMax ??
       Math.min(Math.max(pageCount, INODE_COUNT_DEFAULT_MIN), INODE_COUNT_DEFAULT_MAX);
     const { uid, gid } = options;
-    this.#poolPageCount = options.poolPageCount ?? (() => Infinity);
     const storeSink: FileCompletionSink = {
       onFileDone: (tag, result) => this.#contents.storeSink.onFileDone(tag, result),
     };
@@ -316,8 +312,7 @@ export class FileSystem implements FileOperations {
   statistics(into: FileSystemStatistics): void {
     const { pageCount, usedPageCount } = this.#tree.store.room();
     into.blockCount = pageCount;
-    const freeCount = Math.min(pageCount - usedPageCount, this.#poolPageCount());
-    into.freeBlockCount = Math.max(0, freeCount);
+    into.freeBlockCount = Math.max(0, pageCount - usedPageCount);
     into.inodeCount = this.#tree.limits.inodeCountMax;
     into.freeInodeCount = this.#tree.limits.inodeCountMax - this.#tree.inodes.count;
   }

@@ -5,18 +5,6 @@ import { FileSystemRig, ROOT } from '../helpers/file-system-rig.ts';
 const ENOENT = -2;
 const ESTALE = -116;
 
-t.test('there is no more room than the pool has, whatever the quota', (t) => {
-  let poolPageCount = 7;
-  const rig = new FileSystemRig({ poolPageCount: () => poolPageCount });
-  const room = { blockCount: 0, freeBlockCount: 0, inodeCount: 0, freeInodeCount: 0 };
-  rig.fs.statistics(room);
-  t.equal(room.freeBlockCount, 7);
-  poolPageCount = Infinity;
-  rig.fs.statistics(room);
-  t.equal(room.freeBlockCount, room.blockCount);
-  t.end();
-});
-
 t.test('what has no name ends with the mount, what has one stays, handles are gone', (t) => {
   const rig = new FileSystemRig();
   const { fs } = rig;
