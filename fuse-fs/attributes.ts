@@ -15,6 +15,17 @@ import { Touch, type Tree } from './tree.ts';
  */
 export const FILE_SIZE_MAX = 2 ** 43;
 
+/** Bits of a change that somebody asked for by name. */
+const NAMED_BITS =
+  AttributeBit.MODE |
+  AttributeBit.UID |
+  AttributeBit.GID |
+  AttributeBit.SIZE |
+  AttributeBit.ATIME |
+  AttributeBit.MTIME |
+  AttributeBit.ATIME_NOW |
+  AttributeBit.MTIME_NOW;
+
 const NANOSECONDS = 1_000_000_000;
 
 /** Seconds that the kernel can hand back: what a float64 counts exactly. */
@@ -86,7 +97,10 @@ export function applyChange(tree: Tree, slot: number, change: AttributeChange): 
     const type = inodes.mode(slot) & FileMode.S_IFMT;
     setMode(tree, slot, type | (change.mode & PERMISSION_BITS));
   }
-  if (has(AttributeBit.KILL_SUIDGID)) killSetIds(tree, slot);
+  // What names nothing, or its time alone, is chown(2) of no owner and no group, or a write that takes
+  // privileges: the kernel strips what says so.
+  const nameless = (change.valid & NAMED_BITS) === 0 && !isDirectory(inodes.mode(slot));
+  if (nameless || has(AttributeBit.KILL_SUIDGID)) killSetIds(tree, slot);
   if (
     has(AttributeBit.KILL_SUIDGID | AttributeBit.UID | AttributeBit.GID | AttributeBit.SIZE) &&
     !isDirectory(inodes.mode(slot))

@@ -91,6 +91,8 @@ t.test(
       ],
       ['no group execution', 0o6745, () => rig.write(node, 0, 'x', true), 0o102745],
       ['chown', 0o6755, () => rig.change(node, { valid: UID | KILL, uid: 4 }), 0o100755],
+      ['chown of nobody', 0o6755, () => rig.change(node, { valid: 0 }), 0o100755],
+      ['its time alone', 0o6755, () => rig.change(node, { valid: CTIME }), 0o100755],
       ['chgrp', 0o6745, () => rig.change(node, { valid: GID | KILL, gid: 4 }), 0o102745],
       ['truncate of root', 0o6755, () => rig.change(node, { valid: SIZE, size: 0 }), 0o106755],
       ['truncate', 0o6755, () => rig.change(node, { valid: SIZE | KILL, size: 0 }), 0o100755],
