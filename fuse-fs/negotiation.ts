@@ -54,18 +54,6 @@ export interface InitIn {
   readonly flags2: number;
 }
 
-/** Reads `struct fuse_init_in`, whose length was checked. @param from - its words */
-export function readInit(from: { initWord(index: number): number }): InitIn {
-  const flags = from.initWord(3);
-  return {
-    major: from.initWord(0),
-    minor: from.initWord(1),
-    maxReadahead: from.initWord(2),
-    flags,
-    flags2: (flags & FuseInit.FUSE_INIT_EXT) === 0 ? 0 : from.initWord(4),
-  };
-}
-
 /** What becomes of an INIT. */
 export type InitVerdict =
   /** Agreed: requests follow. */
