@@ -84,8 +84,7 @@ function isTime(seconds: number, nanoseconds: number): boolean {
 
 /**
  * Changes everything that `change` names, in the inode. The caller truncates the bytes if the size
- * became less. Of a truncation that changes nothing only ftruncate(2) and O_TRUNC set the times: the
- * kernel marks them with FATTR_FH.
+ * became less. A truncation sets the time of modification although the size stays, as on tmpfs.
  */
 export function applyChange(tree: Tree, slot: number, change: AttributeChange): void {
   const { inodes } = tree;
@@ -108,9 +107,8 @@ export function applyChange(tree: Tree, slot: number, change: AttributeChange): 
     killCapability(tree, slot);
   }
   if (has(AttributeBit.SIZE)) {
-    const same = change.size === inodes.size(slot);
     inodes.setSize(slot, change.size);
-    if (!same || has(AttributeBit.FH)) tree.touch(slot, Touch.MODIFY);
+    tree.touch(slot, Touch.MODIFY);
   }
   applyTimes(tree, slot, change);
 }
