@@ -340,9 +340,10 @@ export class PageFileStore implements FileStore, BlockCompletionSink {
     if (this.#isChange(row) && requests.kind[row] !== CallKind.SYNC) requests.unlink(row);
     requests.give(row);
     if (isActive && parent === -1) this.#activeCount -= 1;
-    if (hasGeneration) reclaim.leave(generation);
+    // The caller first: it enters the new size, which calls that start below may depend on.
     if (parent === -1) this.#sink.onFileDone(tag, result);
     else this.#copies.onStepDone(parent, result);
+    if (hasGeneration) reclaim.leave(generation);
     this.#resume();
     this.#freeIfIdle();
   }

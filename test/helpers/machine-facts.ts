@@ -23,7 +23,14 @@ export function peerInfo(name: string, change: Partial<PeerInfo> = {}): PeerInfo
     reason: '',
     usage: { offeredBytes: 1024 * MIB, usedBytes: 0, residentBytes: 0, leaseCount: 0 },
     rttUs: 500,
-    ...{ hostId: `host-${name}`, zone: '', accepting: true, quarantine: '', lentBytes: 0, lentLeases: 0 },
+    ...{
+      hostId: `host-${name}`,
+      zone: '',
+      accepting: true,
+      quarantine: '',
+      lentBytes: 0,
+      lentLeases: 0,
+    },
     ...change,
   };
 }
