@@ -39,6 +39,7 @@ import type { Predecessor } from './handover/taker.ts';
 import { GarbageCollectionWatch } from './garbage-collection.ts';
 import { machineHostId } from './host.ts';
 import { LiveConfig, type Appliers } from './live-config.ts';
+import { drainedMounts } from './mounts/holdings.ts';
 import { machineMounts } from './mounts/assemble.ts';
 import type { Mounts } from './mounts/mounts.ts';
 import type { PoolNumbers } from './notify.ts';
@@ -153,7 +154,7 @@ export class Daemon implements VolumeParts {
     const { name, zone } = config;
     const drain = new Drain({
       ...{ nodeId, name, provider, peers, volumes },
-      ...{ directExports, directDevices },
+      ...{ directExports, directDevices, mounts: drainedMounts(mounts, peers) },
     });
     this.liveConfig = new LiveConfig(config.written, this.#appliers(logger), logger);
     const handlers = rpcHandlers({
@@ -228,9 +229,8 @@ export class Daemon implements VolumeParts {
       });
       undo.push(() => provider.close());
       const spin = new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US);
-      const { name, zone, host: hostId = machineHostId() } = config;
+      const { name, zone, allowPlain, host: hostId = machineHostId() } = config;
       let peerPort = 0;
-      const { allowPlain } = config;
       if (allowPlain) {
         logger.warn({}, '--allow-plain: direct swap may come over bare TCP, open to tampering');
       }
