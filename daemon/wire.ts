@@ -30,7 +30,7 @@ import { SpillSource } from '../provider/spill-source.ts';
 import { VolumeBlockDevice } from '../tier/block-device.ts';
 import type { VolumeWorld } from '../tier/volume-state.ts';
 import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
-import { capacityProblem, roomOf, type FreeRoom } from './capacity.ts';
+import { capacityProblem, localRoom, roomOf, type FreeRoom } from './capacity.ts';
 import type { DaemonConfig } from './config.ts';
 import { DirectDevices } from './direct/devices.ts';
 import { Drain } from './drain.ts';
@@ -386,11 +386,10 @@ export class Daemon implements VolumeParts {
   /** Room for a mount, whose process keeps `local` pages itself, beside what the daemon lends. */
   #rooms(providers: readonly string[] | undefined): FreeRoom[] {
     const rooms = this.sourcesFor(providers).list().filter(takesSlabs);
-    return rooms.map((source) => {
-      if (source !== this.#local) return roomOf(source);
-      const { availableBytes, reserveBytes } = this.#provider.status().giveBack;
-      return { ...roomOf(source), freeBytes: availableBytes - reserveBytes };
-    });
+    const memory = this.#provider.status().giveBack;
+    return rooms.map((source) =>
+      source === this.#local ? localRoom(source, memory) : roomOf(source),
+    );
   }
 
   // --- What volumes are made of ------------------------------------------------------------------
