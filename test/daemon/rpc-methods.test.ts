@@ -24,6 +24,7 @@ function handlers(
           ...(quarantineReason === undefined ? {} : { quarantineReason }),
         })),
     },
+    mounts: { has: (name: string) => name === 'of-a-mount' },
     volumes: {
       create: keep,
       serve: async (_: string, request: unknown) => {
@@ -89,4 +90,12 @@ t.test('a server is asked for at one address, with one kind of TLS', async (t) =
       JSON.stringify(params),
     );
   }
+});
+
+t.test('a volume may not have the name of a mount', async (t) => {
+  const { rpc, asked } = handlers(1);
+  t.throws(() => rpc['volume.create']({ name: 'of-a-mount', sizeBytes: 4096 }), {
+    code: 'ERR_VOLUME_EXISTS',
+  });
+  t.strictSame(asked, []);
 });

@@ -52,7 +52,9 @@ async function startPool(t: Test): Promise<Pool> {
   );
   const connect = lenders.map(({ peerAddress }) => peerAddress);
   const again = async (t: Test): Promise<LabNode> => {
-    const node = await LabNode.start(t, { name: 'borrower', folder, connect });
+    // Where `mount` without a word mounts, made when it is not there.
+    const env = { MEMCLOUD_MOUNT_DIRECTORY: path.join(folder, 'usual/place') };
+    const node = await LabNode.start(t, { name: 'borrower', folder, connect, env });
     await node.waitForPeers(2);
     return node;
   };
@@ -289,6 +291,22 @@ t.test('the life of a mount', { ...SKIP, timeout: 240_000 }, async (t) => {
         (await memcloudJson<MountInfo[]>(t, pool.borrower.socketPath, 'mount', 'ls')).length === 0
       );
     });
+  });
+
+  t.test('what the units call: mounted once, unmounted although it is used', async (t) => {
+    const { socketPath } = pool.borrower;
+    const place = path.join(pool.folder, 'usual/place');
+    t.teardown(() => void tryUnmount(place, MOUNT.MNT_DETACH));
+    for (let round = 0; round < 2; round += 1) {
+      const on = await memcloud(socketPath, 'service', 'mount-on', '--deadline', '20');
+      t.match(on, { code: 0, stderr: `memcloud: mounted ${place}\n` });
+    }
+    t.equal(isMounted(place), true);
+    const user = await standIn(t, place);
+    const off = await memcloud(socketPath, 'service', 'mount-off', '--deadline', '1');
+    t.match(off, { code: 0, stderr: new RegExp(`is in use: .*process ${user.pid}\\)`) });
+    t.equal(isMounted(place), false);
+    t.match(await memcloud(socketPath, 'service', 'mount-off'), { code: 0, stderr: '' });
   });
 
   t.test(
