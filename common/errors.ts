@@ -162,6 +162,11 @@ export const ERROR_CODES = {
     exitCode: 1,
     meaning: 'memnode could not be replaced under its volumes; the one that ran goes on',
   },
+  ERR_MOUNT_TRANSPORT: {
+    fault: 'local',
+    exitCode: 1,
+    meaning: 'requests of a mount cannot come the way that was asked for',
+  },
   ERR_SWAP_UNSAFE: {
     fault: 'local',
     exitCode: 1,
