@@ -119,6 +119,8 @@ export interface NativeOptions {
   fsname: string;
   subtype: string;
   attrTimeout: string;
+  entryTimeout: string;
+  kernelCache: boolean;
 }
 
 type Signal = (result: number, ...payload: unknown[]) => void;
