@@ -162,6 +162,22 @@ export const ERROR_CODES = {
     exitCode: 1,
     meaning: 'memnode could not be replaced under its volumes; the one that ran goes on',
   },
+  ERR_MOUNT_POINT: {
+    fault: 'local',
+    exitCode: 2,
+    meaning: 'the mount point is missing, no directory, taken, or one that memnode needs',
+  },
+  ERR_MOUNT_UNKNOWN: { fault: 'local', exitCode: 6, meaning: 'memnode has no mount there' },
+  ERR_MOUNT_BUSY: {
+    fault: 'local',
+    exitCode: 5,
+    meaning: 'programs use the mount; it stays',
+  },
+  ERR_MOUNT_FAILED: {
+    fault: 'local',
+    exitCode: 1,
+    meaning: 'the file system could not be mounted or unmounted',
+  },
   ERR_MOUNT_TRANSPORT: {
     fault: 'local',
     exitCode: 1,

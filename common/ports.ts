@@ -187,11 +187,16 @@ export interface SlabAccessEvents {
 /** The provider of this machine, as the peer server sees it. */
 export interface SlabProvider {
   /**
-   * The view of one holder; leases outlive it and are there again for the same holder.
+   * The view of one holder (common/holder.ts); leases outlive it and are there again for the same holder.
    *
    * @param events - replaces those of the holder's last view; a provider may leave it unused
    */
-  openAccess(holder: NodeId, events?: SlabAccessEvents): SlabAccess;
+  openAccess(holder: string, events?: SlabAccessEvents): SlabAccess;
+  /**
+   * The holder has no view any more and will not come again under this name: it is forgotten as soon as
+   * it has no leases, which end as they would.
+   */
+  closeAccess(holder: string): void;
   /** False while it grants no leases: it is being drained, or its machine is short of memory. */
   readonly accepting: boolean;
   /** The provider's room now. */

@@ -41,6 +41,8 @@ const wholeNumber = (
   );
 };
 const none = v.strictObject({});
+/** The last uid and gid are "no change" to chown(2). */
+const ID_MAX = 2 ** 32 - 2;
 
 /** The parameters of each method, by name. */
 export const RPC_PARAMS = {
@@ -104,6 +106,29 @@ export const RPC_PARAMS = {
   }),
   'direct.detach': v.strictObject({ device: v.string() }),
   'direct.list': none,
+  'mount.create': v.strictObject({
+    directory: v.string(),
+    makeDirectory: v.optional(v.boolean()),
+    sizeBytes: v.optional(bytes),
+    copies: v.optional(wholeNumber(1, 8)),
+    volume: v.optional(name),
+    providers: v.optional(v.array(v.string())),
+    ringBytes: v.optional(bytes),
+    overcommit: v.optional(v.boolean()),
+    keep: v.optional(v.boolean()),
+    allowOther: v.optional(v.boolean()),
+    profile: v.optional(v.picklist(['default', 'build-cache'])),
+    transport: v.optional(v.picklist(['kernel', 'native'])),
+    uid: v.optional(wholeNumber(0, ID_MAX)),
+    gid: v.optional(wholeNumber(0, ID_MAX)),
+    mode: v.optional(wholeNumber(0, 0o7777)),
+  }),
+  'mount.remove': v.strictObject({
+    directory: v.string(),
+    lazy: v.optional(v.boolean()),
+    startingOnly: v.optional(v.boolean()),
+  }),
+  'mount.list': none,
   'config.get': none,
   'config.reload': none,
   'daemon.handover': v.strictObject({
@@ -145,6 +170,10 @@ export interface PeerInfo {
   readonly accepting: boolean;
   /** Why its pages are not believed any more; empty while they are. */
   readonly quarantine: string;
+  /** Lent to it here, its mounts and direct exports included: bytes, metadata included. */
+  readonly lentBytes: number;
+  /** The leases of that. */
+  readonly lentLeases: number;
 }
 
 /** Who has something on a node that is drained, and whether it can go. */
@@ -352,6 +381,55 @@ export interface DirectExportInfo {
   readonly connected: boolean;
 }
 
+/** A mount as `memcloud mount ls` shows it. */
+export interface MountInfo {
+  /** Where; empty while files are kept without a mount. */
+  readonly directory: string;
+  /** The volume under the files. */
+  readonly volume: string;
+  /**
+   * `starting`, `mounted`, `kept` (files without a mount), `silent` (its process does not answer; numbers
+   * are those of its last answer) or `dead` (its process ended by itself; the files are gone).
+   */
+  readonly state: string;
+  /** Why it is silent or dead; else empty. */
+  readonly reason: string;
+  /** Quota, bytes. */
+  readonly sizeBytes: number;
+  /** Bytes in files. */
+  readonly usedBytes: number;
+  /** Inodes in use. */
+  readonly inodeCount: number;
+  /** Bytes of metadata, in this machine's RAM. */
+  readonly metadataBytes: number;
+  /** Bytes leased from providers, copies counted. */
+  readonly leasedBytes: number;
+  /** Providers that each slab is kept on. */
+  readonly copies: number;
+  /** Slabs with fewer copies than promised. */
+  readonly degradedSlabs: number;
+  /** Who holds it. */
+  readonly providers: readonly {
+    readonly name: string;
+    readonly up: boolean;
+    readonly leasedBytes: number;
+  }[];
+  /** Paths of files of which bytes are lost, at most 100. */
+  readonly damagedFiles: readonly string[];
+  /** Files of which bytes are lost. */
+  readonly damagedFileCount: number;
+  /** FUSE requests answered. */
+  readonly requestCount: number;
+  /** Whether the files outlive the mount. */
+  readonly keep: boolean;
+  /** `default` or `build-cache`. */
+  readonly profile: string;
+  /** How requests come: `kernel` or `native`. */
+  readonly transport: string;
+  /** The process that serves it. */
+  readonly pid: number;
+}
+
 /** An option as it counts. */
 export interface ConfigSetting {
   /** Its key in a configuration file. */
@@ -382,8 +460,8 @@ export interface ConfigChange {
   readonly before: unknown;
   /** What the files say now. */
   readonly after: unknown;
-  /** `applied`, `restart` (it needs one), `next swap on` (it counts then) or `failed`. */
-  readonly effect: 'applied' | 'restart' | 'next swap on' | 'failed';
+  /** `applied`, `restart` (it needs one), `next swap on`, `next mount` (it counts then) or `failed`. */
+  readonly effect: 'applied' | 'restart' | 'next swap on' | 'next mount' | 'failed';
   /** Why it failed; else empty. */
   readonly note: string;
 }
@@ -426,6 +504,8 @@ export interface StatusInfo {
   readonly directDevices: readonly DirectDeviceInfo[];
   /** Direct exports that other machines have here. */
   readonly directExports: readonly DirectExportInfo[];
+  /** File systems mounted by this daemon. */
+  readonly mounts: readonly MountInfo[];
   /** Sentences about what is not well; empty when all is. */
   readonly health: readonly string[];
   /** The protections of memnode, as the kernel reports them. */
@@ -518,6 +598,12 @@ export interface RpcResults {
   'direct.detach': null;
   /** The direct devices. */
   'direct.list': DirectDeviceInfo[];
+  /** The new mount. */
+  'mount.create': MountInfo;
+  /** Nothing. */
+  'mount.remove': null;
+  /** The mounts, and files that are kept. */
+  'mount.list': MountInfo[];
   /** What counts, and where it was written. */
   'config.get': ConfigInfo;
   /** What a change of the files did; nothing is changed when a file is wrong. */

@@ -4,6 +4,7 @@
  */
 import os from 'node:os';
 import { MemcloudError } from '../common/errors.ts';
+import { holderParts } from '../common/holder.ts';
 import { kitStatus } from '../common/kit-status.ts';
 import type { NodeId } from '../common/ports.ts';
 import { checkSocketPath } from '../common/paths.ts';
@@ -12,6 +13,7 @@ import type {
   DirectDeviceInfo,
   DirectExportInfo,
   HandoverInfo,
+  MountInfo,
   PeerInfo,
   RpcParams,
   StatusInfo,
@@ -30,6 +32,9 @@ import { directUse } from './direct/peer-use.ts';
 import type { Drain } from './drain.ts';
 import type { GarbageCollectionWatch } from './garbage-collection.ts';
 import type { LiveConfig } from './live-config.ts';
+import { mountHealth } from './mounts/describe.ts';
+import type { Mounts } from './mounts/mounts.ts';
+import { createMount, type MountContext } from './mounts/rpc.ts';
 import type { RpcHandlers } from './rpc-server.ts';
 import type { ServeRequest, VolumeRequest, Volumes } from './volumes.ts';
 
@@ -66,6 +71,10 @@ export interface RpcContext {
   readonly provider: RamProvider;
   /** Its volumes. */
   readonly volumes: Volumes;
+  /** Its mounts. */
+  readonly mounts: Mounts;
+  /** Room of the providers that are up. */
+  readonly rooms: MountContext['rooms'];
   /** Its direct devices. */
   readonly direct: DirectDevices;
   /** What it exports directly. */
@@ -90,7 +99,23 @@ const ANSWERS: Readonly<Record<'allow' | 'trust' | 'deny', ConsentAnswer>> = {
   deny: 'deny',
 };
 
-function describePeer(peer: PeerRow): PeerInfo {
+function describePeers(context: RpcContext): PeerInfo[] {
+  const lent = new Map<NodeId, Lent>();
+  for (const { holder, chargedBytes } of context.provider.status().leases) {
+    const { nodeId } = holderParts(holder);
+    const { lentBytes, lentLeases } = lent.get(nodeId) ?? NOTHING_LENT;
+    lent.set(nodeId, { lentBytes: lentBytes + chargedBytes, lentLeases: lentLeases + 1 });
+  }
+  return context.peers
+    .peers()
+    .map((peer) => describePeer(peer, lent.get(peer.nodeId ?? '') ?? NOTHING_LENT));
+}
+
+type Lent = Pick<PeerInfo, 'lentBytes' | 'lentLeases'>;
+
+const NOTHING_LENT: Lent = { lentBytes: 0, lentLeases: 0 };
+
+function describePeer(peer: PeerRow, lent: Lent): PeerInfo {
   const { nodeId, name, address, state, usage, roundTripMs, error } = peer;
   const { hostId, zone, accepting, quarantineReason } = peer;
   return {
@@ -102,6 +127,7 @@ function describePeer(peer: PeerRow): PeerInfo {
     usage: usage ?? null,
     rttUs: roundTripMs > 0 ? Math.round(roundTripMs * 1000) : null,
     ...{ hostId, zone, accepting, quarantine: quarantineReason ?? '' },
+    ...lent,
   };
 }
 
@@ -116,8 +142,12 @@ function listConsent(consent: ConsentQueue): ConsentInfo[] {
   }));
 }
 
-function healthOf(context: RpcContext, devices: readonly DirectDeviceInfo[]): string[] {
-  const sentences: string[] = [];
+function healthOf(
+  context: RpcContext,
+  devices: readonly DirectDeviceInfo[],
+  mounts: readonly MountInfo[],
+): string[] {
+  const sentences: string[] = mountHealth(mounts);
   for (const { device, health } of devices) {
     if (health === 'lost') sentences.push(`direct device ${device} has lost its pages`);
     if (health === 'degraded')
@@ -141,7 +171,8 @@ function healthOf(context: RpcContext, devices: readonly DirectDeviceInfo[]): st
   return sentences;
 }
 
-function status(context: RpcContext): StatusInfo {
+async function status(context: RpcContext): Promise<StatusInfo> {
+  const mounts = await context.mounts.list();
   const directDevices = context.direct.list();
   const { usage, directory, swap, giveBack } = context.provider.status();
   return {
@@ -154,12 +185,13 @@ function status(context: RpcContext): StatusInfo {
     provider: { usage, directory, swapExposure: swap, giveBack },
     hostId: context.hostId,
     zone: context.zone,
-    peers: context.peers.peers().map(describePeer),
+    peers: describePeers(context),
     consentPending: context.consent.list().length,
     volumes: context.volumes.list(),
     directDevices,
     directExports: context.directExports(),
-    health: healthOf(context, directDevices),
+    mounts,
+    health: healthOf(context, directDevices, mounts),
     kit: kitStatus(process.pid),
     garbageCollection: context.garbageCollection.info,
     handover: context.handover(),
@@ -178,11 +210,11 @@ async function connect(context: RpcContext, address: string): Promise<PeerInfo> 
       code === 'ERR_PEER_UNREACHABLE' ? '; memnode keeps trying, see memcloud peer ls' : '';
     throw new MemcloudError(code, `${message}${hint}`, { cause: dialer.lastError });
   }
-  const found = context.peers.peers().find((peer) => peer.address === dialer.address);
+  const found = describePeers(context).find((peer) => peer.address === dialer.address);
   if (found === undefined) {
     throw new MemcloudError('ERR_PEER_UNREACHABLE', `nobody answers at ${address} yet`);
   }
-  return describePeer(found);
+  return found;
 }
 
 /** Without `--copies`, two where providers on two machines are up. */
@@ -235,10 +267,11 @@ function serveRequest(params: RpcParams<'nbd.serve'>): ServeRequest {
 
 /** The handlers of a daemon. */
 export function rpcHandlers(context: RpcContext): RpcHandlers {
-  const { peers, consent, volumes, direct } = context;
+  const { peers, consent, volumes, direct, mounts } = context;
+  const isVolume = (name: string): boolean => volumes.has(name);
   return {
     status: () => status(context),
-    'peer.list': () => peers.peers().map(describePeer),
+    'peer.list': () => describePeers(context),
     'peer.connect': ({ address }) => connect(context, address),
     'peer.disconnect': ({ peer, force = false }) => {
       const { nodeId } = peers.store(peer);
@@ -272,11 +305,18 @@ export function rpcHandlers(context: RpcContext): RpcHandlers {
       context.trust.remove(peer);
       return null;
     },
-    'volume.create': (params) => volumes.create(volumeRequest(context, params)),
+    'volume.create': (params) => {
+      if (mounts.has(params.name)) {
+        const text = `volume ${params.name} is that of a mount; choose another name`;
+        throw new MemcloudError('ERR_VOLUME_EXISTS', text);
+      }
+      return volumes.create(volumeRequest(context, params));
+    },
     'volume.list': () => volumes.list(),
     'volume.inspect': ({ name }) => volumes.inspect(name),
     'volume.remove': async ({ name, force }) => {
-      await volumes.remove(name, force ?? false);
+      if (mounts.has(name)) await mounts.drop(name);
+      else await volumes.remove(name, force ?? false);
       return null;
     },
     'nbd.serve': async (params) => ({
@@ -306,6 +346,12 @@ export function rpcHandlers(context: RpcContext): RpcHandlers {
       return null;
     },
     'direct.list': () => direct.list(),
+    'mount.create': (params) => createMount(params, { mounts, rooms: context.rooms, isVolume }),
+    'mount.remove': async ({ directory, lazy = false, startingOnly = false }) => {
+      await mounts.remove(directory, { lazy, startingOnly });
+      return null;
+    },
+    'mount.list': () => mounts.list(),
     'config.get': () => context.config.info(),
     'config.reload': () => context.config.reload(),
     'daemon.handover': (request) => {

@@ -61,6 +61,8 @@ export interface HandoverParts {
   readonly volumes: Volumes;
   /** Their servers and kernel devices. */
   readonly exports: Exports;
+  /** Mounts, and names of files that are kept: their processes are children of this one. */
+  readonly mounts: () => readonly string[];
   /** Its RPC socket. */
   readonly rpc: RpcServer;
   /** The locked file of the state directory. */
@@ -158,6 +160,10 @@ export class Handover {
     const spilling = entries.find(({ volume }) => volume.spills);
     if (spilling !== undefined) {
       return `volume ${spilling.volume.options.name} has a spill file, which ends with this memnode`;
+    }
+    const [mount] = this.#parts.mounts();
+    if (mount !== undefined) {
+      return `${mount} is served by a child of this memnode and would end with it; memcloud umount it first`;
     }
     if (force) return undefined;
     const { leaseCount, residentBytes } = provider.usage();

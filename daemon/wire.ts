@@ -31,7 +31,7 @@ import { SpillSource } from '../provider/spill-source.ts';
 import { VolumeBlockDevice } from '../tier/block-device.ts';
 import type { VolumeWorld } from '../tier/volume-state.ts';
 import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
-import { capacityProblem } from './capacity.ts';
+import { capacityProblem, type FreeRoom } from './capacity.ts';
 import type { DaemonConfig } from './config.ts';
 import { DirectDevices } from './direct/devices.ts';
 import { Drain } from './drain.ts';
@@ -40,6 +40,8 @@ import type { Predecessor } from './handover/taker.ts';
 import { GarbageCollectionWatch } from './garbage-collection.ts';
 import { machineHostId } from './host.ts';
 import { LiveConfig, type Appliers } from './live-config.ts';
+import { machineMounts } from './mounts/machine.ts';
+import type { Mounts } from './mounts/mounts.ts';
 import type { PoolNumbers } from './notify.ts';
 import { rpcHandlers } from './rpc-methods.ts';
 import { RpcServer } from './rpc-server.ts';
@@ -86,6 +88,7 @@ export class Daemon implements VolumeParts {
   readonly #volumes: Volumes;
   readonly #service: DirectService;
   readonly #direct: DirectDevices;
+  readonly #mounts: Mounts;
   readonly #rpc: RpcServer;
   readonly #timer: NodeJS.Timeout;
   readonly #exports: Exports;
@@ -142,6 +145,19 @@ export class Daemon implements VolumeParts {
       logger,
     );
     const volumes = this.#volumes;
+    const mounts = machineMounts(config, hostId, logger, {
+      peers: () =>
+        peers.laneTargets().map(({ publicKey, ...target }) => ({
+          ...target,
+          publicKey: Buffer.from(publicKey).toString('base64'),
+        })),
+      quarantine: (nodeId, reason) => {
+        const name = peers.list().find((source) => source.nodeId === nodeId)?.nodeName ?? '';
+        quarantines.put(nodeId, name, reason);
+      },
+      isVolume: (name) => volumes.has(name),
+    });
+    this.#mounts = mounts;
     peers.recallRoom = (source) => drainRoom(volumes.holdingsOn(source));
     const directExports = (): DirectExportInfo[] => parts.service.status();
     const directDevices = (): DirectDeviceInfo[] => this.#direct.list();
@@ -154,7 +170,8 @@ export class Daemon implements VolumeParts {
     this.liveConfig = new LiveConfig(config.written, this.#appliers(logger), logger);
     const handlers = rpcHandlers({
       ...{ nodeId, name, hostId, zone, peerAddress },
-      ...{ peers, quarantines, trust, consent, provider, volumes, drain, directExports },
+      ...{ peers, quarantines, trust, consent, provider, volumes, mounts, drain, directExports },
+      rooms: (providers) => this.#rooms(providers),
       direct: this.#direct,
       config: this.liveConfig,
       garbageCollection: this.#garbageCollection,
@@ -173,6 +190,7 @@ export class Daemon implements VolumeParts {
         directExports: () => parts.service.status(),
         volumes: this.#volumes,
         exports: this.#exports,
+        mounts: () => mounts.inUse(),
         rpc: this.#rpc,
         lockDescriptor: () => this.#lock?.fd ?? -1,
         makeVolume: (request) => this.#volumeMaker(request),
@@ -266,7 +284,11 @@ export class Daemon implements VolumeParts {
           const keepFile = manifest.rpcFileKept;
           await daemon.#rpc.listen(config.socketPath, { fd, keepFile });
         });
-      } else daemon.#exports.endOrphans();
+      } else {
+        daemon.#exports.endOrphans();
+        await daemon.#mounts.cleanUp();
+      }
+      undo.push(() => daemon.#mounts.close());
       await daemon.#direct.resume();
       undo.push(() => daemon.#direct.close());
       if (estate === undefined) await daemon.#rpc.listen(config.socketPath, activatedSocket());
@@ -304,6 +326,7 @@ export class Daemon implements VolumeParts {
   /** Ends everything in order. */
   async close(): Promise<void> {
     await this.#rpc.close(RPC_CLOSE_GRACE_MS);
+    await this.#mounts.close();
     await this.#volumes.close();
     this.#direct.close();
     clearInterval(this.#timer);
@@ -378,20 +401,22 @@ export class Daemon implements VolumeParts {
     await this.#volumes.serve(wanted.name, { address: { fd }, readOnly: false });
   }
 
+  /** Room for a mount, whose process keeps `local` pages itself, beside what the daemon lends. */
+  #rooms(providers: readonly string[] | undefined): FreeRoom[] {
+    const rooms = this.sourcesFor(providers).list().filter(takesSlabs);
+    return rooms.map((source) => {
+      if (source !== this.#local) return roomOf(source);
+      const { availableBytes, reserveBytes } = this.#provider.status().giveBack;
+      return { ...roomOf(source), freeBytes: availableBytes - reserveBytes };
+    });
+  }
+
   // --- What volumes are made of ------------------------------------------------------------------
 
   /** @inheritDoc */
   createVolume(request: VolumeRequest, sources: SlabSources): Volume {
     const { name, sizeBytes, copies, ringSizeBytes, spill } = request;
-    const free = sources
-      .list()
-      .filter(takesSlabs)
-      .map((source) => ({
-        name: source.nodeName,
-        host: hostOf(source),
-        freeBytes: source.usage.offeredBytes - source.usage.usedBytes,
-      }));
-    const problem = capacityProblem(request, free);
+    const problem = capacityProblem(request, sources.list().filter(takesSlabs).map(roomOf));
     if (problem !== undefined) {
       throw new MemcloudError('ERR_VOLUME_CAPACITY', `volume ${name}: ${problem}`);
     }
@@ -454,6 +479,12 @@ export class Daemon implements VolumeParts {
     );
     return { list: () => named };
   }
+}
+
+/** The room of a source, by its last word. */
+function roomOf(source: SlabSource): FreeRoom {
+  const { offeredBytes, usedBytes } = source.usage;
+  return { name: source.nodeName, host: hostOf(source), freeBytes: offeredBytes - usedBytes };
 }
 
 /** The RPC socket that the service manager opened (systemd/memcloud.socket), if it did. */

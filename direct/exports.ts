@@ -17,6 +17,7 @@ import {
   DIRECT_TICKET_ID_SIZE_BYTES,
 } from '../common/direct-constants.ts';
 import { MemcloudError } from '../common/errors.ts';
+import { directHolder } from '../common/holder.ts';
 import type { Logger } from '../common/log.ts';
 import type { NbdStream } from '../common/nbd-stream.ts';
 import type {
@@ -167,7 +168,7 @@ export class DirectExports implements DirectProvider {
     this.#checkRequest(holder, sizeBytes, ttlMs);
     const exportId = this.#newId();
     // A holder of its own, so that its leases are neither seen nor ended with others of the same node.
-    const access = this.#options.provider.openAccess(`${holder}/direct/${exportId}`);
+    const access = this.#options.provider.openAccess(directHolder(holder, exportId));
     const { leases, leaseTtlMs } = takeLeases(access, sizeBytes);
     const nowMs = this.#options.clock.nowMs();
     const device = new SlabDevice({

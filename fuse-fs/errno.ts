@@ -30,6 +30,8 @@ export const Errno = {
   ENOSYS: 38,
   ENOTEMPTY: 39,
   ENODATA: 61,
+  EPROTO: 71,
   EOPNOTSUPP: 95,
+  ECONNABORTED: 103,
   ESTALE: 116,
 } as const;

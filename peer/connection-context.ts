@@ -39,6 +39,10 @@ export interface ConnectionContext {
   readonly hostId: string;
   /** Our wider failure domain; empty for none. */
   readonly zone: string;
+  /** The lane that we dial on; empty for the node itself. */
+  readonly lane: string;
+  /** The TCP port on which we take peers; 0 for none. */
+  readonly port: () => number;
   /** What data connections are handed to; undefined when this node serves no direct exports. */
   readonly direct: DirectProvider | undefined;
   /** Longest time of one handshake step, milliseconds. */
@@ -71,4 +75,8 @@ export interface Established {
   readonly zone: string;
   /** False while it grants no leases. */
   readonly accepting: boolean;
+  /** The lane that it dialled on; empty for the node itself. */
+  readonly lane: string;
+  /** The TCP port on which it takes peers; 0 when it does not say. */
+  readonly port: number;
 }

@@ -21,9 +21,10 @@ import {
   Feature,
   HANDSHAKE_LENGTH_SIZE_BYTES,
   HANDSHAKE_STEP_TIMEOUT_MS,
+  LANE_WAIT_MS,
   MessageType,
 } from './constants.ts';
-import { encodeHello, type AcceptedHello, type Hello } from './control.ts';
+import { encodeHello, type AcceptedHello, type Hello, type PendingHello } from './control.ts';
 import type { PeerIdentity, Role } from './credentials.ts';
 import { DIRECT_PREFACE_SIZE_BYTES, directTicketId, opensDirect } from './direct-preface.ts';
 import { encodeHandshakeFrame, handshakeFrameSize } from './frame.ts';
@@ -69,6 +70,9 @@ export class Connection implements ByteStreamHandler {
   #weAccepted = false;
   #peer: PeerIdentity | undefined;
   #peerWasPending = false;
+  /** The lane that the peer named first. */
+  #peerLane = '';
+  #askTimer: NodeJS.Timeout | undefined;
   #peerHello: AcceptedHello | undefined;
   #successor: ByteStreamHandler | undefined;
   #cancelConsent: (() => void) | undefined;
@@ -228,7 +232,8 @@ export class Connection implements ByteStreamHandler {
     this.#peer = peer;
     if (this.dialled) {
       // The last moment to turn away from someone without telling who we are.
-      this.#context.gatekeeper.check(peer, this.#origin());
+      if (this.#context.lane === '') this.#context.gatekeeper.check(peer, this.#origin());
+      else this.#context.gatekeeper.requireTrusted(peer, this.#origin());
       this.#stream?.send(encodeHandshakeFrame(handshake.proceed()));
     }
     this.#beginVerdict(peer, handshake.takeKeys());
@@ -256,6 +261,21 @@ export class Connection implements ByteStreamHandler {
     this.#writer = new RecordWriter(stream, new RecordSealer(keys.send, nowMs), nowMs);
     this.#opener = new RecordOpener(keys.receive);
     this.#enter('verdict');
+    const { lane, gatekeeper } = this.#context;
+    // An older node, which knows no lanes, must not take this connection for the node's.
+    if (lane !== '') return this.#sendHello({ verdict: 'pending', lane });
+    try {
+      if (gatekeeper.check(peer, this.#origin()) === 'trusted') return this.#decide(undefined);
+    } catch (error) {
+      return this.#decide(asMemcloudError(error));
+    }
+    if (this.dialled) return this.#askHuman(peer);
+    this.#askTimer = setTimeout(() => this.#askHuman(peer), LANE_WAIT_MS);
+  }
+
+  #askHuman(peer: PeerIdentity): void {
+    clearTimeout(this.#askTimer);
+    this.#askTimer = undefined;
     let admission;
     try {
       admission = this.#context.gatekeeper.admit(peer, this.#origin(), (refusal) => {
@@ -267,7 +287,7 @@ export class Connection implements ByteStreamHandler {
     }
     if (admission === 'accepted') return this.#decide(undefined);
     this.#cancelConsent = admission;
-    this.#sendHello({ verdict: 'pending' });
+    this.#sendHello({ verdict: 'pending', lane: '' });
     this.#enter('verdict');
     this.#events.onPending(this, 'local');
   }
@@ -279,18 +299,27 @@ export class Connection implements ByteStreamHandler {
       return this.close(refusal);
     }
     this.#weAccepted = true;
-    const { hostId, zone, direct } = this.#context;
+    const { hostId, zone, lane } = this.#context;
     this.#sendHello({
       verdict: 'accepted',
       limits: OWN_LIMITS,
       usage: this.#context.usage(),
-      features: direct === undefined ? [Feature.RECALL] : [Feature.DIRECT, Feature.RECALL],
+      features: this.#features(),
       hostId,
       zone,
       accepting: this.#context.accepting(),
+      lane,
+      port: this.#context.port(),
     });
     this.#enter('verdict');
     this.#establish();
+  }
+
+  #features(): string[] {
+    const { lane, direct } = this.#context;
+    if (lane !== '') return [Feature.RECALL];
+    const rest = [Feature.RECALL, Feature.LANES];
+    return direct === undefined ? rest : [Feature.DIRECT, ...rest];
   }
 
   #sendHello(hello: Hello): void {
@@ -313,16 +342,54 @@ export class Connection implements ByteStreamHandler {
     if (hello.verdict === 'refused') {
       throw new MemcloudError('ERR_PEER_UNTRUSTED', `node "${name}" does not trust this node`);
     }
-    if (hello.verdict === 'pending') {
-      if (this.#peerWasPending) breach('a peer said pending twice');
-      this.#peerWasPending = true;
-      this.#enter('verdict');
-      this.#events.onPending(this, 'remote');
-      return;
-    }
+    if (hello.verdict === 'pending') return this.#onPeerPending(hello);
+    if (hello.lane !== this.#peerLane) breach('a peer that accepted is not on the lane it named');
     this.#peerHello = hello;
     this.#enter('verdict');
+    if (this.#context.lane !== '') return this.#acceptOnLane(hello);
+    this.#askIfDue();
     this.#establish();
+  }
+
+  #onPeerPending({ lane }: PendingHello): void {
+    if (this.#peerWasPending) breach('a peer said pending twice');
+    this.#peerWasPending = true;
+    if (this.#context.lane !== '') {
+      throw new MemcloudError('ERR_PEER_UNTRUSTED', 'the node does not trust this node yet');
+    }
+    if (lane !== '') return this.#onLane(lane);
+    this.#enter('verdict');
+    this.#askIfDue();
+    this.#events.onPending(this, 'remote');
+  }
+
+  /** The dialler has said what it is: the human can be asked. */
+  #askIfDue(): void {
+    if (this.#askTimer !== undefined && this.#peer !== undefined) this.#askHuman(this.#peer);
+  }
+
+  // --- Lanes ---------------------------------------------------------------------------------------
+
+  /** The peer is on a lane: nobody is asked about it, nor was it let in for once. */
+  #onLane(lane: string): void {
+    if (this.dialled) breach('a node that was dialled named a lane');
+    this.#peerLane = lane;
+    this.#enter('verdict');
+    if (this.#peer === undefined) return;
+    try {
+      this.#context.gatekeeper.requireTrusted(this.#peer, this.#origin());
+    } catch (error) {
+      if (this.#weAccepted) throw error;
+      this.#decide(asMemcloudError(error));
+    }
+  }
+
+  /** The node takes us; whether it takes lanes it says in the same HELLO. */
+  #acceptOnLane({ features }: AcceptedHello): void {
+    if (!features.includes(Feature.LANES)) {
+      throw new MemcloudError('ERR_UNSUPPORTED', 'its memnode is too old to take mounts');
+    }
+    this.#decide(undefined);
   }
 
   #establish(): void {
@@ -332,8 +399,8 @@ export class Connection implements ByteStreamHandler {
     if (!this.#weAccepted || hello === undefined || peer === undefined) return;
     if (stream === undefined || writer === undefined || opener === undefined) return;
     const { dialled } = this;
-    const { limits, usage, features, hostId, zone, accepting } = hello;
-    const told = { limits, usage, features, hostId, zone, accepting };
+    const { limits, usage, features, hostId, zone, accepting, lane, port } = hello;
+    const told = { limits, usage, features, hostId, zone, accepting, lane, port };
     const parts = { stream, writer, opener, peer, dialled, address: this.#address, ...told };
     // May throw, for example when the provider fails: then this connection ends like any other.
     const successor = this.#events.onEstablished(this, parts);
@@ -371,7 +438,8 @@ export class Connection implements ByteStreamHandler {
     this.#phase = phase;
     clearTimeout(this.#timer);
     // A human of ours is asked with a deadline of its own; one of theirs may take as long.
-    const waitsForHuman = this.#cancelConsent !== undefined || this.#peerWasPending;
+    const theyAsk = this.#peerWasPending && this.#peerLane === '';
+    const waitsForHuman = this.#cancelConsent !== undefined || theyAsk;
     const step = this.#context.stepTimeoutMs ?? HANDSHAKE_STEP_TIMEOUT_MS;
     const timeoutMs = phase === 'verdict' && waitsForHuman ? REMOTE_CONSENT_TIMEOUT_MS : step;
     this.#timer = setTimeout(() => {
@@ -384,6 +452,7 @@ export class Connection implements ByteStreamHandler {
   #leave(): void {
     this.#phase = 'closed';
     clearTimeout(this.#timer);
+    clearTimeout(this.#askTimer);
     this.#handshake?.destroy();
     const cancel = this.#cancelConsent;
     this.#cancelConsent = undefined;

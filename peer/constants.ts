@@ -86,6 +86,8 @@ export const Feature = {
   DIRECT: 'direct',
   /** Answers the control method `recall-room`. */
   RECALL: 'recall',
+  /** Takes sessions on lanes (section 8). */
+  LANES: 'lanes',
 } as const;
 
 /** Section 7: the most names in a list of features. */
@@ -129,6 +131,11 @@ export const HANDSHAKE_BURST_MAX = 64;
 export const HANDSHAKE_RATE_PER_S = 20;
 /** Connections in all, sessions and handshakes. */
 export const CONNECTION_COUNT_MAX = 256;
+
+/** Sessions on lanes that one node may have here at once: its mounts, and some that end. */
+export const LANE_COUNT_MAX = 16;
+/** How long we wait for a dialler's HELLO, which may name a lane, before a human is asked about it, milliseconds. */
+export const LANE_WAIT_MS = 250;
 
 /** Requests for consent that may wait at once. */
 export const CONSENT_COUNT_MAX = 16;

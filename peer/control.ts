@@ -6,6 +6,7 @@
  */
 import { Packr } from 'msgpackr';
 import { isErrorCode, type ErrorCode, type MemcloudError } from '../common/errors.ts';
+import { isLaneName, LANE_LENGTH_MAX } from '../common/holder.ts';
 import type { ProviderUsage, SlabGrant, SlabRecall, SlabRequest } from '../common/ports.ts';
 import { FEATURE_COUNT_MAX, FEATURE_LENGTH_MAX, LEASE_ID_COUNT_MAX } from './constants.ts';
 import {
@@ -45,11 +46,22 @@ export interface AcceptedHello {
   readonly zone: string;
   /** False while it grants no leases. */
   readonly accepting: boolean;
+  /** The lane that the sender dials on; empty for the node itself. */
+  readonly lane: string;
+  /** The TCP port on which the sender takes peers; 0 when it does not say. */
+  readonly port: number;
+}
+
+/** The HELLO of a side that has not decided yet. */
+export interface PendingHello {
+  /** Wait. */
+  readonly verdict: 'pending';
+  /** The lane that the sender dials on; empty for the node itself. */
+  readonly lane: string;
 }
 
 /** A HELLO; limits and usage come only with `accepted`. */
-export type Hello =
-  { readonly verdict: 'pending' } | { readonly verdict: 'refused' } | AcceptedHello;
+export type Hello = PendingHello | { readonly verdict: 'refused' } | AcceptedHello;
 
 /** A control request. */
 export type ControlRequest =
@@ -143,8 +155,11 @@ function usageFields({
 
 /** Encodes a HELLO. */
 export function encodeHello(hello: Hello): Buffer {
-  if (hello.verdict !== 'accepted') return packr.pack({ verdict: hello.verdict });
-  const { verdict, limits } = hello;
+  const { verdict } = hello;
+  if (verdict === 'refused') return packr.pack({ verdict });
+  const lane = hello.lane === '' ? {} : { lane: hello.lane };
+  if (verdict === 'pending') return packr.pack({ verdict, ...lane });
+  const { limits, port } = hello;
   return packr.pack({
     verdict,
     ...limits,
@@ -153,6 +168,8 @@ export function encodeHello(hello: Hello): Buffer {
     host: hello.hostId,
     zone: hello.zone,
     accepting: hello.accepting,
+    ...lane,
+    ...(port === 0 ? {} : { port }),
   });
 }
 
@@ -160,7 +177,8 @@ export function encodeHello(hello: Hello): Buffer {
 export function decodeHello(bytes: Buffer): Hello {
   const fields = unpackMap(bytes);
   const verdict = fields['verdict'];
-  if (verdict === 'pending' || verdict === 'refused') return { verdict };
+  if (verdict === 'refused') return { verdict };
+  if (verdict === 'pending') return { verdict, lane: lane(fields['lane']) };
   if (verdict !== 'accepted') refuseBody('verdict: expected accepted, pending or refused');
   const limits = {
     requestCountMax: integerField(fields, 'requestCountMax', 1, 65536),
@@ -174,7 +192,16 @@ export function decodeHello(bytes: Buffer): Hello {
     hostId: labelField(fields, 'host'),
     zone: labelField(fields, 'zone'),
     accepting: fields['accepting'] === undefined || booleanField(fields, 'accepting'),
+    lane: lane(fields['lane']),
+    port: fields['port'] === undefined ? 0 : integerField(fields, 'port', 1, 65535),
   };
+}
+
+function lane(value: unknown): string {
+  if (value === undefined) return '';
+  return isLaneName(value)
+    ? value
+    : refuseBody(`lane: expected 1 to ${LANE_LENGTH_MAX} of a-z, 0-9 and dashes`);
 }
 
 /** Encodes a control request. Ids: at most as many as its method may carry. */

@@ -48,6 +48,19 @@ export class Gatekeeper {
   }
 
   /**
+   * Refuses whoever is not trusted already: for lanes, about which nobody is asked.
+   *
+   * @throws MemcloudError as {@link Gatekeeper.check}, and `ERR_PEER_UNTRUSTED` when the key is unknown
+   */
+  requireTrusted(peer: PeerIdentity, origin: PeerOrigin): void {
+    if (this.check(peer, origin) === 'trusted') return;
+    throw new MemcloudError(
+      'ERR_PEER_UNTRUSTED',
+      `node "${peer.name}" is not in the trust store, and nobody is asked about a lane`,
+    );
+  }
+
+  /**
    * Lets a peer in, or asks.
    *
    * @param decide - called once, later, if a human has to be asked: undefined lets the peer in

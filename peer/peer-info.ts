@@ -18,6 +18,31 @@ export interface PeerRecord {
   address: string;
   /** Why the last session ended. */
   lastError: MemcloudError | undefined;
+  /** How a lane of this node reaches it, as of the last session; undefined when it takes none. */
+  reach: Reach | undefined;
+}
+
+/** How a lane of this node reaches another node. */
+export interface Reach {
+  /** `HOST:PORT` where it takes peers. */
+  readonly address: string;
+  /** Its key, 32 bytes. */
+  readonly publicKey: Uint8Array;
+}
+
+/** A node that takes lanes of this one. */
+export interface LaneTarget extends Reach {
+  readonly nodeId: NodeId;
+  /** What people call it. */
+  readonly name: string;
+}
+
+/** The nodes that take lanes, and whose pages are believed. */
+export function laneTargets(records: Iterable<PeerRecord>): LaneTarget[] {
+  return [...records].flatMap(({ store, reach }) => {
+    if (reach === undefined || store.quarantineReason !== undefined) return [];
+    return [{ nodeId: store.nodeId, name: store.nodeName, ...reach }];
+  });
 }
 
 /** A peer as people see it. */

@@ -4,12 +4,17 @@
  * session: of two connections made at once both sides keep the one whose dialler has the smaller node
  * id, and a newer one of the same dialler replaces the older. And trust is live: when a key loses it, its
  * connections end at once, and its direct exports with them.
+ *
+ * Another process of a node may have peers of its own, on a *lane* (docs/peer-protocol.md section 8): it
+ * dials and borrows, and is no second node to anybody (lanes.ts).
  */
+import assert from 'node:assert';
 import type net from 'node:net';
 import type { ByteStreamHandler } from '../common/byte-stream.ts';
 import { monotonicClock, type Clock } from '../common/clock.ts';
 import { MemcloudError } from '../common/errors.ts';
 import type { EventLoopSpin } from '../common/event-loop-spin.ts';
+import { holderParts } from '../common/holder.ts';
 import { silentLogger, type Logger } from '../common/log.ts';
 import type {
   DirectProvider,
@@ -18,6 +23,7 @@ import type {
   SlabProvider,
   SlabSources,
 } from '../common/ports.ts';
+import { formatAddress } from '../common/units.ts';
 import type { ConnectionContext, Established } from './connection-context.ts';
 import { Connection } from './connection.ts';
 import type { ConsentQueue } from './consent.ts';
@@ -35,8 +41,16 @@ import { Dialer, dialTarget } from './dialer.ts';
 import { Gatekeeper } from './gatekeeper.ts';
 import type { Identity } from './identity.ts';
 import { KEEPALIVE_DEFAULTS, type KeepaliveLimits } from './keepalive-machine.ts';
+import { Lanes } from './lanes.ts';
 import { Patience } from './patience.ts';
-import { describePeers, type PeerInfo, type PeerRecord } from './peer-info.ts';
+import {
+  describePeers,
+  laneTargets,
+  type LaneTarget,
+  type PeerInfo,
+  type PeerRecord,
+  type Reach,
+} from './peer-info.ts';
 import { Quarantines } from './quarantines.ts';
 import { RemoteStore } from './remote-store.ts';
 import { HandshakeRate, Listener } from './server.ts';
@@ -63,6 +77,8 @@ export interface PeersOptions {
   readonly hostId?: string;
   /** Our wider failure domain; default: none. */
   readonly zone?: string;
+  /** The lane that we are on (`isLaneName`): we dial only, and lend nothing. Default: the node itself. */
+  readonly lane?: string;
   /** Where events are noted. */
   readonly logger?: Logger;
   /** The clock of deadlines. */
@@ -103,6 +119,7 @@ export class Peers implements SlabSources {
   readonly #listeners: Listener[] = [];
   readonly #heldNodes = new Set<NodeId>();
   readonly #quarantines: Quarantines;
+  readonly #lanes: Lanes;
   readonly #stopWatchingTrust: () => void;
   #closed = false;
 
@@ -120,6 +137,16 @@ export class Peers implements SlabSources {
     this.#logger = options.logger ?? silentLogger;
     this.#quarantines = options.quarantines ?? Quarantines.inMemory();
     const rate = new HandshakeRate(this.#clock);
+    this.#lanes = new Lanes({
+      provider: options.provider,
+      clock: this.#clock,
+      keepalive: options.keepalive ?? KEEPALIVE_DEFAULTS,
+      requestTimeoutMs: options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS,
+      spin: options.spin,
+      logger: this.#logger,
+      onEnded: (session) => this.#sessions.delete(session),
+      onBreach: ({ peer }, error) => this.#quarantineForBreach(peer.nodeId, peer.name, error),
+    });
     this.#context = {
       identity: options.identity,
       name: options.name,
@@ -130,6 +157,8 @@ export class Peers implements SlabSources {
       accepting: () => options.provider?.accepting ?? true,
       hostId: options.hostId ?? '',
       zone: options.zone ?? '',
+      lane: options.lane ?? '',
+      port: () => this.#listeners[0]?.address.port ?? 0,
       direct: options.direct,
       ...(options.handshakeStepTimeoutMs === undefined
         ? {}
@@ -153,6 +182,7 @@ export class Peers implements SlabSources {
     target: { host: string; port: number },
     inheritedFd?: number,
   ): Promise<{ host: string; port: number }> {
+    assert(this.#context.lane === '', 'a lane takes no peers');
     const options = {
       onSocket: (socket: net.Socket): void => this.#onSocket(socket),
       counts: () => this.#counts(),
@@ -240,10 +270,13 @@ export class Peers implements SlabSources {
   /**
    * Asks a node whether it could move what it has leased from us to others.
    *
+   * @param holder - the node, or a lane of it (common/holder.ts)
    * @throws MemcloudError `ERR_PEER_UNREACHABLE`, `ERR_TIMEOUT`, `ERR_UNSUPPORTED` (an older memnode)
    */
-  async askRecallRoom(holder: NodeId): Promise<RecallRoom> {
-    const session = this.#records.get(holder)?.session;
+  async askRecallRoom(holder: string): Promise<RecallRoom> {
+    const { nodeId, lane } = holderParts(holder);
+    const session =
+      lane === '' ? this.#records.get(nodeId)?.session : this.#lanes.find(nodeId, lane);
     if (session === undefined) {
       throw new MemcloudError('ERR_PEER_UNREACHABLE', 'it is not connected');
     }
@@ -277,6 +310,16 @@ export class Peers implements SlabSources {
   /** Every peer: nodes that were let in, and addresses where none has answered. */
   peers(): PeerInfo[] {
     return describePeers(this.#records, [...this.#dialers.values()]);
+  }
+
+  /** The nodes that a lane of this one may dial: up, or up before, and neither cut off nor disbelieved. */
+  laneTargets(): LaneTarget[] {
+    return laneTargets(this.#records.values());
+  }
+
+  /** Lanes of a node that are here now. */
+  laneCount(nodeId: NodeId): number {
+    return this.#lanes.count(nodeId);
   }
 
   /** Connections and sessions now, for tests and metrics. */
@@ -335,6 +378,7 @@ export class Peers implements SlabSources {
   /** A connection is accepted by both sides. */
   onEstablished(connection: Connection, established: Established): ByteStreamHandler | undefined {
     const dialer = this.#connections.get(connection);
+    if (established.lane !== '') return this.#onLane(connection, established);
     const { peer, dialled } = established;
     const { nodeId } = peer;
     if (dialled) this.#heldNodes.delete(nodeId);
@@ -370,11 +414,33 @@ export class Peers implements SlabSources {
     record.session = session;
     record.address = established.address;
     record.lastError = undefined;
+    record.reach = this.#reachOf(established, dialer);
     if (dialer !== undefined) dialer.nodeId = nodeId;
     for (const each of this.#dialers.values()) if (each.nodeId === nodeId) each.onUp(nodeId);
     this.#logger.info({ nodeId, name: peer.name, address: session.address, dialled }, 'peer up');
     record.store.attach(session, established);
     return session;
+  }
+
+  #onLane(connection: Connection, established: Established): ByteStreamHandler | undefined {
+    this.#connections.delete(connection);
+    const { nodeId } = established.peer;
+    if (this.#closed || this.#heldNodes.has(nodeId)) return undefined;
+    const session = this.#lanes.take(established);
+    if (session !== undefined) this.#sessions.add(session);
+    return session;
+  }
+
+  /** Where a lane of ours reaches a node: where we dial it, or where by its own word it listens. */
+  #reachOf(
+    { stream, peer, features, port }: Established,
+    dialer: Dialer | undefined,
+  ): Reach | undefined {
+    if (!features.includes(Feature.LANES)) return undefined;
+    const { publicKey, nodeId } = peer;
+    const known = dialer ?? [...this.#dialers.values()].find((each) => each.nodeId === nodeId);
+    if (known !== undefined) return { address: known.address, publicKey };
+    return port === 0 ? undefined : { address: formatAddress(stream.remoteHost, port), publicKey };
   }
 
   /** Which of two connections with one node stays: see the head of this file. */
@@ -394,17 +460,22 @@ export class Peers implements SlabSources {
     const fields = { nodeId, name, code: error?.code, bye: session.byeReason };
     if (error === undefined) this.#logger.info(fields, 'peer down');
     else this.#logger.warn(fields, `peer down: ${error.message}`);
-    // It came in a record that only that node could seal: whoever sends this may send anything.
-    if (error?.code === 'ERR_PEER_PROTOCOL') {
-      record.store.quarantine(`it broke the protocol: ${error.message}`);
-    }
+    if (error?.code === 'ERR_PEER_PROTOCOL') this.#quarantineForBreach(nodeId, name, error);
     for (const dialer of this.#dialers.values()) {
       if (dialer.nodeId === nodeId) dialer.onDown(error);
     }
   }
 
+  /** It came in a record that only that node could seal: whoever sends this may send anything. */
+  #quarantineForBreach(nodeId: NodeId, name: string, error: MemcloudError): void {
+    this.#quarantines.put(nodeId, name, `it broke the protocol: ${error.message}`);
+  }
+
   #cut(nodeId: NodeId, reason: ByeReasonValue, why: string): void {
-    this.#records.get(nodeId)?.session?.close(reason);
+    const record = this.#records.get(nodeId);
+    if (record !== undefined) record.reach = undefined;
+    record?.session?.close(reason);
+    this.#lanes.cut(nodeId, reason);
     for (const connection of [...this.#connections.keys()]) {
       if (connection.peer?.nodeId !== nodeId) continue;
       connection.close(new MemcloudError('ERR_PEER_UNTRUSTED', `node ${nodeId}: ${why}`));
@@ -418,7 +489,8 @@ export class Peers implements SlabSources {
     if (known !== undefined || this.#records.size >= PEER_COUNT_MAX) return known;
     const store = new RemoteStore(nodeId, name, this.#quarantines);
     const patience = new Patience(this.#options.keepalive ?? KEEPALIVE_DEFAULTS);
-    const record = { store, patience, session: undefined, address: '', lastError: undefined };
+    const nothing = { session: undefined, lastError: undefined, reach: undefined };
+    const record = { store, patience, address: '', ...nothing };
     this.#records.set(nodeId, record);
     return record;
   }

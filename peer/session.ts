@@ -8,6 +8,7 @@ import type { ByteStream, ByteStreamHandler } from '../common/byte-stream.ts';
 import type { Clock } from '../common/clock.ts';
 import { asMemcloudError, MemcloudError } from '../common/errors.ts';
 import type { EventLoopSpin } from '../common/event-loop-spin.ts';
+import { sessionHolder } from '../common/holder.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
 import type {
   DirectProvider,
@@ -84,8 +85,8 @@ export interface SessionOptions {
   readonly spin: EventLoopSpin | undefined;
   /** Takes the ends of page requests; a session asks only through it. */
   readonly client: SessionClient;
-  /** What this node could take back of what it has leased from the peer. */
-  readonly recallRoom: () => RecallRoom;
+  /** What this node could take back of what it has leased from the peer; undefined when it leases nothing. */
+  readonly recallRoom: (() => RecallRoom) | undefined;
   /** The session is over; called once. The error is undefined after an orderly end. */
   readonly onEnded: (session: Session, error: MemcloudError | undefined) => void;
 }
@@ -108,6 +109,8 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
   readonly peer: PeerIdentity;
   /** True when we dialled. */
   readonly dialled: boolean;
+  /** The lane that the peer dialled on; empty for the node itself. */
+  readonly lane: string;
   /** The other side's address. */
   readonly address: string;
   /** The other side's IP address, as the socket has it. */
@@ -138,6 +141,7 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
   constructor(established: Established, options: SessionOptions) {
     this.peer = established.peer;
     this.dialled = established.dialled;
+    this.lane = established.lane;
     this.address = established.address;
     this.host = established.stream.remoteHost;
     this.features = established.features;
@@ -146,7 +150,7 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
     this.#stream = established.stream;
     this.#options = options;
     const { nodeId } = this.peer;
-    const slabs = options.provider?.openAccess(nodeId, {
+    const slabs = options.provider?.openAccess(sessionHolder(nodeId, this.lane), {
       onLeasesEnded: (leaseIds) => {
         for (const part of partsOf(leaseIds)) this.#noticeSoon({ leasesEnded: part });
       },
@@ -158,7 +162,11 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
       onAccepting: (accepting) => this.#noticeSoon({ accepting }),
     });
     const { recallRoom } = options;
-    this.#access = { slabs, direct: options.direct?.openDirect(nodeId), recallRoom };
+    this.#access = {
+      slabs,
+      direct: options.direct?.openDirect(nodeId),
+      ...(recallRoom === undefined ? {} : { recallRoom }),
+    };
     this.#machine = new SessionMachine({
       writer: established.writer,
       opener: established.opener,

@@ -145,6 +145,8 @@ export class RamProvider implements SlabProvider {
   #gauge: MemoryGauge | undefined;
   /** How to tell each holder; one that cannot be told is not asked for its leases. */
   readonly #events = new Map<NodeId, SlabAccessEvents>();
+  /** Holders that are gone and still have leases. */
+  readonly #gone = new Set<NodeId>();
   readonly #ttlMaxMs: number;
   readonly #timer: NodeJS.Timeout;
   readonly #listeners = new Set<(ending: LeaseEnding) => void>();
@@ -184,6 +186,7 @@ export class RamProvider implements SlabProvider {
 
   /** The view of one holder: its own leases and nobody else's. */
   openAccess(holder: NodeId, events?: SlabAccessEvents): SlabAccess {
+    this.#gone.delete(holder);
     if (events !== undefined) {
       this.#events.set(holder, events);
       this.#giveBack.onHolder(this.#idsOf(holder));
@@ -201,6 +204,12 @@ export class RamProvider implements SlabProvider {
         store.trimPages(holder, slabHandle, firstPage, pageCount),
       usage: () => this.usage(),
     };
+  }
+
+  /** Forgets a holder that will not come again, once it has no leases. */
+  closeAccess(holder: NodeId): void {
+    if (this.#quota.usedBy(holder) === 0) this.#events.delete(holder);
+    else this.#gone.add(holder);
   }
 
   /** The provider's room now. Leases that ended and wait for their wipe still count. */
@@ -464,6 +473,10 @@ export class RamProvider implements SlabProvider {
     const { residentBytes } = lease.slab;
     this.#pool.give(lease.slab);
     this.#quota.refund(holder, lease.chargedBytes);
+    if (this.#gone.has(holder) && this.#quota.usedBy(holder) === 0) {
+      this.#gone.delete(holder);
+      this.#events.delete(holder);
+    }
     this.#giveBack.onLeaseEnded(leaseId, residentBytes, reason);
     const ending = { leaseId, slabHandle, holder, reason, residentBytes };
     for (const listener of this.#listeners) listener(ending);

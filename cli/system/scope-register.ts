@@ -8,12 +8,11 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { CGROUP_ROOT } from '../../common/control-group.ts';
 import { MemcloudError } from '../../common/errors.ts';
+import { processStart } from '../../common/process-start.ts';
 import { replaceFile } from '../../common/replace-file.ts';
 import { areLimits, type GroupLimits } from './scope.ts';
 
 const REGISTER = '/run/memcloud-scopes';
-/** Field 22 of /proc/PID/stat, counted behind the name, which may hold anything. proc(5). */
-const START_TIME_FIELD = 19;
 
 /** A group with limits of ours. */
 export interface ScopeEntry {
@@ -29,16 +28,6 @@ export interface ScopeEntry {
 export interface AbandonedScope extends ScopeEntry {
   /** The file of the entry. */
   readonly file: string;
-}
-
-/** When a process was started, in ticks since the boot; undefined when there is none. */
-function startTime(pid: string | number): string | undefined {
-  try {
-    const text = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return text.slice(text.lastIndexOf(')') + 2).split(' ')[START_TIME_FIELD];
-  } catch {
-    return undefined;
-  }
 }
 
 /** Undefined for a file that is no entry. */
@@ -72,7 +61,7 @@ export class ScopeRegister {
     try {
       fs.mkdirSync(this.#folder, { recursive: true, mode: 0o755 });
       this.#dropOfGoneGroups();
-      const text = JSON.stringify({ ...entry, started: startTime(process.pid) });
+      const text = JSON.stringify({ ...entry, started: processStart(process.pid) });
       replaceFile(file, `${text}\n`, 0o644);
     } catch (cause) {
       throw new MemcloudError('ERR_NATIVE', `cannot write ${file}: ${String(cause)}`, { cause });
@@ -97,7 +86,7 @@ export class ScopeRegister {
       const entry = readEntry(file, this.#root);
       if (entry === undefined || !fs.existsSync(entry.directory)) return [];
       const { started, ...scope } = entry;
-      return startTime(name) === started ? [] : [{ ...scope, file }];
+      return processStart(name) === started ? [] : [{ ...scope, file }];
     });
   }
 

@@ -4,6 +4,8 @@
  * the daemon names, on a lane of the daemon's identity, holds the volume, and answers the kernel. So no
  * page passes through the daemon, and a daemon that is stopped or slow stops no file. When the
  * channel closes the daemon has died: the child unmounts (lazily if it must) and ends, and the pages go.
+ * Ctrl-C in a terminal reaches the child too; it ignores SIGINT and SIGHUP, since the daemon tells it to
+ * end. SIGTERM to the child alone is a lazy unmount and an end.
  */
 
 /** What a mount is to be. */
@@ -22,6 +24,8 @@ export interface MountRequest {
   readonly providers: readonly string[] | undefined;
   /** Take it although the pool is smaller. */
   readonly overcommit: boolean;
+  /** The files outlive the mount, whoever unmounts it: the child stays and can be told to `remount`. */
+  readonly keep: boolean;
   /** Let other users in (`allow_other`; root mounts always do). */
   readonly allowOther: boolean;
   /** Mount read-write with the kernel's writeback cache, or tuned for many small files. */
@@ -50,7 +54,7 @@ export interface MountPeer {
 
 /** How a mount is. */
 export interface MountStatus {
-  /** Where. */
+  /** Where; empty while files are kept without a mount. */
   readonly directory: string;
   /** Its volume. */
   readonly volumeName: string;
@@ -107,8 +111,15 @@ export type ToMount =
   /** The whole list again, whenever it changes; who is not on it is not trusted any more. */
   | { readonly type: 'peers'; readonly peers: readonly MountPeer[] }
   | { readonly type: 'status'; readonly id: number }
-  /** Unmount and end; a busy mount stays, unless `lazy`. */
-  | { readonly type: 'unmount'; readonly id: number; readonly lazy: boolean };
+  /** Unmount, and end unless `keep`; a busy mount stays, unless `lazy`. Without a mount: end. */
+  | {
+      readonly type: 'unmount';
+      readonly id: number;
+      readonly lazy: boolean;
+      readonly keep: boolean;
+    }
+  /** Mount files that were kept at another, or the same, directory. */
+  | { readonly type: 'remount'; readonly id: number; readonly directory: string };
 
 /** From the child to the daemon. */
 export type FromMount =
@@ -116,7 +127,16 @@ export type FromMount =
   /** Before `mounted`: it will end. Code and message are those of a MemcloudError. */
   | { readonly type: 'failed'; readonly code: string; readonly message: string }
   | { readonly type: 'status'; readonly id: number; readonly status: MountStatus }
-  /** The end of an `unmount`: `busy` when something uses the mount, which stays. */
+  /**
+   * The end of an `unmount`: `busy` when something uses the mount, which stays. Unasked, with id 0, when
+   * somebody else unmounted it: the child then ends, or keeps the files as `keep` of the request says.
+   */
   | { readonly type: 'unmounted'; readonly id: number; readonly busy: boolean }
+  /** The end of a `remount`: null, or the code and message of a MemcloudError; the files stay then. */
+  | {
+      readonly type: 'remounted';
+      readonly id: number;
+      readonly error: { readonly code: string; readonly message: string } | null;
+    }
   /** A provider broke the rules: the daemon quarantines it too. */
   | { readonly type: 'quarantine'; readonly nodeId: string; readonly reason: string };

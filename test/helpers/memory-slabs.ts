@@ -48,6 +48,10 @@ export class MemorySlabs implements SlabProvider {
     return new MemoryAccess(this, holder);
   }
 
+  closeAccess(holder: NodeId): void {
+    this.events.delete(holder);
+  }
+
   usage(): ProviderUsage {
     let usedBytes = 0;
     for (const { pageCount } of this.slabs.values())

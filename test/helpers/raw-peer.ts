@@ -114,13 +114,14 @@ export class RawPeer {
   async accept(
     features: string[] = [],
     usage: ProviderUsage = { offeredBytes: 0, usedBytes: 0, residentBytes: 0, leaseCount: 0 },
+    { lane = '', port = 0 } = {},
   ): Promise<AcceptedHello> {
     this.hello({
       verdict: 'accepted',
       limits: { requestCountMax: 1024, pageBytesMax: 4096 * 4112 },
       usage,
       features,
-      ...{ hostId: '', zone: '', accepting: true },
+      ...{ hostId: '', zone: '', accepting: true, lane, port },
     });
     const hello = await this.readHello();
     if (hello.verdict !== 'accepted') throw new Error(`verdict ${hello.verdict}`);

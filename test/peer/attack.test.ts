@@ -236,8 +236,8 @@ t.test('a silent or slow server is given up by the dialler in each step (W9)', a
         .handshake('responder')
         .then(() => {
           if (step !== 'pending twice') return;
-          raw.hello({ verdict: 'pending' });
-          raw.hello({ verdict: 'pending' });
+          raw.hello({ verdict: 'pending', lane: '' });
+          raw.hello({ verdict: 'pending', lane: '' });
         })
         .catch(() => undefined);
     });
@@ -288,7 +288,7 @@ t.test('a request before both sides accepted ends the connection', async (t) => 
   for (const send of early) {
     const raw = await RawPeer.connect(port, `raw-${early.indexOf(send)}`);
     await raw.handshake('initiator');
-    t.same(await raw.readHello(), { verdict: 'pending' });
+    t.same(await raw.readHello(), { verdict: 'pending', lane: '' });
     send(raw);
     await raw.ended();
     await raw.destroy();

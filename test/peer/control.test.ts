@@ -22,18 +22,25 @@ import {
 const pack = (value: unknown): Buffer => new Packr({ useRecords: false }).pack(value);
 const refused = { code: 'ERR_PEER_PROTOCOL' };
 const USAGE = { offeredBytes: 2 ** 40, usedBytes: 5, residentBytes: 4, leaseCount: 1 };
-const PLACE = { hostId: '', zone: '', accepting: true };
+const PLACE = { hostId: '', zone: '', accepting: true, lane: '', port: 0 };
 const LIMITS = { requestCountMax: 1024, pageBytesMax: 16842752 };
 
 t.test('each HELLO comes back as it was', async (t) => {
   const hellos: Hello[] = [
-    { verdict: 'pending' },
+    { verdict: 'pending', lane: '' },
+    { verdict: 'pending', lane: 'a-0' },
     { verdict: 'refused' },
     { verdict: 'accepted', limits: LIMITS, usage: USAGE, features: [], ...PLACE },
     { verdict: 'accepted', limits: LIMITS, usage: USAGE, features: ['direct', 'later'], ...PLACE },
     {
       ...{ verdict: 'accepted', limits: LIMITS, usage: USAGE, features: [] },
-      ...{ hostId: 'rack-1.host_2', zone: 'Z', accepting: false },
+      ...{
+        hostId: 'rack-1.host_2',
+        zone: 'Z',
+        accepting: false,
+        lane: '0'.repeat(32),
+        port: 65535,
+      },
     },
   ];
   for (const hello of hellos) t.same(decodeHello(encodeHello(hello)), hello);
@@ -65,6 +72,17 @@ const BAD_HELLOS: Record<string, object> = {
   'a zone that ends the line': { ...GOOD_HELLO, zone: 'a\n' },
   'a zone nil': { ...GOOD_HELLO, zone: null },
   'a word for accepting': { ...GOOD_HELLO, accepting: 'yes' },
+  'an empty lane': { ...GOOD_HELLO, lane: '' },
+  'a lane of 33 characters': { ...GOOD_HELLO, lane: 'a'.repeat(33) },
+  'a lane with a slash': { ...GOOD_HELLO, lane: 'direct/0123456789abcdef' },
+  'a lane in capitals': { ...GOOD_HELLO, lane: 'A' },
+  'a lane that ends the line': { ...GOOD_HELLO, lane: 'a\n' },
+  'a lane that is a number': { ...GOOD_HELLO, lane: 1 },
+  'a lane nil': { ...GOOD_HELLO, lane: null },
+  'a bad lane while it waits': { verdict: 'pending', lane: '../..' },
+  'port 0': { ...GOOD_HELLO, port: 0 },
+  'port 65536': { ...GOOD_HELLO, port: 65536 },
+  'a port nil': { ...GOOD_HELLO, port: null },
 };
 for (const [name, hello] of Object.entries(BAD_HELLOS)) {
   t.test(`a HELLO with ${name} is refused`, async (t) => {
@@ -73,13 +91,21 @@ for (const [name, hello] of Object.entries(BAD_HELLOS)) {
 }
 
 t.test('a HELLO without features, as the first version sent it, has none', async (t) => {
-  t.match(decodeHello(pack(GOOD_HELLO)), { verdict: 'accepted', features: [] });
+  t.match(decodeHello(pack(GOOD_HELLO)), { verdict: 'accepted', features: [], lane: '', port: 0 });
 });
 
 t.test('16 features of 32 characters fit the cap of a HELLO record', async (t) => {
   const features = Array.from({ length: 16 }, (_, index) => `${index}`.padStart(32, 'x'));
   const longest = { hostId: 'h'.repeat(64), zone: 'z'.repeat(64), accepting: true };
-  const hello: Hello = { verdict: 'accepted', limits: LIMITS, usage: USAGE, features, ...longest };
+  const lane = { lane: 'l'.repeat(32), port: 65535 };
+  const hello: Hello = {
+    verdict: 'accepted',
+    limits: LIMITS,
+    usage: USAGE,
+    features,
+    ...longest,
+    ...lane,
+  };
   const bytes = encodeHello(hello);
   t.same(decodeHello(bytes), hello);
   t.ok(bytes.length <= 1024 - 40);

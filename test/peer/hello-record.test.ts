@@ -6,7 +6,7 @@ import { RecordWriter } from '../../peer/record-writer.ts';
 import { MemoryOutput } from '../helpers/session-pair.ts';
 
 const HELLO = 0x70;
-const pending = encodeHello({ verdict: 'pending' });
+const pending = encodeHello({ verdict: 'pending', lane: '' });
 
 function setUp(t: Test, fill: (writer: RecordWriter) => void) {
   const output = new MemoryOutput();

@@ -16,6 +16,7 @@ t.test('nodes come with their dialler, addresses without a node by themselves', 
     session: undefined,
     address: `${name}:1`,
     lastError: undefined,
+    reach: undefined,
   });
   const records = new Map([
     ['a', record('a', 'alice')],

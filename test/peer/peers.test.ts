@@ -122,7 +122,7 @@ t.test('a request for consent ends with its connection', async (t) => {
   const b = testNode(t, 'b', { autoTrust: false });
   const raw = await RawPeer.connect(portOf(await b.listen()), 'raw');
   await raw.handshake('initiator');
-  t.same(await raw.readHello(), { verdict: 'pending' });
+  t.same(await raw.readHello(), { verdict: 'pending', lane: '' });
   t.equal(b.consent.list().length, 1);
   await raw.destroy();
   await until(() => b.consent.list().length === 0);
@@ -132,7 +132,7 @@ t.test('a request for consent expires and the connection with it', async (t) => 
   const b = testNode(t, 'b', { autoTrust: false, consentTtlMs: 30 });
   const raw = await RawPeer.connect(portOf(await b.listen()), 'raw');
   await raw.handshake('initiator');
-  t.same(await raw.readHello(), { verdict: 'pending' });
+  t.same(await raw.readHello(), { verdict: 'pending', lane: '' });
   t.same(await raw.readHello(), { verdict: 'refused' });
   await raw.ended();
   await raw.destroy();
@@ -181,11 +181,11 @@ t.test('disconnect cuts and keeps out, connect lets in again', async (t) => {
   t.ok(b.peers.store('a').up);
 });
 
-t.test('direct exports are announced by those that serve them, and by no others', async (t) => {
+t.test('a node announces what it can do: direct exports only where it serves them', async (t) => {
   const direct = new MemoryDirect();
   for (const [node, features] of [
-    [testNode(t, 'serves', { direct }), ['direct', 'recall']],
-    [testNode(t, 'lends'), ['recall']],
+    [testNode(t, 'serves', { direct }), ['direct', 'recall', 'lanes']],
+    [testNode(t, 'lends'), ['recall', 'lanes']],
   ] as const) {
     const raw = await RawPeer.connect(portOf(await node.listen()), `raw-${features.length}`);
     await raw.handshake('initiator');

@@ -126,6 +126,10 @@ export class HostileSlabs implements SlabProvider {
     return new HostileAccess(this, holder);
   }
 
+  closeAccess(): void {
+    return;
+  }
+
   usage(): ProviderUsage {
     let usedBytes = 0;
     for (const { pageCount } of this.slabs.values()) usedBytes += pageCount * SIZE;

@@ -1,0 +1,313 @@
+/**
+ * Requests that end at once, because all metadata is in this process: each is decoded, carried out, and
+ * its reply made in one piece of memory. A method returns the bytes of the reply behind its header, or a
+ * negative errno. Requests for file data and those that may wait for the pool are in session.ts.
+ */
+import type { FuseRequest } from './codec.ts';
+import {
+  FUSE_SETXATTR_ACL_KILL_SGID,
+  FuseOpenReply,
+  FuseOutSize,
+  TRANSFER_SIZE_MAX_BYTES,
+} from './constants.ts';
+import { DirectoryPacker } from './directory-codec.ts';
+import { Errno } from './errno.ts';
+import type { Attributes, FileOperations, FileSystemStatistics } from './operations.ts';
+import {
+  encodeAttrOut,
+  encodeEntryOut,
+  encodeNegativeEntryOut,
+  encodeOpenOut,
+  encodeSizeOut,
+  encodeStatfsOut,
+  encodeU64,
+} from './reply-codec.ts';
+import { REPLY_DATA_AT, type TransferBuffer } from './transfer-buffer.ts';
+
+const DATA_WORD = REPLY_DATA_AT / 4;
+/** `include/uapi/linux/stat.h`. */
+const S_IFREG = 0o100000;
+const PERMISSION_BITS = 0o7777;
+/** What the kernel may do with an open file: nobody else changes it. */
+const FILE_OPEN_FLAGS = FuseOpenReply.FOPEN_KEEP_CACHE;
+/** The kernel itself drops a cached listing when it makes or removes a name in the directory. */
+const DIRECTORY_OPEN_FLAGS = FuseOpenReply.FOPEN_KEEP_CACHE | FuseOpenReply.FOPEN_CACHE_DIR;
+
+/** A fresh record of attributes. */
+export function emptyAttributes(): Attributes {
+  return {
+    nodeid: 0,
+    mode: 0,
+    linkCount: 0,
+    uid: 0,
+    gid: 0,
+    rdev: 0,
+    size: 0,
+    blocks: 0,
+    accessSeconds: 0,
+    accessNanoseconds: 0,
+    modifySeconds: 0,
+    modifyNanoseconds: 0,
+    changeSeconds: 0,
+    changeNanoseconds: 0,
+  };
+}
+
+/** See the top of the file. */
+export class MetadataRequests {
+  /** Opening and closing files asks nothing. */
+  openless = false;
+  /** `FUSE_SETXATTR_EXT` was agreed. */
+  extendedSetXattr = false;
+  readonly #operations: FileOperations;
+  readonly #reply: TransferBuffer;
+  readonly #words: Uint32Array;
+  readonly #attributes = emptyAttributes();
+  readonly #packer: DirectoryPacker;
+  readonly #statistics: FileSystemStatistics = {
+    blockCount: 0,
+    freeBlockCount: 0,
+    inodeCount: 0,
+    freeInodeCount: 0,
+  };
+
+  /** @param reply - where replies are made, from `REPLY_DATA_AT` on */
+  constructor(operations: FileOperations, reply: TransferBuffer) {
+    this.#operations = operations;
+    this.#reply = reply;
+    this.#words = reply.words;
+    this.#packer = new DirectoryPacker(reply.bytes, reply.words, emptyAttributes());
+  }
+
+  lookup(request: FuseRequest): number {
+    const invalid = request.decodeName();
+    if (invalid !== 0) return invalid;
+    const nodeid = this.#operations.lookup(request.nodeid, request.name);
+    if (nodeid === -Errno.ENOENT) {
+      encodeNegativeEntryOut(this.#words, DATA_WORD);
+      return FuseOutSize.fuse_entry_out;
+    }
+    return this.#entry(nodeid);
+  }
+
+  forget(request: FuseRequest): void {
+    if (request.decodeForget() === 0) this.#operations.forget(request.nodeid, request.length);
+  }
+
+  batchForget(request: FuseRequest): void {
+    if (request.decodeBatchForget() !== 0) return;
+    const count = request.length;
+    for (let index = 0; index < count; index += 1) {
+      request.decodeForgetItem(index);
+      this.#operations.forget(request.otherNodeid, request.length);
+    }
+  }
+
+  getAttributes(request: FuseRequest): number {
+    const invalid = request.decodeGetAttributes();
+    return invalid !== 0 ? invalid : this.attributesOf(request.nodeid, this.#reply);
+  }
+
+  /** The reply of GETATTR and SETATTR, made in any memory. */
+  attributesOf(nodeid: number, reply: TransferBuffer): number {
+    const result = this.#operations.attributes(nodeid, this.#attributes);
+    if (result < 0) return result;
+    encodeAttrOut(reply.words, DATA_WORD, this.#attributes);
+    return FuseOutSize.fuse_attr_out;
+  }
+
+  readLink(request: FuseRequest): number {
+    const invalid = request.decodeNothing();
+    if (invalid !== 0) return invalid;
+    const target = this.#operations.readLink(request.nodeid);
+    return typeof target === 'number' ? target : this.#text(target);
+  }
+
+  symlink(request: FuseRequest): number {
+    const invalid = request.decodeSymlink();
+    if (invalid !== 0) return invalid;
+    const { caller, nodeid, name, text } = request;
+    return this.#entry(this.#operations.symlink(caller, nodeid, name, text));
+  }
+
+  makeNode(request: FuseRequest): number {
+    const invalid = request.decodeMakeNode();
+    if (invalid !== 0) return invalid;
+    const { caller, nodeid, name, mode, umask, rdev } = request;
+    return this.#entry(this.#operations.makeNode(caller, nodeid, name, mode, umask, rdev));
+  }
+
+  makeDirectory(request: FuseRequest): number {
+    const invalid = request.decodeMakeDirectory();
+    if (invalid !== 0) return invalid;
+    const { caller, nodeid, name, mode, umask } = request;
+    return this.#entry(this.#operations.makeDirectory(caller, nodeid, name, mode, umask));
+  }
+
+  unlink(request: FuseRequest): number {
+    const invalid = request.decodeName();
+    return invalid !== 0 ? invalid : this.#operations.unlink(request.nodeid, request.name);
+  }
+
+  removeDirectory(request: FuseRequest): number {
+    const invalid = request.decodeName();
+    return invalid !== 0 ? invalid : this.#operations.removeDirectory(request.nodeid, request.name);
+  }
+
+  /** @param withFlags - RENAME2 */
+  rename(request: FuseRequest, withFlags: boolean): number {
+    const invalid = withFlags ? request.decodeRename2() : request.decodeRename();
+    if (invalid !== 0) return invalid;
+    const { nodeid, name, otherNodeid, text, flags } = request;
+    return this.#operations.rename(nodeid, name, otherNodeid, text, flags);
+  }
+
+  link(request: FuseRequest): number {
+    const invalid = request.decodeLink();
+    if (invalid !== 0) return invalid;
+    return this.#entry(this.#operations.link(request.otherNodeid, request.nodeid, request.name));
+  }
+
+  create(request: FuseRequest): number {
+    const invalid = request.decodeCreate();
+    if (invalid !== 0) return invalid;
+    const { caller, nodeid, name, umask } = request;
+    const mode = S_IFREG | (request.mode & PERMISSION_BITS);
+    const made = this.#operations.makeNode(caller, nodeid, name, mode, umask, 0);
+    return this.#created(made, request.flags);
+  }
+
+  makeTemporary(request: FuseRequest): number {
+    const invalid = request.decodeTemporary();
+    if (invalid !== 0) return invalid;
+    const { caller, nodeid, umask } = request;
+    const mode = S_IFREG | (request.mode & PERMISSION_BITS);
+    const made = this.#operations.makeTemporary(caller, nodeid, mode, umask);
+    return this.#created(made, request.flags);
+  }
+
+  /** The reply of OPEN, made in any memory. */
+  opened(fh: number, reply: TransferBuffer): number {
+    encodeOpenOut(reply.words, DATA_WORD, fh, FILE_OPEN_FLAGS);
+    return FuseOutSize.fuse_open_out;
+  }
+
+  release(request: FuseRequest): number {
+    const invalid = request.decodeRelease();
+    if (invalid !== 0) return invalid;
+    if (request.fh > 0) this.#operations.release(request.fh);
+    return 0;
+  }
+
+  openDirectory(request: FuseRequest): number {
+    const invalid = request.decodeOpen();
+    if (invalid !== 0) return invalid;
+    const fh = this.#operations.openDirectory(request.nodeid);
+    if (fh < 0) return fh;
+    encodeOpenOut(this.#words, DATA_WORD, fh, DIRECTORY_OPEN_FLAGS);
+    return FuseOutSize.fuse_open_out;
+  }
+
+  /** @param plus - READDIRPLUS */
+  readDirectory(request: FuseRequest, plus: boolean): number {
+    const invalid = request.decodeRead();
+    if (invalid !== 0) return invalid;
+    const size = Math.min(request.length, TRANSFER_SIZE_MAX_BYTES);
+    const packer = this.#packer;
+    packer.begin(REPLY_DATA_AT, size, request.nodeid, plus ? this.#operations : undefined);
+    const result = this.#operations.readDirectory(request.fh, request.offset, packer);
+    return result < 0 ? result : packer.size;
+  }
+
+  releaseDirectory(request: FuseRequest): number {
+    const invalid = request.decodeRelease();
+    if (invalid !== 0) return invalid;
+    this.#operations.releaseDirectory(request.fh);
+    return 0;
+  }
+
+  setXattr(request: FuseRequest): number {
+    const invalid = request.decodeSetXattr(this.extendedSetXattr);
+    if (invalid !== 0) return invalid;
+    const { caller, nodeid, name, text, flags } = request;
+    const killSetGid = (request.moreFlags & FUSE_SETXATTR_ACL_KILL_SGID) !== 0;
+    return this.#operations.setAttribute(caller, nodeid, name, text, flags, killSetGid);
+  }
+
+  getXattr(request: FuseRequest): number {
+    const invalid = request.decodeGetXattr();
+    if (invalid !== 0) return invalid;
+    const value = this.#operations.getAttribute(request.nodeid, request.name);
+    return typeof value === 'number' ? value : this.#sized(value, request.length);
+  }
+
+  listXattr(request: FuseRequest): number {
+    const invalid = request.decodeListXattr();
+    if (invalid !== 0) return invalid;
+    const names = this.#operations.listAttributes(request.nodeid);
+    return typeof names === 'number' ? names : this.#sized(names, request.length);
+  }
+
+  removeXattr(request: FuseRequest): number {
+    const invalid = request.decodeRemoveXattr();
+    if (invalid !== 0) return invalid;
+    return this.#operations.removeAttribute(request.caller, request.nodeid, request.name);
+  }
+
+  statistics(request: FuseRequest): number {
+    const invalid = request.decodeNothing();
+    if (invalid !== 0) return invalid;
+    this.#operations.statistics(this.#statistics);
+    encodeStatfsOut(this.#words, DATA_WORD, this.#statistics);
+    return FuseOutSize.fuse_statfs_out;
+  }
+
+  seek(request: FuseRequest): number {
+    const invalid = request.decodeSeek();
+    if (invalid !== 0) return invalid;
+    const offset = this.#operations.seek(request.nodeid, request.offset, request.flags);
+    if (offset < 0) return offset;
+    encodeU64(this.#words, DATA_WORD, offset);
+    return FuseOutSize.fuse_lseek_out;
+  }
+
+  /** `fuse_entry_out` of a node that was just looked up, or made, once more. */
+  #entry(nodeid: number): number {
+    if (nodeid < 0) return nodeid;
+    const result = this.#operations.attributes(nodeid, this.#attributes);
+    if (result < 0) {
+      this.#operations.forget(nodeid, 1);
+      return result;
+    }
+    const generation = this.#operations.generation(nodeid);
+    encodeEntryOut(this.#words, DATA_WORD, this.#attributes, generation);
+    return FuseOutSize.fuse_entry_out;
+  }
+
+  /** `fuse_entry_out` and `fuse_open_out` of a file that was just made. */
+  #created(nodeid: number, flags: number): number {
+    if (nodeid < 0) return nodeid;
+    const fh = this.openless ? 0 : this.#operations.open(nodeid, flags);
+    if (fh < 0) {
+      this.#operations.forget(nodeid, 1);
+      return fh;
+    }
+    const size = this.#entry(nodeid);
+    if (size < 0) return size;
+    encodeOpenOut(this.#words, DATA_WORD + size / 4, fh, FILE_OPEN_FLAGS);
+    return size + FuseOutSize.fuse_open_out;
+  }
+
+  #text(text: string): number {
+    return this.#reply.bytes.write(text, REPLY_DATA_AT, 'latin1');
+  }
+
+  /** A value into a buffer of `room` bytes of the caller, whose 0 asks for the size alone. */
+  #sized(value: string, room: number): number {
+    if (room === 0) {
+      encodeSizeOut(this.#words, DATA_WORD, value.length);
+      return FuseOutSize.fuse_getxattr_out;
+    }
+    return value.length > room ? -Errno.ERANGE : this.#text(value);
+  }
+}
