@@ -29,9 +29,11 @@ export const Errno = {
   ENAMETOOLONG: 36,
   ENOSYS: 38,
   ENOTEMPTY: 39,
+  ELOOP: 40,
   ENODATA: 61,
   EPROTO: 71,
   EOPNOTSUPP: 95,
   ECONNABORTED: 103,
+  ENOTCONN: 107,
   ESTALE: 116,
 } as const;

@@ -6,6 +6,7 @@
 import type { FuseRequest } from './codec.ts';
 import {
   FUSE_SETXATTR_ACL_KILL_SGID,
+  FuseOpcode,
   FuseOpenReply,
   FuseOutSize,
   TRANSFER_SIZE_MAX_BYTES,
@@ -33,6 +34,19 @@ const FILE_OPEN_FLAGS = FuseOpenReply.FOPEN_KEEP_CACHE;
 /** The kernel itself drops a cached listing when it makes or removes a name in the directory. */
 const DIRECTORY_OPEN_FLAGS = FuseOpenReply.FOPEN_KEEP_CACHE | FuseOpenReply.FOPEN_CACHE_DIR;
 
+/** What a request returns when its reply goes its own way, or there is none. */
+export const ELSEWHERE = 2 ** 40;
+
+/** True for requests that have no reply. */
+export function isSilent(opcode: number): boolean {
+  return (
+    opcode === FuseOpcode.FUSE_FORGET ||
+    opcode === FuseOpcode.FUSE_BATCH_FORGET ||
+    opcode === FuseOpcode.FUSE_INTERRUPT ||
+    opcode === FuseOpcode.FUSE_NOTIFY_REPLY
+  );
+}
+
 /** A fresh record of attributes. */
 export function emptyAttributes(): Attributes {
   return {
@@ -57,6 +71,8 @@ export function emptyAttributes(): Attributes {
 export class MetadataRequests {
   /** Opening and closing files asks nothing. */
   openless = false;
+  /** The profile has extended attributes. */
+  extendedAttributes = true;
   /** `FUSE_SETXATTR_EXT` was agreed. */
   extendedSetXattr = false;
   readonly #operations: FileOperations;
@@ -79,7 +95,82 @@ export class MetadataRequests {
     this.#packer = new DirectoryPacker(reply.bytes, reply.words, emptyAttributes());
   }
 
-  lookup(request: FuseRequest): number {
+  /** Serves a request that is not for data. */
+  serve(request: FuseRequest): number {
+    switch (request.opcode) {
+      case FuseOpcode.FUSE_LOOKUP:
+        return this.#lookup(request);
+      case FuseOpcode.FUSE_FORGET:
+        return this.#forget(request);
+      case FuseOpcode.FUSE_BATCH_FORGET:
+        return this.#batchForget(request);
+      case FuseOpcode.FUSE_GETATTR:
+        return this.#getAttributes(request);
+      case FuseOpcode.FUSE_CREATE:
+        return this.#create(request);
+      case FuseOpcode.FUSE_RELEASE:
+        return this.#release(request);
+      case FuseOpcode.FUSE_UNLINK:
+        return this.#unlink(request);
+      case FuseOpcode.FUSE_READDIR:
+        return this.#readDirectory(request, false);
+      case FuseOpcode.FUSE_READDIRPLUS:
+        return this.#readDirectory(request, true);
+      case FuseOpcode.FUSE_OPENDIR:
+        return this.#openDirectory(request);
+      case FuseOpcode.FUSE_RELEASEDIR:
+        return this.#releaseDirectory(request);
+      case FuseOpcode.FUSE_MKDIR:
+        return this.#makeDirectory(request);
+      case FuseOpcode.FUSE_RMDIR:
+        return this.#removeDirectory(request);
+      case FuseOpcode.FUSE_RENAME:
+        return this.#rename(request, false);
+      case FuseOpcode.FUSE_RENAME2:
+        return this.#rename(request, true);
+      case FuseOpcode.FUSE_READLINK:
+        return this.#readLink(request);
+      case FuseOpcode.FUSE_SYMLINK:
+        return this.#symlink(request);
+      case FuseOpcode.FUSE_LINK:
+        return this.#link(request);
+      case FuseOpcode.FUSE_MKNOD:
+        return this.#makeNode(request);
+      case FuseOpcode.FUSE_TMPFILE:
+        return this.#makeTemporary(request);
+      case FuseOpcode.FUSE_STATFS:
+        return this.#statfs(request);
+      case FuseOpcode.FUSE_LSEEK:
+        return this.#seek(request);
+      case FuseOpcode.FUSE_FSYNCDIR:
+      case FuseOpcode.FUSE_DESTROY:
+        return 0;
+      case FuseOpcode.FUSE_IOCTL:
+        return -Errno.ENOTTY;
+      case FuseOpcode.FUSE_NOTIFY_REPLY:
+        return ELSEWHERE;
+      default:
+        return this.extendedAttributes ? this.#serveXattr(request) : -Errno.ENOSYS;
+    }
+  }
+
+  /** FLUSH, ACCESS, POLL, BMAP, STATX, locks and what is to come end here too, with `ENOSYS`. */
+  #serveXattr(request: FuseRequest): number {
+    switch (request.opcode) {
+      case FuseOpcode.FUSE_GETXATTR:
+        return this.#getXattr(request);
+      case FuseOpcode.FUSE_LISTXATTR:
+        return this.#listXattr(request);
+      case FuseOpcode.FUSE_SETXATTR:
+        return this.#setXattr(request);
+      case FuseOpcode.FUSE_REMOVEXATTR:
+        return this.#removeXattr(request);
+      default:
+        return -Errno.ENOSYS;
+    }
+  }
+
+  #lookup(request: FuseRequest): number {
     const invalid = request.decodeName();
     if (invalid !== 0) return invalid;
     const nodeid = this.#operations.lookup(request.nodeid, request.name);
@@ -90,20 +181,22 @@ export class MetadataRequests {
     return this.#entry(nodeid);
   }
 
-  forget(request: FuseRequest): void {
+  #forget(request: FuseRequest): number {
     if (request.decodeForget() === 0) this.#operations.forget(request.nodeid, request.length);
+    return ELSEWHERE;
   }
 
-  batchForget(request: FuseRequest): void {
-    if (request.decodeBatchForget() !== 0) return;
+  #batchForget(request: FuseRequest): number {
+    if (request.decodeBatchForget() !== 0) return ELSEWHERE;
     const count = request.length;
     for (let index = 0; index < count; index += 1) {
       request.decodeForgetItem(index);
       this.#operations.forget(request.otherNodeid, request.length);
     }
+    return ELSEWHERE;
   }
 
-  getAttributes(request: FuseRequest): number {
+  #getAttributes(request: FuseRequest): number {
     const invalid = request.decodeGetAttributes();
     return invalid !== 0 ? invalid : this.attributesOf(request.nodeid, this.#reply);
   }
@@ -116,59 +209,59 @@ export class MetadataRequests {
     return FuseOutSize.fuse_attr_out;
   }
 
-  readLink(request: FuseRequest): number {
+  #readLink(request: FuseRequest): number {
     const invalid = request.decodeNothing();
     if (invalid !== 0) return invalid;
     const target = this.#operations.readLink(request.nodeid);
     return typeof target === 'number' ? target : this.#text(target);
   }
 
-  symlink(request: FuseRequest): number {
+  #symlink(request: FuseRequest): number {
     const invalid = request.decodeSymlink();
     if (invalid !== 0) return invalid;
     const { caller, nodeid, name, text } = request;
     return this.#entry(this.#operations.symlink(caller, nodeid, name, text));
   }
 
-  makeNode(request: FuseRequest): number {
+  #makeNode(request: FuseRequest): number {
     const invalid = request.decodeMakeNode();
     if (invalid !== 0) return invalid;
     const { caller, nodeid, name, mode, umask, rdev } = request;
     return this.#entry(this.#operations.makeNode(caller, nodeid, name, mode, umask, rdev));
   }
 
-  makeDirectory(request: FuseRequest): number {
+  #makeDirectory(request: FuseRequest): number {
     const invalid = request.decodeMakeDirectory();
     if (invalid !== 0) return invalid;
     const { caller, nodeid, name, mode, umask } = request;
     return this.#entry(this.#operations.makeDirectory(caller, nodeid, name, mode, umask));
   }
 
-  unlink(request: FuseRequest): number {
+  #unlink(request: FuseRequest): number {
     const invalid = request.decodeName();
     return invalid !== 0 ? invalid : this.#operations.unlink(request.nodeid, request.name);
   }
 
-  removeDirectory(request: FuseRequest): number {
+  #removeDirectory(request: FuseRequest): number {
     const invalid = request.decodeName();
     return invalid !== 0 ? invalid : this.#operations.removeDirectory(request.nodeid, request.name);
   }
 
   /** @param withFlags - RENAME2 */
-  rename(request: FuseRequest, withFlags: boolean): number {
+  #rename(request: FuseRequest, withFlags: boolean): number {
     const invalid = withFlags ? request.decodeRename2() : request.decodeRename();
     if (invalid !== 0) return invalid;
     const { nodeid, name, otherNodeid, text, flags } = request;
     return this.#operations.rename(nodeid, name, otherNodeid, text, flags);
   }
 
-  link(request: FuseRequest): number {
+  #link(request: FuseRequest): number {
     const invalid = request.decodeLink();
     if (invalid !== 0) return invalid;
     return this.#entry(this.#operations.link(request.otherNodeid, request.nodeid, request.name));
   }
 
-  create(request: FuseRequest): number {
+  #create(request: FuseRequest): number {
     const invalid = request.decodeCreate();
     if (invalid !== 0) return invalid;
     const { caller, nodeid, name, umask } = request;
@@ -177,7 +270,7 @@ export class MetadataRequests {
     return this.#created(made, request.flags);
   }
 
-  makeTemporary(request: FuseRequest): number {
+  #makeTemporary(request: FuseRequest): number {
     const invalid = request.decodeTemporary();
     if (invalid !== 0) return invalid;
     const { caller, nodeid, umask } = request;
@@ -192,14 +285,14 @@ export class MetadataRequests {
     return FuseOutSize.fuse_open_out;
   }
 
-  release(request: FuseRequest): number {
+  #release(request: FuseRequest): number {
     const invalid = request.decodeRelease();
     if (invalid !== 0) return invalid;
     if (request.fh > 0) this.#operations.release(request.fh);
     return 0;
   }
 
-  openDirectory(request: FuseRequest): number {
+  #openDirectory(request: FuseRequest): number {
     const invalid = request.decodeOpen();
     if (invalid !== 0) return invalid;
     const fh = this.#operations.openDirectory(request.nodeid);
@@ -209,7 +302,7 @@ export class MetadataRequests {
   }
 
   /** @param plus - READDIRPLUS */
-  readDirectory(request: FuseRequest, plus: boolean): number {
+  #readDirectory(request: FuseRequest, plus: boolean): number {
     const invalid = request.decodeRead();
     if (invalid !== 0) return invalid;
     const size = Math.min(request.length, TRANSFER_SIZE_MAX_BYTES);
@@ -219,14 +312,14 @@ export class MetadataRequests {
     return result < 0 ? result : packer.size;
   }
 
-  releaseDirectory(request: FuseRequest): number {
+  #releaseDirectory(request: FuseRequest): number {
     const invalid = request.decodeRelease();
     if (invalid !== 0) return invalid;
     this.#operations.releaseDirectory(request.fh);
     return 0;
   }
 
-  setXattr(request: FuseRequest): number {
+  #setXattr(request: FuseRequest): number {
     const invalid = request.decodeSetXattr(this.extendedSetXattr);
     if (invalid !== 0) return invalid;
     const { caller, nodeid, name, text, flags } = request;
@@ -234,27 +327,27 @@ export class MetadataRequests {
     return this.#operations.setAttribute(caller, nodeid, name, text, flags, killSetGid);
   }
 
-  getXattr(request: FuseRequest): number {
+  #getXattr(request: FuseRequest): number {
     const invalid = request.decodeGetXattr();
     if (invalid !== 0) return invalid;
     const value = this.#operations.getAttribute(request.nodeid, request.name);
     return typeof value === 'number' ? value : this.#sized(value, request.length);
   }
 
-  listXattr(request: FuseRequest): number {
+  #listXattr(request: FuseRequest): number {
     const invalid = request.decodeListXattr();
     if (invalid !== 0) return invalid;
     const names = this.#operations.listAttributes(request.nodeid);
     return typeof names === 'number' ? names : this.#sized(names, request.length);
   }
 
-  removeXattr(request: FuseRequest): number {
+  #removeXattr(request: FuseRequest): number {
     const invalid = request.decodeRemoveXattr();
     if (invalid !== 0) return invalid;
     return this.#operations.removeAttribute(request.caller, request.nodeid, request.name);
   }
 
-  statistics(request: FuseRequest): number {
+  #statfs(request: FuseRequest): number {
     const invalid = request.decodeNothing();
     if (invalid !== 0) return invalid;
     this.#operations.statistics(this.#statistics);
@@ -262,7 +355,7 @@ export class MetadataRequests {
     return FuseOutSize.fuse_statfs_out;
   }
 
-  seek(request: FuseRequest): number {
+  #seek(request: FuseRequest): number {
     const invalid = request.decodeSeek();
     if (invalid !== 0) return invalid;
     const offset = this.#operations.seek(request.nodeid, request.offset, request.flags);

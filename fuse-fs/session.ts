@@ -30,7 +30,7 @@ import {
   SLOT_COUNT,
 } from './constants.ts';
 import { Errno } from './errno.ts';
-import { MetadataRequests } from './metadata-requests.ts';
+import { ELSEWHERE, isSilent, MetadataRequests } from './metadata-requests.ts';
 import { negotiate, type FuseProfile } from './negotiation.ts';
 import {
   AttributeBit,
@@ -56,8 +56,6 @@ export const INTERRUPT_PATIENCE_MS = 1000;
 const LOGGED_DEFECT_COUNT_MAX = 20;
 const HEADER_WORD = REPLY_AT / 4;
 const DATA_WORD = REPLY_DATA_AT / 4;
-/** What a dispatched request returns when its reply goes its own way, or there is none. */
-const ELSEWHERE = 2 ** 40;
 /** What fits a reply's 32 bits, in whole pages: COPY_FILE_RANGE may copy less than it was asked. */
 const COPY_SIZE_MAX_BYTES = 2 ** 32 - 4096;
 
@@ -83,16 +81,6 @@ export interface FuseSessionStatistics {
   defectCount: number;
   /** Requests that ended with EINTR. */
   interruptedCount: number;
-}
-
-/** True for requests that have no reply. */
-function isSilent(opcode: number): boolean {
-  return (
-    opcode === FuseOpcode.FUSE_FORGET ||
-    opcode === FuseOpcode.FUSE_BATCH_FORGET ||
-    opcode === FuseOpcode.FUSE_INTERRUPT ||
-    opcode === FuseOpcode.FUSE_NOTIFY_REPLY
-  );
 }
 
 /** See the top of the file. */
@@ -264,85 +252,7 @@ export class FuseSession implements FileCompletionSink {
       case FuseOpcode.FUSE_INTERRUPT:
         return this.#interrupt(request);
       default:
-        return this.#dispatchPrompt(metadata, request);
-    }
-  }
-
-  #dispatchPrompt(metadata: MetadataRequests, request: FuseRequest): number {
-    switch (request.opcode) {
-      case FuseOpcode.FUSE_LOOKUP:
-        return metadata.lookup(request);
-      case FuseOpcode.FUSE_FORGET:
-        metadata.forget(request);
-        return ELSEWHERE;
-      case FuseOpcode.FUSE_BATCH_FORGET:
-        metadata.batchForget(request);
-        return ELSEWHERE;
-      case FuseOpcode.FUSE_GETATTR:
-        return metadata.getAttributes(request);
-      case FuseOpcode.FUSE_CREATE:
-        return metadata.create(request);
-      case FuseOpcode.FUSE_RELEASE:
-        return metadata.release(request);
-      case FuseOpcode.FUSE_UNLINK:
-        return metadata.unlink(request);
-      case FuseOpcode.FUSE_READDIR:
-        return metadata.readDirectory(request, false);
-      case FuseOpcode.FUSE_READDIRPLUS:
-        return metadata.readDirectory(request, true);
-      case FuseOpcode.FUSE_OPENDIR:
-        return metadata.openDirectory(request);
-      case FuseOpcode.FUSE_RELEASEDIR:
-        return metadata.releaseDirectory(request);
-      case FuseOpcode.FUSE_MKDIR:
-        return metadata.makeDirectory(request);
-      case FuseOpcode.FUSE_RMDIR:
-        return metadata.removeDirectory(request);
-      case FuseOpcode.FUSE_RENAME:
-        return metadata.rename(request, false);
-      case FuseOpcode.FUSE_RENAME2:
-        return metadata.rename(request, true);
-      case FuseOpcode.FUSE_READLINK:
-        return metadata.readLink(request);
-      case FuseOpcode.FUSE_SYMLINK:
-        return metadata.symlink(request);
-      case FuseOpcode.FUSE_LINK:
-        return metadata.link(request);
-      case FuseOpcode.FUSE_MKNOD:
-        return metadata.makeNode(request);
-      case FuseOpcode.FUSE_TMPFILE:
-        return metadata.makeTemporary(request);
-      case FuseOpcode.FUSE_STATFS:
-        return metadata.statistics(request);
-      case FuseOpcode.FUSE_LSEEK:
-        return metadata.seek(request);
-      case FuseOpcode.FUSE_FSYNCDIR:
-      case FuseOpcode.FUSE_DESTROY:
-        return 0;
-      case FuseOpcode.FUSE_IOCTL:
-        return -Errno.ENOTTY;
-      case FuseOpcode.FUSE_NOTIFY_REPLY:
-        return ELSEWHERE;
-      default:
-        return this.#profile.extendedAttributes
-          ? this.#dispatchXattr(metadata, request)
-          : -Errno.ENOSYS;
-    }
-  }
-
-  /** FLUSH, ACCESS, POLL, BMAP, STATX, locks and what is to come end here too: `ENOSYS`. */
-  #dispatchXattr(metadata: MetadataRequests, request: FuseRequest): number {
-    switch (request.opcode) {
-      case FuseOpcode.FUSE_GETXATTR:
-        return metadata.getXattr(request);
-      case FuseOpcode.FUSE_LISTXATTR:
-        return metadata.listXattr(request);
-      case FuseOpcode.FUSE_SETXATTR:
-        return metadata.setXattr(request);
-      case FuseOpcode.FUSE_REMOVEXATTR:
-        return metadata.removeXattr(request);
-      default:
-        return -Errno.ENOSYS;
+        return metadata.serve(request);
     }
   }
 
@@ -366,6 +276,7 @@ export class FuseSession implements FileCompletionSink {
       this.#agreed = verdict.reply;
       if (this.#metadata !== undefined) {
         this.#metadata.openless = this.#openless;
+        this.#metadata.extendedAttributes = this.#profile.extendedAttributes;
         this.#metadata.extendedSetXattr = (verdict.reply.flags & FuseInit.FUSE_SETXATTR_EXT) !== 0;
       }
     }

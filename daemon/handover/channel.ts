@@ -9,8 +9,11 @@
 import fs from 'node:fs';
 import koffi from 'koffi';
 import { MemcloudError } from '../../common/errors.ts';
+import {
+  DescriptorMessage,
+  MESSAGE_DESCRIPTOR_COUNT_MAX,
+} from '../../common/descriptor-message.ts';
 import { errnoName, throwErrno } from '../../common/libc.ts';
-import { NativeMemory } from '../../common/native-memory.ts';
 import { checkSocketPath } from '../../common/paths.ts';
 
 const libc = koffi.load(null);
@@ -19,8 +22,6 @@ const bindCall = libc.func('int bind(int fd, void *address, uint32_t length)');
 const listenCall = libc.func('int listen(int fd, int backlog)');
 const connectCall = libc.func('int connect(int fd, void *address, uint32_t length)');
 const acceptCall = libc.func('int accept4(int fd, uintptr_t address, uintptr_t length, int flags)');
-const sendmsgCall = libc.func('intptr_t sendmsg(int fd, uintptr_t message, int flags)');
-const recvmsgCall = libc.func('intptr_t recvmsg(int fd, uintptr_t message, int flags)');
 const getsockoptCall = libc.func(
   'int getsockopt(int fd, int level, int option, void *value, void *length)',
 );
@@ -31,21 +32,11 @@ const SOCK_SEQPACKET = 5;
 const SOCK_NONBLOCK = 0x800;
 const SOCK_CLOEXEC = 0x80000;
 const SOL_SOCKET = 1;
-const SCM_RIGHTS = 1;
 const SO_PEERCRED = 17;
-const MSG_NOSIGNAL = 0x4000;
-const MSG_CMSG_CLOEXEC = 0x40000000;
-const MSG_TRUNCATED = 0x20 | 0x08;
-/** `struct msghdr` where pointers have 8 bytes: iov at 16, iovlen at 24, control at 32, its length at 40, flags at 48. */
-const CMSG_HEADER_SIZE_BYTES = 16;
 
-/** The most descriptors in one packet; the kernel takes 253. */
-export const CHANNEL_DESCRIPTOR_COUNT_MAX = 64;
+/** The most descriptors in one packet. */
+export const CHANNEL_DESCRIPTOR_COUNT_MAX = MESSAGE_DESCRIPTOR_COUNT_MAX;
 const PACKET_SIZE_MAX_BYTES = 32 * 1024;
-const IOVEC_AT = 64;
-const CONTROL_AT = 128;
-const CONTROL_SIZE_MAX_BYTES = CMSG_HEADER_SIZE_BYTES + 4 * CHANNEL_DESCRIPTOR_COUNT_MAX;
-const PACKET_AT = 4096;
 
 /** Looks before the wait between two looks becomes a sleep. */
 const EAGER_LOOK_COUNT = 50;
@@ -142,7 +133,7 @@ export class DescriptorChannel {
   /** The other process, by the word of the kernel. */
   readonly peer: { readonly pid: number; readonly uid: number };
   readonly #fd: number;
-  readonly #memory = new NativeMemory(PACKET_AT + PACKET_SIZE_MAX_BYTES);
+  readonly #message = new DescriptorMessage(PACKET_SIZE_MAX_BYTES);
   #open = true;
 
   private constructor(fd: number) {
@@ -188,34 +179,23 @@ export class DescriptorChannel {
       throw new MemcloudError('ERR_INTERNAL', 'a packet of a channel is too large');
     }
     await eventually(timeoutMs, 'it does not read', () => {
-      this.#prepare(text.length, CMSG_HEADER_SIZE_BYTES + 4 * descriptors.length);
-      const { bytes } = this.#memory;
-      bytes.set(text, PACKET_AT);
-      if (descriptors.length === 0) bytes.writeBigUInt64LE(0n, 40);
-      bytes.writeBigUInt64LE(BigInt(CMSG_HEADER_SIZE_BYTES + 4 * descriptors.length), CONTROL_AT);
-      bytes.writeInt32LE(SOL_SOCKET, CONTROL_AT + 8);
-      bytes.writeInt32LE(SCM_RIGHTS, CONTROL_AT + 12);
-      descriptors.forEach((fd, index) => {
-        bytes.writeInt32LE(fd, CONTROL_AT + CMSG_HEADER_SIZE_BYTES + 4 * index);
-      });
-      const sent = Number(sendmsgCall(this.#fd, this.#memory.address, MSG_NOSIGNAL));
-      return this.#transferred(sent, 'sendmsg');
+      this.#checkOpen();
+      return transferred(this.#message.send(this.#fd, text, descriptors), 'sendmsg');
     });
   }
 
   /** Waits for a packet. @throws MemcloudError `ERR_HANDOVER` when the other end is gone or silent */
   async receive(timeoutMs: number): Promise<Packet> {
     const length = await eventually(timeoutMs, 'it sends nothing', () => {
-      this.#prepare(PACKET_SIZE_MAX_BYTES, CONTROL_SIZE_MAX_BYTES);
-      const received = Number(recvmsgCall(this.#fd, this.#memory.address, MSG_CMSG_CLOEXEC));
+      this.#checkOpen();
+      const received = this.#message.receive(this.#fd);
       if (received === 0) throw gone('it closed the connection');
-      return this.#transferred(received, 'recvmsg');
+      return transferred(received, 'recvmsg');
     });
-    const { bytes } = this.#memory;
-    const descriptors = this.#receivedDescriptors();
+    const descriptors = this.#message.descriptors();
     try {
-      if ((bytes.readInt32LE(48) & MSG_TRUNCATED) !== 0) throw gone('it sent too much at once');
-      const text = bytes.toString('utf8', PACKET_AT, PACKET_AT + length);
+      if (this.#message.truncated) throw gone('it sent too much at once');
+      const text = this.#message.data(length).toString('utf8');
       return { message: JSON.parse(text) as unknown, descriptors };
     } catch (cause) {
       for (const fd of descriptors) fs.closeSync(fd);
@@ -229,41 +209,19 @@ export class DescriptorChannel {
     if (!this.#open) return;
     this.#open = false;
     fs.closeSync(this.#fd);
-    this.#memory.free();
+    this.#message.free();
   }
 
-  /** Writes the message header over our scratch memory. */
-  #prepare(packetLength: number, controlLength: number): void {
+  #checkOpen(): void {
     if (!this.#open) throw gone('the channel was closed');
-    const { bytes, address } = this.#memory;
-    bytes.fill(0, 0, PACKET_AT);
-    bytes.writeBigUInt64LE(BigInt(address + PACKET_AT), IOVEC_AT);
-    bytes.writeBigUInt64LE(BigInt(packetLength), IOVEC_AT + 8);
-    bytes.writeBigUInt64LE(BigInt(address + IOVEC_AT), 16);
-    bytes.writeBigUInt64LE(1n, 24);
-    bytes.writeBigUInt64LE(BigInt(address + CONTROL_AT), 32);
-    // CMSG_SPACE: what follows is aligned.
-    bytes.writeBigUInt64LE(BigInt(Math.ceil(controlLength / 8) * 8), 40);
   }
+}
 
-  #receivedDescriptors(): number[] {
-    const { bytes } = this.#memory;
-    const controlLength = Number(bytes.readBigUInt64LE(40));
-    if (controlLength < CMSG_HEADER_SIZE_BYTES) return [];
-    const length = Number(bytes.readBigUInt64LE(CONTROL_AT));
-    if (bytes.readInt32LE(CONTROL_AT + 12) !== SCM_RIGHTS) return [];
-    const count = Math.min((length - CMSG_HEADER_SIZE_BYTES) / 4, CHANNEL_DESCRIPTOR_COUNT_MAX);
-    return Array.from({ length: count }, (_, index) =>
-      bytes.readInt32LE(CONTROL_AT + CMSG_HEADER_SIZE_BYTES + 4 * index),
-    );
-  }
-
-  #transferred(result: number, call: string): number | undefined {
-    if (result >= 0) return result;
-    const errno = koffi.errno();
-    if (errno === EAGAIN || errno === EINTR) return undefined;
-    throw gone(`${call}: ${errnoName(errno)}`);
-  }
+/** Undefined when the call should be tried again. */
+function transferred(result: number, call: string): number | undefined {
+  if (result >= 0) return result;
+  if (result === -Number(EAGAIN) || result === -Number(EINTR)) return undefined;
+  throw gone(`${call}: ${errnoName(-result)}`);
 }
 
 function gone(why: string): MemcloudError {
