@@ -1,11 +1,10 @@
 /**
  * The package fuse-native (libfuse 2, path by path) as far as we use it: loading it, and mending what
- * would do harm. It is optional: no other part of the program needs it. Three of its faults are mended
+ * would do harm. It is optional: no other part of the program needs it. Two of its faults are mended
  * here, by replacing methods that it does not document, which its exact pin allows:
  *
  * - `getxattr` and `listxattr` answer with the length of the whole value although the caller's buffer
  *   is shorter, and libfuse then sends that many bytes of the heap. They answer `ERANGE` here.
- * - `unmount` puts the mount point into a shell command, where `$(...)` in a name would be run.
  * - `fgetattr` asks for the path although the file may have none any more.
  *
  * Its options are a string for libfuse in the end, and `subtype` goes in unchecked; that is how
@@ -128,22 +127,17 @@ type Signal = (result: number, ...payload: unknown[]) => void;
 /** A mount of the package. */
 export interface NativeMount {
   mount(done: (error: Error | null) => void): void;
-  unmount(done: (error: Error | null) => void): void;
   _op_fgetattr(signal: Signal, path: string, fh: number): void;
   _op_getxattr(signal: Signal, path: string, name: string, into: Buffer): void;
   _op_listxattr(signal: Signal, path: string, into: Buffer): void;
 }
 
 /** The package's class. */
-export interface NativeClass {
-  new (
-    directory: string,
-    operations: NativeOperations,
-    options: Partial<NativeOptions>,
-  ): NativeMount;
-  /** Detaches a mount; the package calls it first when a mount is to end. */
-  unmount(directory: string, done: (error: Error | null) => void): void;
-}
+export type NativeClass = new (
+  directory: string,
+  operations: NativeOperations,
+  options: Partial<NativeOptions>,
+) => NativeMount;
 
 const PACKAGE = 'fuse-native';
 const ERANGE = 34;

@@ -21,6 +21,11 @@ export class NativeCalls implements FileCompletionSink {
   readonly #waiting: ((buffer: NativeBuffer) => void)[] = [];
   #lastTag = 0;
 
+  /** Calls that have not ended. */
+  get waitingCount(): number {
+    return this.#ends.size + this.#waiting.length;
+  }
+
   /** Begins a call: `begin` is to make it with the tag; `end` gets its result, once. */
   call(begin: (tag: number) => void, end: (result: number) => void): void {
     this.#lastTag = (this.#lastTag + 1) % Number.MAX_SAFE_INTEGER;

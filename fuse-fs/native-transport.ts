@@ -13,48 +13,36 @@
  *   no writeback cache, and no requests above 128 KiB. Names that are not UTF-8 are refused.
  * - A directory comes as one list, and a thread of libfuse waits for each request.
  *
- * The package does not say when a mount has ended, by us or by umount(8): libfuse closes its /dev/fuse
+ * The package's own unmount is not used: it puts the mount point into a shell command, where `$(...)` in a
+ * name would be run. The package does not say when a mount has ended, by us or by umount(8): libfuse closes its /dev/fuse
  * then, and that is what is looked for.
  */
-import { execFile } from 'node:child_process';
 import fs from 'node:fs';
 import { MemcloudError } from '../common/errors.ts';
+import { MOUNT_SOURCE } from './mounting.ts';
 import { loadFuseNative, mend, type NativeClass } from './native-binding.ts';
 import { NativeCalls } from './native-calls.ts';
 import { NativeServer } from './native-operations.ts';
 import type { FileCompletionSink, FileOperations } from './operations.ts';
+import type { Transport, TransportOptions } from './transport.ts';
 
 const DEVICE = '/dev/fuse';
 const DESCRIPTORS = '/proc/self/fd';
-const WATCH_INTERVAL_MS = 250;
+const WATCH_INTERVAL_MS = 100;
 const MOUNT_TIMEOUT_MS = 10_000;
-const UNMOUNT_TIMEOUT_MS = 30_000;
-/** The package keeps the path in a field of this size, with a NUL, and would cut it short. */
+/** The package keeps the path in a field of this size and a NUL, and would cut it short. */
 const DIRECTORY_SIZE_MAX = 1023;
-/** umount(8) and fusermount3(1) say no more than this on what failed. */
-const BUSY = /busy/i;
 
-/** What a native mount is to be. */
-export interface NativeTransportOptions {
-  /** Absolute path of an existing directory. */
-  readonly directory: string;
-  /** Let other users in. */
-  readonly allowOther: boolean;
+/** What this transport needs besides. */
+export interface NativeTransportOptions extends TransportOptions {
   /** To whom what is made belongs. */
   readonly uid: number;
   /** Its group. */
   readonly gid: number;
-  /** Called once when the mount has ended, however it came to that. */
-  readonly onEnded: () => void;
 }
 
-/** How an unmount ended: `busy` when something uses the mount, which stays. */
-export type NativeUnmountResult = 'unmounted' | 'busy';
-
 function deviceDescriptors(): Set<string> {
-  const open = new Set<string>();
-  for (const fd of fs.readdirSync(DESCRIPTORS)) if (isDevice(fd)) open.add(fd);
-  return open;
+  return new Set(fs.readdirSync(DESCRIPTORS).filter(isDevice));
 }
 
 function isDevice(fd: string): boolean {
@@ -65,27 +53,8 @@ function isDevice(fd: string): boolean {
   }
 }
 
-/** Detaches a mount in another process: ours must answer the kernel meanwhile. */
-function detach(directory: string, lazy: boolean): Promise<NativeUnmountResult> {
-  const isRoot = process.getuid?.() === 0;
-  const [command, flags] = isRoot
-    ? ['umount', lazy ? ['--lazy', '--internal-only'] : ['--internal-only']]
-    : ['fusermount3', lazy ? ['-u', '-z'] : ['-u']];
-  const options = { cwd: '/', timeout: UNMOUNT_TIMEOUT_MS, env: { ...process.env, LC_ALL: 'C' } };
-  return new Promise((resolve, reject) => {
-    execFile(command, [...flags, '--', directory], options, (error, _stdout, stderr) => {
-      if (error === null) resolve('unmounted');
-      else if (BUSY.test(stderr)) resolve('busy');
-      else {
-        const message = `${directory}: ${command} failed: ${stderr.trim() || error.message}`;
-        reject(new MemcloudError('ERR_MOUNT_TRANSPORT', message, { cause: error }));
-      }
-    });
-  });
-}
-
-/** A mount through fuse-native. One for a process: libfuse leaves threads behind. */
-export class NativeTransport {
+/** A mount through fuse-native. libfuse leaves threads behind: its process should end with it. */
+export class NativeTransport implements Transport {
   readonly #options: NativeTransportOptions;
   readonly #calls = new NativeCalls();
   #server: NativeServer | undefined;
@@ -95,60 +64,58 @@ export class NativeTransport {
     this.#options = options;
   }
 
-  /** Where the file system reports the ends of its calls. */
+  /** @inheritDoc */
   get sink(): FileCompletionSink {
     return this.#calls;
   }
 
-  /** Requests that came. */
+  /** @inheritDoc */
   get requestCount(): number {
     return this.#server?.requestCount ?? 0;
   }
 
-  /**
-   * Mounts `files`.
-   *
-   * @throws MemcloudError `ERR_MOUNT_TRANSPORT` when the package is missing or does not load, or libfuse
-   *   does not mount
-   */
+  /** @inheritDoc */
+  get waitingCount(): number {
+    return this.#calls.waitingCount;
+  }
+
+  /** @inheritDoc */
   async mount(files: FileOperations): Promise<void> {
-    const { directory, allowOther, uid, gid } = this.#options;
+    const { directory, uid, gid } = this.#options;
     if (Buffer.byteLength(directory) > DIRECTORY_SIZE_MAX) {
       const message = `mount point: expected at most ${DIRECTORY_SIZE_MAX} bytes for this transport`;
       throw new MemcloudError('ERR_MOUNT_TRANSPORT', message);
     }
     const FuseNative = loadFuseNative();
-    // The package would run a shell with the name of the directory in the command.
-    FuseNative.unmount = (_directory, done) => done(null);
     this.#server = new NativeServer(files, this.#calls, { uid, gid, pid: process.pid });
     const before = deviceDescriptors();
-    await this.#start(FuseNative, this.#server, { directory, allowOther });
+    await this.#start(FuseNative, this.#server);
     const own = [...deviceDescriptors()].filter((fd) => !before.has(fd));
     this.#watch = setInterval(() => {
-      if (!own.some(isDevice)) this.#ended();
+      if (own.some(isDevice)) return;
+      clearInterval(this.#watch);
+      this.#options.onEnd(undefined);
     }, WATCH_INTERVAL_MS);
   }
 
-  /**
-   * Unmounts. A lazy unmount takes the mount out of sight at once; it ends with its last open file.
-   *
-   * @throws MemcloudError `ERR_MOUNT_TRANSPORT` for a reason other than use
-   */
-  async unmount(lazy: boolean): Promise<NativeUnmountResult> {
-    return detach(this.#options.directory, lazy);
+  /** @inheritDoc */
+  close(): void {
+    clearInterval(this.#watch);
   }
 
-  #start(
-    FuseNative: NativeClass,
-    server: NativeServer,
-    { directory, allowOther }: { directory: string; allowOther: boolean },
-  ): Promise<void> {
+  /** @inheritDoc */
+  free(): void {
+    this.#calls.close();
+  }
+
+  #start(FuseNative: NativeClass, server: NativeServer): Promise<void> {
+    const { directory, allowOther } = this.#options;
     const mount = new FuseNative(directory, server.operations(), {
       timeout: false,
       allowOther,
       defaultPermissions: true,
-      fsname: 'memcloud',
-      subtype: 'memcloud,big_writes,use_ino',
+      fsname: MOUNT_SOURCE,
+      subtype: `${MOUNT_SOURCE},big_writes,use_ino`,
       // Names of one file are nodes of their own to the kernel: what it kept of one could be old.
       attrTimeout: '0',
     });
@@ -166,12 +133,5 @@ export class NativeTransport {
         else fail(`libfuse did not mount: ${error.message}`, error);
       });
     });
-  }
-
-  #ended(): void {
-    clearInterval(this.#watch);
-    this.#watch = undefined;
-    this.#calls.close();
-    this.#options.onEnded();
   }
 }

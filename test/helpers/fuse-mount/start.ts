@@ -12,6 +12,8 @@ export interface FuseMountOptions {
   readonly sizeBytes: number;
   /** `default` unless given. */
   readonly profile?: 'default' | 'build-cache';
+  /** How requests come; `kernel` unless given. */
+  readonly transport?: 'kernel' | 'native';
   /** Let other users in; true unless given. */
   readonly allowOther?: boolean;
   /** Mount by fusermount3 although we are root. */
