@@ -18,7 +18,7 @@ import type {
   RpcParams,
   StatusInfo,
 } from '../common/rpc-schema.ts';
-import { hostCount } from '../common/slab-sources.ts';
+import { hostCount, takesSlabs } from '../common/slab-sources.ts';
 import { formatSize, roundUpToPages } from '../common/units.ts';
 import { VERSION } from '../common/version.ts';
 import type { ConsentAnswer, ConsentQueue } from '../peer/consent.ts';
@@ -219,7 +219,7 @@ async function connect(context: RpcContext, address: string): Promise<PeerInfo> 
 
 /** Without `--copies`, two where providers on two machines are up. */
 function defaultCopies(context: RpcContext, providers: readonly string[] | undefined): number {
-  const up = hostCount(context.peers.list().filter((source) => source.up && source.accepting));
+  const up = hostCount(context.peers.list().filter(takesSlabs));
   const candidates = providers === undefined ? up : Math.min(providers.length, up);
   return Math.max(1, Math.min(COPIES_DEFAULT, candidates));
 }

@@ -256,7 +256,7 @@ export const OPTIONS = {
     fallbackText: 'below all others',
   }),
   'swap.path': swapOption({
-    kind: choice(['auto', 'direct', 'scoped', 'pool']),
+    kind: choice(['auto', 'direct', 'scoped', 'pool', 'loop']),
     describe: 'direct: the kernel alone; scoped: one unit; pool: through memnode, wants --force',
     fallback: () => 'auto' as const,
     fallbackText: 'auto',

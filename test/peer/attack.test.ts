@@ -342,7 +342,7 @@ t.test('1000 connections of random bytes leave memory bounded and others unharme
 async function insider(t: Test, port: number, node: TestNode, name = 'raw') {
   const raw = await RawPeer.open(port, name);
   t.teardown(() => raw.destroy());
-  const slab = node.slabs.add(raw.identity.nodeId, 64);
+  const slab = node.slabs.book.add(raw.identity.nodeId, 64);
   return { raw, handle: slab.handle, slab };
 }
 

@@ -44,7 +44,7 @@ t.test('a session serves both ways, whoever dialled', async (t) => {
   await a.peers.connect(await b.listen()).outcome();
   await until(() => b.peers.list().length === 1);
   const grant = await b.peers.store('a').lease({ pageCount: 1, ttlMs: 5000 });
-  t.equal(a.slabs.slabs.get(grant.slabHandle)?.holder, b.identity.nodeId);
+  t.equal(a.slabs.book.slabs.get(grant.slabHandle)?.holder, b.identity.nodeId);
 });
 
 t.test('usage is pushed when it changes, lease endings are told', async (t) => {
@@ -300,7 +300,7 @@ t.test('two nodes that dial each other at once keep one session, the same', asyn
     t.equal(a.peers.connectionCount, 1);
     t.equal(b.peers.connectionCount, 1);
     const grant = await a.peers.store('b').lease({ pageCount: 1, ttlMs: 5000 });
-    t.ok(b.slabs.slabs.has(grant.slabHandle), 'and it works');
+    t.ok(b.slabs.book.slabs.has(grant.slabHandle), 'and it works');
   }
 });
 
