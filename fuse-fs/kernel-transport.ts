@@ -5,7 +5,7 @@ import { MemcloudError } from '../common/errors.ts';
 import type { EventLoopSpin } from '../common/event-loop-spin.ts';
 import type { Logger } from '../common/log.ts';
 import { FuseDevice } from './device.ts';
-import { mountFuse } from './mounting.ts';
+import { mountFuse, unmountFuse } from './mounting.ts';
 import type { FuseProfile } from './negotiation.ts';
 import type { FileCompletionSink, FileOperations } from './operations.ts';
 import type { Transport, TransportEnd, TransportOptions } from './transport.ts';
@@ -58,7 +58,10 @@ export class KernelTransport implements Transport {
     this.#device = device;
     device.serve(files);
     for (let waitedMs = 0; device.session.agreed === undefined; waitedMs += LOOK_MS) {
-      if (this.#gone || waitedMs >= AGREE_WAIT_MS) throw this.#disagreement();
+      if (this.#gone || waitedMs >= AGREE_WAIT_MS) {
+        await unmountFuse(directory, { lazy: true }).catch(() => undefined);
+        throw this.#disagreement();
+      }
       await sleep(LOOK_MS);
     }
   }

@@ -19,7 +19,7 @@
  */
 import fs from 'node:fs';
 import { MemcloudError } from '../common/errors.ts';
-import { MOUNT_SOURCE } from './mounting.ts';
+import { MOUNT_SOURCE, unmountFuse } from './mounting.ts';
 import { loadFuseNative, mend, type NativeClass } from './native-binding.ts';
 import { NativeCalls } from './native-calls.ts';
 import { NativeServer } from './native-operations.ts';
@@ -58,6 +58,8 @@ export class NativeTransport implements Transport {
   readonly #options: NativeTransportOptions;
   readonly #calls = new NativeCalls();
   #server: NativeServer | undefined;
+  /** The kernel has the mount, but has not begun to ask. */
+  #isMounted = false;
   #watch: NodeJS.Timeout | undefined;
 
   constructor(options: NativeTransportOptions) {
@@ -89,7 +91,12 @@ export class NativeTransport implements Transport {
     const FuseNative = loadFuseNative();
     this.#server = new NativeServer(files, this.#calls, { uid, gid, pid: process.pid });
     const before = deviceDescriptors();
-    await this.#start(FuseNative, this.#server);
+    try {
+      await this.#start(FuseNative, this.#server);
+    } catch (error) {
+      if (this.#isMounted) await unmountFuse(directory, { lazy: true }).catch(() => undefined);
+      throw error;
+    }
     const own = [...deviceDescriptors()].filter((fd) => !before.has(fd));
     this.#watch = setInterval(() => {
       if (own.some(isDevice)) return;
@@ -123,10 +130,10 @@ export class NativeTransport implements Transport {
     return new Promise((resolve, reject) => {
       const fail = (message: string, cause?: unknown): void =>
         reject(new MemcloudError('ERR_MOUNT_TRANSPORT', `${directory}: ${message}`, { cause }));
-      const timer = setTimeout(
-        () => fail(`libfuse did not mount within ${MOUNT_TIMEOUT_MS} ms`),
-        MOUNT_TIMEOUT_MS,
-      );
+      const timer = setTimeout(() => {
+        this.#isMounted = true;
+        fail(`the kernel did not begin within ${MOUNT_TIMEOUT_MS} ms`);
+      }, MOUNT_TIMEOUT_MS);
       mount.mount((error) => {
         clearTimeout(timer);
         if (error === null) resolve();

@@ -31,7 +31,7 @@ export interface Transport {
    * Mounts and serves `files`, whose calls must end in the {@link Transport.sink}.
    *
    * @throws MemcloudError `ERR_MOUNT_POINT`, `ERR_MOUNT_FAILED`, `ERR_MOUNT_TRANSPORT`, `ERR_UNSUPPORTED`;
-   *   a mount may be there all the same, and is the caller's to take away
+   *   nothing is mounted then
    */
   mount(files: FileOperations): Promise<void>;
   /** Serves no more. Calls that are under way end as they would. */
