@@ -6,12 +6,14 @@
 import { fileURLToPath } from 'node:url';
 import { waitFor, type Stage } from '../stage.ts';
 import { startNode, type RunningNode } from '../targets/memcloud.ts';
+import { reasonOf } from '../trials.ts';
 import { fuseNative, served } from './peers.ts';
 import type { MountTarget, RunningMount } from './mount-target.ts';
 
 const MEMCLOUD_FILE = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
 const COMMAND_TIMEOUT_MS = 60_000;
 const JOIN_TIMEOUT_MS = 15_000;
+const ROOM_TIMEOUT_MS = 5_000;
 const PROVIDER_NAME = 'bench-provider';
 const MOUNT_SIZE_BYTES = 4 * 2 ** 30;
 /** Sealed pages are longer than pages, and leases have records. */
@@ -28,6 +30,19 @@ interface ListedMount {
 export interface OurMount extends RunningMount {
   /** What `memcloud mount ls` says of it. */
   readonly status: () => Promise<ListedMount>;
+}
+
+/** A memnode looks at its machine's memory a second after its start at the latest. */
+async function mountOnceRoomIsKnown(mount: () => Promise<unknown>): Promise<void> {
+  await waitFor('memnode to know its room', ROOM_TIMEOUT_MS, async () => {
+    try {
+      await mount();
+      return true;
+    } catch (thrown) {
+      if (reasonOf(thrown).includes('ERR_VOLUME_CAPACITY')) return false;
+      throw thrown;
+    }
+  });
 }
 
 async function startOurs(
@@ -54,7 +69,7 @@ async function startOurs(
   const directory = stage.makeMountPoint(`${name}-files`);
   const provider = isRemote ? PROVIDER_NAME : 'local';
   const size = ['--size', String(MOUNT_SIZE_BYTES), '--copies', '1', '--provider', provider];
-  await memcloud('mount', directory, ...size, ...flags);
+  await mountOnceRoomIsKnown(() => memcloud('mount', directory, ...size, ...flags));
   const status = async (): Promise<ListedMount> => {
     const mounts = (await memcloud('mount', 'ls')) as ListedMount[];
     const found = mounts.find((mount) => mount.directory === directory);
