@@ -133,8 +133,8 @@ export class Contents {
       this.#sink.onFileDone(tag, error);
       return;
     }
-    if (!fromCache) this.#touchWrite(slot);
-    if (killPrivileges) killSetIds(this.#tree, slot);
+    if (!fromCache) this.#touchWrite(slot, killPrivileges);
+    else if (killPrivileges) killSetIds(this.#tree, slot);
     const { inodes, store } = this.#tree;
     const size = inodes.size(slot);
     const end = offset + length;
@@ -143,7 +143,14 @@ export class Contents {
   }
 
   /** See {@link FileOperations.allocate}. */
-  allocate(tag: number, nodeid: number, mode: number, offset: number, length: number): void {
+  allocate(
+    tag: number,
+    nodeid: number,
+    mode: number,
+    offset: number,
+    length: number,
+    killPrivileges: boolean,
+  ): void {
     const slot = this.#fileOf(nodeid);
     const error = slot < 0 ? slot : allocateError(mode, offset, length);
     if (error < 0) {
@@ -155,16 +162,16 @@ export class Contents {
     const keeps = (mode & AllocateFlag.KEEP_SIZE) !== 0;
     const newSize = keeps ? size : Math.max(size, offset + length);
     if ((mode & AllocateFlag.PUNCH_HOLE) !== 0) {
-      this.#touchWrite(slot);
+      this.#touchWrite(slot, killPrivileges);
       store.punch(this.#pending.through(tag), slot, offset, length);
     } else if ((mode & AllocateFlag.ZERO_RANGE) !== 0) {
-      this.#touchWrite(slot);
+      this.#touchWrite(slot, killPrivileges);
       const { ZERO } = PendingKind;
       const kept = this.#pending.keep(tag, slot, ZERO, size, newSize, offset, length);
       store.punch(kept, slot, offset, length);
     } else {
       const end = this.#reserve(slot, offset, length, newSize);
-      if (end === 0) this.#touchWrite(slot);
+      if (end === 0) this.#touchWrite(slot, killPrivileges);
       this.#sink.onFileDone(tag, end);
     }
   }
@@ -177,6 +184,7 @@ export class Contents {
     newNodeid: number,
     newOffset: number,
     length: number,
+    killPrivileges: boolean,
   ): void {
     const slot = this.#fileOf(nodeid);
     const newSlot = this.#fileOf(newNodeid);
@@ -192,7 +200,7 @@ export class Contents {
       return;
     }
     touchRead(this.#tree, slot);
-    this.#touchWrite(newSlot);
+    this.#touchWrite(newSlot, killPrivileges);
     const size = inodes.size(newSlot);
     const end = newOffset + left;
     const storeTag = end > size ? this.#grow(tag, newSlot, size, end) : this.#pending.through(tag);
@@ -227,10 +235,11 @@ export class Contents {
     return isDirectory(mode) ? -Errno.EISDIR : -Errno.EINVAL;
   }
 
-  #touchWrite(slot: number): void {
+  #touchWrite(slot: number, killPrivileges: boolean): void {
     this.#tree.clock.sample();
     this.#tree.touch(slot, Touch.MODIFY | Touch.CHANGE);
     killCapability(this.#tree, slot);
+    if (killPrivileges) killSetIds(this.#tree, slot);
   }
 
   /** Lets a file grow for a call that may fail. @returns the store's tag of the call */

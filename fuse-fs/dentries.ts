@@ -134,9 +134,8 @@ export class Dentries {
     else this.#table.setWord(next - 1, Word.PREVIOUS, previous);
     this.#cells.free(this.#table.word(entry, Word.NAME));
     this.#table.free(entry);
-    if (this.#table.count < this.#bucketCount >>> 1 && this.#bucketCount > BUCKET_COUNT_MIN) {
-      this.#join();
-    }
+    // Two at a time, to keep up: there are up to two buckets for each entry that goes.
+    for (let joined = 0; joined < 2 && this.#isTooWide(); joined += 1) this.#join();
   }
 
   /** True when the directory has no entries. */
@@ -227,6 +226,10 @@ export class Dentries {
       at = this.#table.word(at - 1, Word.CHAIN);
     }
     this.#table.setWord(at - 1, Word.CHAIN, after);
+  }
+
+  #isTooWide(): boolean {
+    return this.#bucketCount > BUCKET_COUNT_MIN && this.#table.count < this.#bucketCount >>> 1;
   }
 
   /** One bucket more: it takes its part of the bucket `roundSize` below. */

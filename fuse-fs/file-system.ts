@@ -243,8 +243,15 @@ export class FileSystem implements FileOperations {
     this.#contents.write(tag, nodeid, offset, length, from, fromOffset, killPrivileges, fromCache);
   }
 
-  allocate(tag: number, nodeid: number, mode: number, offset: number, length: number): void {
-    this.#contents.allocate(tag, nodeid, mode, offset, length);
+  allocate(
+    tag: number,
+    nodeid: number,
+    mode: number,
+    offset: number,
+    length: number,
+    killPrivileges: boolean,
+  ): void {
+    this.#contents.allocate(tag, nodeid, mode, offset, length, killPrivileges);
   }
 
   copyRange(
@@ -254,8 +261,9 @@ export class FileSystem implements FileOperations {
     newNodeid: number,
     newOffset: number,
     length: number,
+    killPrivileges: boolean,
   ): void {
-    this.#contents.copyRange(tag, nodeid, offset, newNodeid, newOffset, length);
+    this.#contents.copyRange(tag, nodeid, offset, newNodeid, newOffset, length, killPrivileges);
   }
 
   seek(nodeid: number, offset: number, whence: number): number {

@@ -211,9 +211,25 @@ export interface FileOperations {
     killPrivileges: boolean,
     fromCache: boolean,
   ): void;
-  /** @param mode - `FALLOC_FL_*`; ends with 0 */
-  allocate(tag: number, nodeid: number, mode: number, offset: number, length: number): void;
-  /** copy_file_range(2); ends with the bytes copied. */
+  /**
+   * Ends with 0.
+   *
+   * @param mode - `FALLOC_FL_*`
+   * @param killPrivileges - as in {@link FileOperations.write}; the kernel does not say, so who is not root may not
+   */
+  allocate(
+    tag: number,
+    nodeid: number,
+    mode: number,
+    offset: number,
+    length: number,
+    killPrivileges: boolean,
+  ): void;
+  /**
+   * copy_file_range(2); ends with the bytes copied.
+   *
+   * @param killPrivileges - as in {@link FileOperations.allocate}
+   */
   copyRange(
     tag: number,
     nodeid: number,
@@ -221,6 +237,7 @@ export interface FileOperations {
     newNodeid: number,
     newOffset: number,
     length: number,
+    killPrivileges: boolean,
   ): void;
   /** @param whence - `SEEK_DATA` (3) or `SEEK_HOLE` (4) @returns the offset */
   seek(nodeid: number, offset: number, whence: number): number;

@@ -336,7 +336,9 @@ export class FuseSession implements FileCompletionSink {
     const slot = this.#take(request);
     this.#slots.fh[slot] = fh;
     const kills = (moreFlags & FUSE_OPEN_KILL_SUIDGID) !== 0;
-    this.#truncation.valid = AttributeBit.SIZE | (kills ? AttributeBit.KILL_SUIDGID : 0);
+    // FH: O_TRUNC sets the times of a file that was empty, too.
+    const bits = AttributeBit.SIZE | AttributeBit.FH;
+    this.#truncation.valid = kills ? bits | AttributeBit.KILL_SUIDGID : bits;
     operations.changeAttributes(this.#slots.tag(slot), caller, nodeid, this.#truncation);
     return ELSEWHERE;
   }
@@ -345,8 +347,8 @@ export class FuseSession implements FileCompletionSink {
     const invalid = request.decodeAllocate();
     if (invalid !== 0) return invalid;
     const slot = this.#take(request);
-    const { nodeid, mode, offset, length } = request;
-    operations.allocate(this.#slots.tag(slot), nodeid, mode, offset, length);
+    const { caller, nodeid, mode, offset, length } = request;
+    operations.allocate(this.#slots.tag(slot), nodeid, mode, offset, length, caller.uid !== 0);
     return ELSEWHERE;
   }
 
@@ -354,10 +356,11 @@ export class FuseSession implements FileCompletionSink {
     const invalid = request.decodeCopyRange();
     if (invalid !== 0) return invalid;
     const slot = this.#take(request);
-    const { nodeid, offset, otherNodeid, otherOffset } = request;
+    const { caller, nodeid, offset, otherNodeid, otherOffset } = request;
     const length = Math.min(request.length, COPY_SIZE_MAX_BYTES);
     const tag = this.#slots.tag(slot);
-    operations.copyRange(tag, nodeid, offset, otherNodeid, otherOffset, length);
+    const kills = caller.uid !== 0;
+    operations.copyRange(tag, nodeid, offset, otherNodeid, otherOffset, length, kills);
     return ELSEWHERE;
   }
 

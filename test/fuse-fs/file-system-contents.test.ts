@@ -80,6 +80,15 @@ t.test(
     const cases: [string, number, () => number, number][] = [
       ['a write of root', 0o6755, () => rig.write(node, 0, 'x'), 0o106755],
       ['a write of others', 0o6755, () => rig.write(node, 0, 'x', true), 0o100755],
+      ['fallocate of root', 0o6755, () => allocate(rig, node, 0, 0, 9), 0o106755],
+      ['fallocate', 0o6755, () => allocate(rig, node, 0, 0, 9, true), 0o100755],
+      ['punch', 0o6755, () => allocate(rig, node, 3, 0, 9, true), 0o100755],
+      [
+        'copy_file_range',
+        0o6755,
+        () => rig.call((tag) => rig.fs.copyRange(tag, node, 0, node, 5, 1, true)),
+        0o100755,
+      ],
       ['no group execution', 0o6745, () => rig.write(node, 0, 'x', true), 0o102745],
       ['chown', 0o6755, () => rig.change(node, { valid: UID | KILL, uid: 4 }), 0o100755],
       ['chgrp', 0o6745, () => rig.change(node, { valid: GID | KILL, gid: 4 }), 0o102745],
@@ -238,7 +247,7 @@ t.test('copyRange copies what the source has, and not onto itself', (t) => {
   const from = rig.file(1, 'f');
   const to = rig.file(1, 'g');
   const copy = (...args: [number, number, number, number, number]): number =>
-    rig.call((tag) => rig.fs.copyRange(tag, ...args));
+    rig.call((tag) => rig.fs.copyRange(tag, ...args, false));
   rig.write(from, 0, 'hello world');
   t.equal(copy(from, 6, to, 3, 100), 5);
   t.equal(rig.read(to, 0, 99), '\0\0\0world');
@@ -352,6 +361,7 @@ function allocate(
   mode: number,
   offset: number,
   length: number,
+  kills = false,
 ): number {
-  return rig.call((tag) => rig.fs.allocate(tag, node, mode, offset, length));
+  return rig.call((tag) => rig.fs.allocate(tag, node, mode, offset, length, kills));
 }

@@ -23,7 +23,14 @@ export function peerInfo(name: string, change: Partial<PeerInfo> = {}): PeerInfo
     reason: '',
     usage: { offeredBytes: 1024 * MIB, usedBytes: 0, residentBytes: 0, leaseCount: 0 },
     rttUs: 500,
-    ...{ hostId: `host-${name}`, zone: '', accepting: true, quarantine: '', lentBytes: 0, lentLeases: 0 },
+    ...{
+      hostId: `host-${name}`,
+      zone: '',
+      accepting: true,
+      quarantine: '',
+      lentBytes: 0,
+      lentLeases: 0,
+    },
     ...change,
   };
 }
@@ -99,6 +106,7 @@ export function daemonFacts(
 /** A machine on which every check is ok. */
 export function healthyFacts(): MachineFacts {
   return {
+    fuse: { device: 'ready', fusermount: true, userAllowOther: false, staleMounts: [] },
     nodeVersion: '20.19.0',
     root: true,
     scriptsFolder: '/opt/memcloud/kernel-scripts',
