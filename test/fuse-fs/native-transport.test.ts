@@ -119,7 +119,7 @@ assert c.getxattr(f.encode(),b'user.a',b,16)==-1 and ctypes.get_errno()==34
 assert c.listxattr(f.encode(),b,4)==-1 and ctypes.get_errno()==34
 os.removexattr(f,'user.a')
 assert os.listxattr(f)==['user.b']`;
-      const { status, stderr } = spawnSync('python3', ['-c', script, file], { encoding: 'utf8' });
+    const { status, stderr } = spawnSync('python3', ['-c', script, file], { encoding: 'utf8' });
     t.equal(status, 0, stderr);
   },
 );
