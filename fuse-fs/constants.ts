@@ -218,6 +218,7 @@ export const FuseOutSize = {
   fuse_getxattr_out: 8,
   fuse_init_out: 64,
   fuse_lseek_out: 8,
+  fuse_notify_inval_inode_out: 24,
   fuse_copy_file_range_out: 8,
   /** The name follows; the whole is padded to 8 bytes (`FUSE_DIRENT_ALIGN`). */
   fuse_dirent: 24,

@@ -23,6 +23,7 @@ import { errnoName, throwErrno } from '../common/libc.ts';
 import type { Logger } from '../common/log.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
 import type { RequestBuffer } from './codec.ts';
+import { FuseNotify, FuseOutSize } from './constants.ts';
 import { Errno } from './errno.ts';
 import type { FuseProfile } from './negotiation.ts';
 import type { FileOperations } from './operations.ts';
@@ -33,6 +34,7 @@ import { REQUEST_AT, REQUEST_SIZE_MAX_BYTES, TransferBuffer } from './transfer-b
 const libc = koffi.load(null);
 const readCall = libc.func('intptr_t read(int fd, uintptr_t to, size_t length)');
 const writeCall = libc.func('intptr_t write(int fd, uintptr_t from, size_t length)');
+const notifyCall = libc.func('intptr_t write(int fd, void *from, size_t length)');
 const dup2Call = libc.func('int dup2(int from, int to)');
 const socketpairCall = libc.func('int socketpair(int domain, int type, int protocol, void *fds)');
 const fcntlCall = libc.func('int fcntl(int fd, int command, int argument)');
@@ -88,6 +90,8 @@ export class FuseDevice implements FuseSessionPort {
   #buffer = new TransferBuffer();
   #socket: net.Socket | undefined;
   #ticker: NodeJS.Timeout | undefined;
+  /** Messages to the kernel that a thread is writing. */
+  #messageCount = 0;
   #blocked = false;
   #ended = false;
   #closed = false;
@@ -161,7 +165,7 @@ export class FuseDevice implements FuseSessionPort {
     this.#spin.pollWith(undefined);
     clearInterval(this.#ticker);
     this.#socket?.destroy();
-    fs.closeSync(this.#fd);
+    if (this.#messageCount === 0) fs.closeSync(this.#fd);
   }
 
   reply(from: NativeBuffer, offset: number, length: number): void {
@@ -172,6 +176,25 @@ export class FuseDevice implements FuseSessionPort {
 
   onBufferFree(buffer: RequestBuffer): void {
     if (buffer instanceof TransferBuffer) this.#spare.push(buffer);
+  }
+
+  /**
+   * An INVAL_INODE: the write(2) of it ends when the kernel's dirty pages have come in requests of their own,
+   * so a thread of the pool must make it, while this one serves them.
+   */
+  writeBack(nodeid: number, onDone: () => void): void {
+    const length = FuseOutSize.fuse_out_header + FuseOutSize.fuse_notify_inval_inode_out;
+    const message = Buffer.alloc(length);
+    message.writeUInt32LE(length, 0);
+    message.writeInt32LE(FuseNotify.FUSE_NOTIFY_INVAL_INODE, 4);
+    message.writeBigUInt64LE(BigInt(nodeid), 16);
+    this.#messageCount += 1;
+    // ENOENT: the kernel has no such inode any more, and so nothing of it.
+    notifyCall.async(this.#fd, message, length, () => {
+      this.#messageCount -= 1;
+      if (this.#closed && this.#messageCount === 0) fs.closeSync(this.#fd);
+      onDone();
+    });
   }
 
   onRoom(): void {

@@ -23,6 +23,7 @@ import {
   encodeStatfsOut,
   encodeU64,
 } from './reply-codec.ts';
+import type { RequestTable } from './request-table.ts';
 import { REPLY_DATA_AT, type TransferBuffer } from './transfer-buffer.ts';
 
 const DATA_WORD = REPLY_DATA_AT / 4;
@@ -358,9 +359,21 @@ export class MetadataRequests {
   #seek(request: FuseRequest): number {
     const invalid = request.decodeSeek();
     if (invalid !== 0) return invalid;
-    const offset = this.#operations.seek(request.nodeid, request.offset, request.flags);
+    const { nodeid, offset, flags } = request;
+    return this.#found(this.#operations.seek(nodeid, offset, flags), this.#reply);
+  }
+
+  /** The reply of an LSEEK that waited, made in any memory. */
+  sought(slots: RequestTable, slot: number, reply: TransferBuffer): number {
+    const nodeid = slots.nodeid[slot] as number;
+    const offset = slots.offset[slot] as number;
+    const whence = slots.whence[slot] as number;
+    return this.#found(this.#operations.seek(nodeid, offset, whence), reply);
+  }
+
+  #found(offset: number, reply: TransferBuffer): number {
     if (offset < 0) return offset;
-    encodeU64(this.#words, DATA_WORD, offset);
+    encodeU64(reply.words, DATA_WORD, offset);
     return FuseOutSize.fuse_lseek_out;
   }
 

@@ -67,6 +67,11 @@ export interface FuseSessionPort {
   onBufferFree(buffer: RequestBuffer): void;
   /** A slot became free after there was none. */
   onRoom(): void;
+  /**
+   * Makes the kernel write back what it caches of a file, whose pages it drops, while requests are served.
+   * Calls `onDone` once, later, also when it failed.
+   */
+  writeBack(nodeid: number, onDone: () => void): void;
 }
 
 /** What a session has done. */
@@ -245,6 +250,8 @@ export class FuseSession implements FileCompletionSink {
       case FuseOpcode.FUSE_COPY_FILE_RANGE:
       case FuseOpcode.FUSE_COPY_FILE_RANGE_64:
         return this.#copyRange(operations, request);
+      case FuseOpcode.FUSE_LSEEK:
+        return this.#seek(operations, metadata, request);
       case FuseOpcode.FUSE_FSYNC:
         return this.#sync(operations, request, request.nodeid, request.decodeSync());
       case FuseOpcode.FUSE_SYNCFS:
@@ -311,7 +318,8 @@ export class FuseSession implements FileCompletionSink {
       request.buffer,
       dataAt,
       (moreFlags & FuseWrite.FUSE_WRITE_KILL_SUIDGID) !== 0,
-      (moreFlags & FuseWrite.FUSE_WRITE_CACHE) !== 0,
+      // Without its writeback cache the kernel keeps no times of what comes from mappings either.
+      this.#profile.writebackCache && (moreFlags & FuseWrite.FUSE_WRITE_CACHE) !== 0,
     );
     return ELSEWHERE;
   }
@@ -361,6 +369,16 @@ export class FuseSession implements FileCompletionSink {
     const tag = this.#slots.tag(slot);
     const kills = caller.uid !== 0;
     operations.copyRange(tag, nodeid, offset, otherNodeid, otherOffset, length, kills);
+    return ELSEWHERE;
+  }
+
+  /** The kernel asks for data and holes without a look at its own cache: what is there must come first. */
+  #seek(operations: FileOperations, metadata: MetadataRequests, request: FuseRequest): number {
+    const invalid = request.decodeSeek();
+    const clean = !this.#profile.writebackCache || !operations.mayBeDirty(request.nodeid);
+    if (invalid !== 0 || clean) return metadata.serve(request);
+    const tag = this.#slots.tag(this.#take(request));
+    this.#port.writeBack(request.nodeid, () => this.onFileDone(tag, 0));
     return ELSEWHERE;
   }
 
@@ -418,6 +436,9 @@ export class FuseSession implements FileCompletionSink {
         break;
       case FuseOpcode.FUSE_SETATTR:
         size = metadata.attributesOf(nodeid[slot] as number, late);
+        break;
+      case FuseOpcode.FUSE_LSEEK:
+        size = metadata.sought(this.#slots, slot, late);
         break;
       case FuseOpcode.FUSE_OPEN:
         size = metadata.opened(fh[slot] as number, late);

@@ -16,7 +16,7 @@ import { note, printData, printable, table, type GlobalFlags } from '../output.t
 import { describeHolders, mountHolders } from '../system/mount-holders.ts';
 
 /** Longer than the daemon takes for it: it gives a process up by itself. */
-const CALL_TIMEOUT_MS = 40_000;
+const CALL_TIMEOUT_MS = 90_000;
 /** 128 + SIGINT, as shells have it. */
 const EXIT_INTERRUPTED = 130;
 

@@ -14,7 +14,7 @@ import { requireVisible } from '../mount-visible.ts';
 import { describeHolders, mountHolders } from '../system/mount-holders.ts';
 
 const TRY_INTERVAL_MS = 1000;
-const CALL_TIMEOUT_MS = 40_000;
+const CALL_TIMEOUT_MS = 90_000;
 /** Exit codes of errors that time may mend: no daemon yet, no answer, no providers yet. */
 const PASSING: readonly number[] = [3, 5, 7];
 

@@ -68,7 +68,7 @@ export interface MountPatience {
 }
 
 const PATIENCE: MountPatience = {
-  beginMs: 20_000,
+  beginMs: 60_000,
   statusMs: 1000,
   unmountMs: 20_000,
   lazyMs: 5000,

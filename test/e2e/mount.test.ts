@@ -56,8 +56,10 @@ async function startPool(t: Test): Promise<Pool> {
     await node.waitForPeers(2);
     return node;
   };
+  let directoryCount = 0;
   const directory = (t: Test, name: string): string => {
-    const place = path.join(folder, name);
+    directoryCount += 1;
+    const place = path.join(folder, String(directoryCount), name);
     fs.mkdirSync(place, { recursive: true });
     t.teardown(() => void tryUnmount(place, MOUNT.MNT_DETACH));
     return place;
@@ -253,31 +255,6 @@ t.test('the life of a mount', { ...SKIP, timeout: 240_000 }, async (t) => {
     t.equal(isMounted(place), false, 'and is ended by force');
   });
 
-  t.test(
-    'the daemon is killed: the mount goes, and the next daemon starts clean',
-    SKIP,
-    async (t) => {
-      const first = pool.directory(t, 'first');
-      const second = pool.directory(t, 'second');
-      await memcloudJson<MountInfo>(t, pool.borrower.socketPath, 'mount', first);
-      const stuck = await memcloudJson<MountInfo>(t, pool.borrower.socketPath, 'mount', second);
-      const user = await standIn(t, second);
-      // The worst of it: this child cannot even notice that its daemon is gone.
-      process.kill(stuck.pid, 'SIGSTOP');
-      await pool.borrower.end('SIGKILL');
-      await eventually('the child that lives has unmounted by itself', () => !isMounted(first));
-      t.equal(isMounted(second), true);
-      const next = await pool.again(t);
-      t.equal(isMounted(second), false, 'the next daemon has taken the other away');
-      t.throws(() => process.kill(stuck.pid, 0), { code: 'ESRCH' });
-      t.not(stateOf(user.pid ?? 0), 'D');
-      t.equal(fs.existsSync(path.join(pool.folder, 'borrower.sock.mounts.json')), false);
-      t.equal((await memcloud(next.socketPath, 'mount', second)).code, 0, 'and it works again');
-      t.same(await next.end('SIGTERM'), { code: 0, signal: null });
-      t.equal(isMounted(second), false, 'an end in order unmounts');
-    },
-  );
-
   t.test('Ctrl-C while it is being made leaves nothing', async (t) => {
     const place = pool.directory(t, 'files');
     const cli = path.join(import.meta.dirname, '../../cli/main.js');
@@ -313,4 +290,29 @@ t.test('the life of a mount', { ...SKIP, timeout: 240_000 }, async (t) => {
       );
     });
   });
+
+  t.test(
+    'the daemon is killed: the mount goes, and the next daemon starts clean',
+    SKIP,
+    async (t) => {
+      const first = pool.directory(t, 'first');
+      const second = pool.directory(t, 'second');
+      await memcloudJson<MountInfo>(t, pool.borrower.socketPath, 'mount', first);
+      const stuck = await memcloudJson<MountInfo>(t, pool.borrower.socketPath, 'mount', second);
+      const user = await standIn(t, second);
+      // The worst of it: this child cannot even notice that its daemon is gone.
+      process.kill(stuck.pid, 'SIGSTOP');
+      await pool.borrower.end('SIGKILL');
+      await eventually('the child that lives has unmounted by itself', () => !isMounted(first));
+      t.equal(isMounted(second), true);
+      const next = await pool.again(t);
+      t.equal(isMounted(second), false, 'the next daemon has taken the other away');
+      t.throws(() => process.kill(stuck.pid, 0), { code: 'ESRCH' });
+      t.not(stateOf(user.pid ?? 0), 'D');
+      t.equal(fs.existsSync(path.join(pool.folder, 'borrower.sock.mounts.json')), false);
+      t.equal((await memcloud(next.socketPath, 'mount', second)).code, 0, 'and it works again');
+      t.same(await next.end('SIGTERM'), { code: 0, signal: null });
+      t.equal(isMounted(second), false, 'an end in order unmounts');
+    },
+  );
 });

@@ -80,6 +80,8 @@ export class FakeKernel implements FuseSessionPort {
   /** Buffers that came back. */
   readonly freed: RequestBuffer[] = [];
   roomCount = 0;
+  /** Write-backs that the session asked for, and what goes on when they are done. */
+  readonly writeBacks: { readonly nodeid: number; readonly done: () => void }[] = [];
   readonly clock = { time: 1000, nowMs: (): number => this.clock.time };
   /** What the session logged. */
   readonly logged: string[] = [];
@@ -111,6 +113,10 @@ export class FakeKernel implements FuseSessionPort {
 
   onRoom(): void {
     this.roomCount += 1;
+  }
+
+  writeBack(nodeid: number, done: () => void): void {
+    this.writeBacks.push({ nodeid, done });
   }
 
   /** Hands a request over. @returns true when the session kept the buffer */

@@ -16,7 +16,10 @@ t.test('who is on the list is trusted and dialled, who leaves it neither', async
   const [a, b] = [await named(alpha, 'alpha'), await named(beta, 'beta')];
   const trust = TrustStore.inMemory();
   const node = testNode(t, 'node', { trust, lane: 'm', provider: undefined });
-  const lanePeers = new LanePeers(node.peers, trust, silentLogger);
+  const left: string[] = [];
+  const lanePeers = new LanePeers(node.peers, trust, silentLogger, (source) =>
+    left.push(source.nodeName),
+  );
   t.equal(lanePeers.settled, true, 'nobody is waited for');
   lanePeers.follow([a, b]);
   t.equal(lanePeers.settled, false);
@@ -44,7 +47,10 @@ t.test('an address or a name that changes is followed; a bad key is left out', a
   const a = await named(alpha, 'alpha');
   const trust = TrustStore.inMemory();
   const node = testNode(t, 'node', { trust, lane: 'm', provider: undefined, random: () => 0 });
-  const lanePeers = new LanePeers(node.peers, trust, silentLogger);
+  const left: string[] = [];
+  const lanePeers = new LanePeers(node.peers, trust, silentLogger, (source) =>
+    left.push(source.nodeName),
+  );
   lanePeers.follow([{ ...a, address: '127.0.0.1:1' }]);
   await until(() => lanePeers.settled);
   t.notOk(node.peers.store('alpha').up);
@@ -52,7 +58,12 @@ t.test('an address or a name that changes is followed; a bad key is left out', a
   await until(() => node.peers.store('alpha').up);
   t.same(node.peers.dialled, [a.address]);
   t.equal(trust.list().length, 1);
+  lanePeers.follow([{ ...a, avoided: true }]);
+  lanePeers.follow([{ ...a, avoided: true }]);
+  t.equal(node.peers.store('alpha').accepting, false);
+  t.same(left, ['alpha'], 'what is there leaves, once');
   lanePeers.follow([{ ...a, name: 'renamed' }]);
+  t.equal(node.peers.store(a.nodeId).accepting, true);
   t.match(trust.list(), [{ name: 'renamed' }]);
   t.equal(lanePeers.find('renamed')?.address, a.address);
   t.ok(node.peers.store(a.nodeId).up);
@@ -63,7 +74,10 @@ t.test('an address where another key answers is not used', async (t) => {
   const a = await named(alpha, 'alpha');
   const trust = TrustStore.inMemory();
   const node = testNode(t, 'node', { trust, lane: 'm', provider: undefined });
-  const lanePeers = new LanePeers(node.peers, trust, silentLogger);
+  const left: string[] = [];
+  const lanePeers = new LanePeers(node.peers, trust, silentLogger, (source) =>
+    left.push(source.nodeName),
+  );
   lanePeers.follow([{ ...a, address: await other.listen() }]);
   await until(() => lanePeers.settled);
   t.notOk(node.peers.store('alpha').up);

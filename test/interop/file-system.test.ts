@@ -1,0 +1,54 @@
+/**
+ * Programs that we did not write find nothing wrong with our mount: fio, stress-ng, and what people use.
+ * The same on tmpfs first where a judge may itself be at fault.
+ */
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import t, { type Test } from 'tap';
+import { fuseMissing, startMount } from '../helpers/fuse-mount/start.ts';
+import { requires } from '../helpers/judges.ts';
+import { runRecipes } from '../helpers/recipes.ts';
+import { tmpfsBase } from '../helpers/tmpfs.ts';
+import { runFioVerify, runStressors } from './file-system-suite.ts';
+
+const skip = fuseMissing() ?? false;
+
+/** A mount of 2 GiB over the memory of its own process. */
+async function mounted(t: Test, profile: 'default' | 'build-cache'): Promise<string> {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'mc-judged-'));
+  const mount = await startMount({ directory, sizeBytes: 2 ** 31, profile });
+  t.teardown(async () => {
+    const { malformedCount, defectCount, refusedReplyCount } = await mount.status();
+    t.same([malformedCount, defectCount, refusedReplyCount], [0, 0, 0], 'the server is well');
+    await mount.stop();
+    fs.rmdirSync(directory);
+  });
+  return directory;
+}
+
+t.test('the recipes come out right on tmpfs', { timeout: 600_000 }, async (t) => {
+  const base = tmpfsBase(t);
+  fs.mkdirSync(`${base}/judged`);
+  fs.mkdirSync(`${base}/elsewhere`);
+  await runRecipes(t, `${base}/judged`, `${base}/elsewhere`);
+});
+
+for (const profile of ['default', 'build-cache'] as const) {
+  const options = { skip, timeout: 900_000 };
+  t.test(`the recipes on our mount, profile ${profile}`, options, async (t) => {
+    await runRecipes(t, await mounted(t, profile), tmpfsBase(t));
+  });
+}
+
+t.test('fio verifies what it wrote', { skip, timeout: 900_000 }, async (t) => {
+  await runFioVerify(t, await mounted(t, 'default'));
+});
+
+t.test(
+  'the stressors of stress-ng find nothing',
+  { skip: skip || requires('stress-ng').skip, timeout: 3_600_000 },
+  async (t) => {
+    await runStressors(t, await mounted(t, 'default'));
+  },
+);
