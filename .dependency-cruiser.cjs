@@ -42,7 +42,7 @@ module.exports = {
       comment:
         'daemon/wire.ts and its parts (wire-*.ts) are the files that know both ends of a seam',
       severity: 'error',
-      from: { path: '^daemon/', pathNot: '^daemon/wire(-direct|-exports|-handover|-mount)?\\.ts$' },
+      from: { path: '^daemon/', pathNot: '^daemon/wire(-direct|-exports|-handover|-mount|-mount-pool)?\\.ts$' },
       to: { path: `^(${middle})/`, dependencyTypesNot: ['type-only'] },
     },
     {

@@ -23,6 +23,8 @@ const MODULES: Readonly<Record<string, () => Promise<{ commands: readonly Comman
   volume: () => import('./commands/volume.ts'),
   nbd: () => import('./commands/nbd.ts'),
   swap: () => import('./commands/swap.ts'),
+  mount: () => import('./commands/mount.ts'),
+  umount: () => import('./commands/mount.ts'),
   run: () => import('./commands/run.ts'),
   config: () => import('./commands/config.ts'),
   service: () => import('./commands/service.ts'),
@@ -50,7 +52,7 @@ function parserFor(args: readonly string[], socketPath: string): Argv<GlobalFlag
   return yargs([...args])
     .scriptName('memcloud')
     .usage(
-      '$0 [--socket PATH] [--json] COMMAND\n\nThe RAM of the machines around you, as swap and disks.',
+      '$0 [--socket PATH] [--json] COMMAND\n\nThe RAM of the machines around you, as swap, disks and files.',
     )
     .option('socket', {
       type: 'string',
@@ -77,7 +79,7 @@ function parserFor(args: readonly string[], socketPath: string): Argv<GlobalFlag
 }
 
 /** Options that may be given more than once. */
-const LIST_OPTIONS: readonly string[] = ['_', '--', 'provider', 'file', 'connect'];
+const LIST_OPTIONS: readonly string[] = ['_', '--', 'provider', 'providers', 'file', 'connect'];
 
 function refuseRepeated(flags: Readonly<Record<string, unknown>>): true {
   for (const [name, value] of Object.entries(flags)) {

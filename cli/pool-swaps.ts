@@ -1,10 +1,12 @@
 /** The swap areas of this machine that lie on the pool: the kernel's list and the daemon's, joined. */
+import { dirname } from 'node:path';
 import { MemcloudError } from '../common/errors.ts';
-import type { DirectDeviceInfo } from '../common/rpc-schema.ts';
+import type { DirectDeviceInfo, MountInfo } from '../common/rpc-schema.ts';
 import { formatSize } from '../common/units.ts';
 import type { MemcloudClient } from '../sdk/client.ts';
 import { table } from './output.ts';
-import { SCOPED_VOLUME_PREFIX } from './scoped-swap.ts';
+import { LOOP_MOUNT_PREFIX, SCOPED_VOLUME_PREFIX } from './scoped-device.ts';
+import { loopFile } from './system/loop-device.ts';
 import { listSwaps, sameDevice, type SwapLine } from './system/swap-device.ts';
 
 /** A swap area on the pool. */
@@ -17,16 +19,28 @@ export interface PoolSwap extends SwapLine {
   readonly providers: readonly string[];
 }
 
+/** In the words for volumes. */
+function mountHealth(mount: MountInfo | undefined): string {
+  if (mount?.state !== 'mounted' || mount.damagedFileCount > 0) return 'lost';
+  return mount.degradedSlabs > 0 ? 'degraded' : 'ok';
+}
+
 /** The swap areas that lie on devices of the daemon. */
 export async function poolSwaps(client: MemcloudClient): Promise<PoolSwap[]> {
   const direct = await client.call('direct.list', {});
   const attachments = await client.call('nbd.list', {});
   const volumes = await client.call('volume.list', {});
+  const mounts = await client.call('mount.list', {});
   return listSwaps().flatMap((line): PoolSwap[] => {
     const device = direct.find((each) => sameDevice(each.device, line.device));
     if (device !== undefined) {
       const providers = device.legs.map(({ name }) => name);
       return [{ ...line, path: 'direct', health: device.health, providers }];
+    }
+    const file = loopFile(line.device);
+    if (file?.startsWith(LOOP_MOUNT_PREFIX) === true) {
+      const mount = mounts.find(({ directory }) => directory === dirname(file));
+      return [{ ...line, path: 'scoped', health: mountHealth(mount), providers: [] }];
     }
     const attachment = attachments.find((each) => each.device === line.device);
     if (attachment === undefined) return [];

@@ -1,6 +1,6 @@
 /** What swap for one command or one group has done, said at its end. */
 import { formatSize } from '../common/units.ts';
-import type { MemcloudClient } from '../sdk/client.ts';
+import type { Kept, ScopedDevice } from './scoped-device.ts';
 import type { GuardReport } from './system/reserve-guard.ts';
 
 /** How long after its end a command's swap may take to be trimmed before we report. */
@@ -38,19 +38,15 @@ export function describeRun(summary: RunSummary): string {
 }
 
 /** Waits until the kernel has trimmed what was left in swap: until nothing came for a while. */
-export async function afterTrim(
-  client: MemcloudClient,
-  name: string,
-): Promise<{ trimmedPages: number; storedBytes: number }> {
+export async function afterTrim({ kept }: Pick<ScopedDevice, 'kept'>): Promise<Kept> {
   const endMs = performance.now() + TRIM_WAIT_MS;
   let quietSinceMs = performance.now();
   for (let last = -1; ;) {
-    const { counters, storedBytes } = await client.call('volume.inspect', { name });
-    const trimmedPages = counters['trimmedPages'] ?? 0;
+    const now = await kept();
     const nowMs = performance.now();
-    if (trimmedPages !== last) quietSinceMs = nowMs;
-    if (nowMs - quietSinceMs > TRIM_QUIET_MS || nowMs > endMs) return { trimmedPages, storedBytes };
-    last = trimmedPages;
+    if (now.trimmedPages !== last) quietSinceMs = nowMs;
+    if (nowMs - quietSinceMs > TRIM_QUIET_MS || nowMs > endMs) return now;
+    last = now.trimmedPages;
     await new Promise((resolve) => setTimeout(resolve, TRIM_POLL_MS));
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Swap through memnode for some programs only, those of one control group: the volume, the swap area,
- * the group's limits and the reserve guard, in this order, and undone in the opposite one. `memcloud
+ * Swap through memnode for some programs only, those of one control group: the swap area
+ * (`scoped-device.ts`), the group's limits and the reserve guard, in this order, and undone in the opposite one. `memcloud
  * run` makes a group for a command (`commands/run.ts`); a group that runs already is taken as it is,
  * by `run --scope` and by `swap on` where the kernel cannot reach the providers by itself.
  *
@@ -17,49 +17,25 @@ import { formatSize } from '../common/units.ts';
 import type { MemcloudClient } from '../sdk/client.ts';
 import { note } from './output.ts';
 import { afterTrim, describeRun, type RunSummary } from './run-summary.ts';
-import { requireSaidAloud } from './swap-settings.ts';
+import { startScopedSwap, type ScopedDevice, type ScopedSwap } from './scoped-device.ts';
 import { Cleanup } from './system/cleanup.ts';
 import { ReserveGuard, defaultReserveBytes } from './system/reserve-guard.ts';
 import { ScopeRegister } from './system/scope-register.ts';
 import { ScopedGroup, checkScope } from './system/scope.ts';
 import { swapCounters } from './system/swap-counters.ts';
-import { returnProblem, swapOff, swapOn } from './system/swap-device.ts';
+import { returnProblem } from './system/swap-device.ts';
 
-/** Longest wait for a device of the kernel. */
-export const ATTACH_TIMEOUT_MS = 120_000;
 /** What `memory.min` asks for: this program is small. */
 const MEMORY_MIN_BYTES = 96 * 2 ** 20;
-/** Names of the volumes of scoped swap begin so. */
-export const SCOPED_VOLUME_PREFIX = 'run-';
 /** Unless told, before other swap areas. */
 export const SCOPED_PRIORITY = 100;
 /** What ends a scope. */
 export const ENDING_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
-/** Swap for the programs of one group. */
-export interface ScopedSwap {
-  /** RAM of the group, bytes. */
-  readonly memoryBytes: number;
-  /** Bytes in the pool. */
-  readonly swapBytes: number;
-  /** Memory of the machine that stays free, bytes. */
-  readonly reserveBytes: number;
-  /** Providers that keep each page; undefined leaves it to the daemon. */
-  readonly copies: number | undefined;
-  /** Only these providers; empty: any. */
-  readonly providers: readonly string[];
-  /** Of the swap area. */
-  readonly priority: number;
-  /** Whether freed pages give their RAM back. */
-  readonly discard: boolean;
-}
-
 /** Scoped swap that is on. */
 export interface ScopedRun {
-  /** The volume. */
-  readonly name: string;
   /** The swap device. */
-  readonly device: string;
+  readonly device: ScopedDevice;
   /** Keeps the reserve. */
   readonly guard: ReserveGuard;
   /** The kernel's counters at the beginning. */
@@ -93,49 +69,6 @@ export function enterCommandKit(hint = ''): Kit {
   return kit;
 }
 
-/**
- * Makes a volume to swap onto.
- *
- * @throws MemcloudError of the daemon; `ERR_VOLUME_CAPACITY` when it has one copy and nobody asked for
- *   that: the volume is removed then
- */
-export async function createSwapVolume(
-  client: MemcloudClient,
-  volume: { name: string; sizeBytes: number },
-  { copies, providers }: Pick<ScopedSwap, 'copies' | 'providers'>,
-): Promise<void> {
-  const { name } = volume;
-  const made = await client.call('volume.create', {
-    ...volume,
-    ...(copies === undefined ? {} : { copies }),
-    ...(providers.length === 0 ? {} : { providers: [...providers] }),
-  });
-  try {
-    requireSaidAloud(copies, made.copies);
-  } catch (error) {
-    await client.call('volume.remove', { name, force: true });
-    throw error;
-  }
-}
-
-/** Makes a volume and swaps onto it. @returns the volume and the device */
-export async function startScopedSwap(
-  client: MemcloudClient,
-  swap: ScopedSwap,
-  cleanup: Cleanup,
-): Promise<{ name: string; device: string }> {
-  const name = `${SCOPED_VOLUME_PREFIX}${process.pid}`;
-  const { swapBytes, priority, discard } = swap;
-  await createSwapVolume(client, { name, sizeBytes: swapBytes }, swap);
-  cleanup.add('remove the volume', () => client.call('volume.remove', { name, force: true }));
-  const timeoutMs = ATTACH_TIMEOUT_MS;
-  const { device } = await client.call('nbd.attach', { name }, { timeoutMs });
-  cleanup.add(`detach ${device}`, () => client.call('nbd.detach', { device }, { timeoutMs }));
-  await swapOn(device, priority, discard);
-  cleanup.add(`swap off ${device}`, () => swapOff(device));
-  return { name, device };
-}
-
 /** Starts the guard of a group. */
 export function startGuard(directory: string, swap: ScopedSwap, cleanup: Cleanup): ReserveGuard {
   const { memoryBytes, reserveBytes } = swap;
@@ -147,7 +80,6 @@ export function startGuard(directory: string, swap: ScopedSwap, cleanup: Cleanup
 
 /** Measures `work` and says on stderr what it did. @returns its exit code */
 export async function reportRun(
-  client: MemcloudClient,
   json: boolean,
   run: ScopedRun,
   work: () => Promise<number>,
@@ -157,10 +89,10 @@ export async function reportRun(
   const after = swapCounters();
   const summary: RunSummary = {
     exitCode,
-    device: run.device,
+    device: run.device.device,
     pagesOut: after.pagesOut - before.pagesOut,
     pagesIn: after.pagesIn - before.pagesIn,
-    ...(await afterTrim(client, run.name)),
+    ...(await afterTrim(run.device)),
     peakBytes: run.peakBytes(),
     guard: run.guard.report,
   };
@@ -208,7 +140,8 @@ export async function holdScope(
   const { directory } = group;
   const cleanup = new Cleanup();
   try {
-    const { name, device } = await startScopedSwap(client, swap, cleanup);
+    const made = await startScopedSwap(client, swap, cleanup);
+    const { device } = made;
     register.enter({ directory, before: group.before, device });
     cleanup.add(`restore the limits of ${scope}`, () => {
       group.restore();
@@ -223,8 +156,8 @@ export async function holdScope(
         `${device} until Ctrl-C`,
     );
     await onReady(device);
-    const run = { name, device, guard, before, peakBytes: () => group.peakBytes };
-    return await reportRun(client, json, run, async () => {
+    const run = { device: made, guard, before, peakBytes: () => group.peakBytes };
+    return await reportRun(json, run, async () => {
       await untilEnd(guard, ending);
       if (!group.exists) note(`memcloud: ${scope} has ended`);
       const problem = returnProblem(device, swap.reserveBytes);

@@ -34,9 +34,6 @@ export interface ChoiceOptions {
   readonly mustReturn: boolean;
 }
 
-const NO_LOOP =
-  '--via loop needs a file system mount of the pool, which this version does not have';
-
 const WHY_DIRECT: Readonly<Record<DirectConnection, string>> = {
   tls: 'the kernel reaches the providers by itself: safe',
   wireguard:
@@ -87,8 +84,7 @@ export async function chooseSwapPath(
   check: () => Promise<DirectCheck>,
 ): Promise<Choice> {
   const { via, scope, sizeBytes } = settings;
-  if (via === 'loop') throw new MemcloudError('ERR_UNSUPPORTED', NO_LOOP);
-  if (via === 'scoped') return scoped(settings, 'asked for', options);
+  if (via === 'scoped' || via === 'loop') return scoped(settings, 'asked for', options);
   let why = 'asked for';
   if (via !== 'pool') {
     const { possible, problems, connection } = await check();

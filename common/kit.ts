@@ -82,6 +82,21 @@ export function withoutIoFlusher<T>(work: () => T): T {
   }
 }
 
+/**
+ * Sets PR_SET_IO_FLUSHER on this thread, unless it was inherited: for a child of a process under the kit,
+ * which has the rest from there and cannot start anew, since it holds a channel to its parent. Threads that
+ * are there already keep what they have; so only for a process that works in its main thread.
+ *
+ * @returns whether it is in force
+ */
+export function becomeIoFlusher(): boolean {
+  const inherited = kitStatus(process.pid).some(
+    ({ part, active }) => part === 'io-flusher' && active,
+  );
+  flusherActive = inherited || setIoFlusher(true);
+  return flusherActive;
+}
+
 function readOomScore(): number {
   return Number(readText(OOM_SCORE_FILE) ?? 0);
 }

@@ -170,6 +170,10 @@ export interface PeerInfo {
   readonly accepting: boolean;
   /** Why its pages are not believed any more; empty while they are. */
   readonly quarantine: string;
+  /** Lent to it here, its mounts and direct exports included: bytes, metadata included. */
+  readonly lentBytes: number;
+  /** The leases of that. */
+  readonly lentLeases: number;
 }
 
 /** Who has something on a node that is drained, and whether it can go. */

@@ -12,6 +12,7 @@
  * restarts a machine that was drained wants it back.
  */
 import { asMemcloudError, MemcloudError } from '../common/errors.ts';
+import { holderParts } from '../common/holder.ts';
 import type { NodeId } from '../common/ports.ts';
 import type {
   DirectDeviceInfo,
@@ -58,7 +59,7 @@ export interface DrainParts {
     /** @throws MemcloudError `ERR_PEER_UNKNOWN` */
     store(nodeIdOrName: string): DrainPeer;
     /** @throws MemcloudError `ERR_PEER_UNREACHABLE`, `ERR_TIMEOUT`, `ERR_UNSUPPORTED` */
-    askRecallRoom(holder: NodeId): Promise<DrainRoom>;
+    askRecallRoom(holder: string): Promise<DrainRoom>;
   };
   /** Its volumes. */
   readonly volumes: {
@@ -128,14 +129,14 @@ export class Drain {
   async #providerStatus(): Promise<DrainInfo> {
     const { nodeId, name, provider, directExports } = this.#parts;
     const { leases, giveBack } = provider.status();
-    const held = new Map<NodeId, number>();
+    const held = new Map<string, number>();
     for (const { holder, chargedBytes } of leases) {
       // Those of direct exports are told below.
-      if (holder.includes('/')) continue;
+      if (holderParts(holder).direct) continue;
       held.set(holder, (held.get(holder) ?? 0) + chargedBytes);
     }
-    const holders = await Promise.all(
-      [...held].map(([holder, heldBytes]) => this.#holder(holder, heldBytes)),
+    const holders = byNode(
+      await Promise.all([...held].map(([holder, heldBytes]) => this.#holder(holder, heldBytes))),
     );
     const direct = directExports().map(({ exportId, holder, sizeBytes }) => ({
       ...{ what: `direct export ${exportId}`, sizeBytes },
@@ -145,17 +146,19 @@ export class Drain {
     return { nodeId, name, side, draining: giveBack.draining, ...summed(holders), holders, direct };
   }
 
-  async #holder(holder: NodeId, heldBytes: number): Promise<DrainHolder> {
-    const { nodeId, peers, volumes } = this.#parts;
-    const name = this.#nameOf(holder);
+  /** @param holder - a node, or a lane of one: then it is that process that knows */
+  async #holder(holder: string, heldBytes: number): Promise<DrainHolder> {
+    const { nodeId: self, peers, volumes } = this.#parts;
+    const { nodeId } = holderParts(holder);
+    const name = this.#nameOf(nodeId);
     try {
-      const { roomBytes, problem } = await (holder === nodeId
-        ? drainRoom(volumes.holdingsOn(nodeId))
+      const { roomBytes, problem } = await (holder === self
+        ? drainRoom(volumes.holdingsOn(self))
         : peers.askRecallRoom(holder));
-      return { nodeId: holder, name, heldBytes, roomBytes, problem };
+      return { nodeId, name, heldBytes, roomBytes, problem };
     } catch (error) {
       const { message } = asMemcloudError(error);
-      return { nodeId: holder, name, heldBytes, roomBytes: 0, problem: message };
+      return { nodeId, name, heldBytes, roomBytes: 0, problem: message };
     }
   }
 
@@ -180,6 +183,22 @@ export class Drain {
     if (nodeId === this.#parts.nodeId) return this.#parts.name;
     return this.#parts.peers.list().find((peer) => peer.nodeId === nodeId)?.nodeName ?? nodeId;
   }
+}
+
+/** What a node and its lanes hold, together: people know machines. Their rooms are the same bytes. */
+function byNode(holders: readonly DrainHolder[]): DrainHolder[] {
+  const rows = new Map<NodeId, DrainHolder>();
+  for (const one of holders) {
+    const row = rows.get(one.nodeId) ?? { ...one, heldBytes: 0, problem: '' };
+    const problems = [row.problem, one.problem].filter((problem) => problem !== '');
+    rows.set(one.nodeId, {
+      ...row,
+      heldBytes: row.heldBytes + one.heldBytes,
+      roomBytes: Math.max(row.roomBytes, one.roomBytes),
+      problem: problems.join('; '),
+    });
+  }
+  return [...rows.values()];
 }
 
 function summed(holders: readonly DrainHolder[]): { heldBytes: number } {

@@ -99,7 +99,7 @@ export class LiveConfig {
   #change(key: OptionKey, value: unknown): Pick<ConfigChange, 'effect' | 'note'> {
     const { change } = optionOf(key);
     if (change === 'restart') return { effect: 'restart', note: '' };
-    if (change === 'next swap on') return { effect: 'next swap on', note: '' };
+    if (change !== 'live') return { effect: change, note: '' };
     const apply = this.#appliers[key as LiveKey] as (value: unknown, before: unknown) => void;
     try {
       apply(value, this.#values[key]);
@@ -112,7 +112,7 @@ export class LiveConfig {
   #log({ key, before, after, effect, note }: ConfigChange): void {
     const fields = { key, before, after, ...(note === '' ? {} : { note }) };
     if (effect === 'applied') this.#logger.info(fields, `${key} changed`);
-    else if (effect === 'next swap on') this.#logger.info(fields, `${key} is for the next swap on`);
+    else if (effect.startsWith('next ')) this.#logger.info(fields, `${key} is for the ${effect}`);
     else if (effect === 'restart') this.#logger.warn(fields, `${key} changed: needs a restart`);
     else this.#logger.error(fields, `${key} could not be changed`);
   }

@@ -4,6 +4,7 @@
  */
 import os from 'node:os';
 import { MemcloudError } from '../common/errors.ts';
+import { holderParts } from '../common/holder.ts';
 import { kitStatus } from '../common/kit-status.ts';
 import type { NodeId } from '../common/ports.ts';
 import { checkSocketPath } from '../common/paths.ts';
@@ -17,7 +18,7 @@ import type {
   RpcParams,
   StatusInfo,
 } from '../common/rpc-schema.ts';
-import { hostCount } from '../common/slab-sources.ts';
+import { hostCount, takesSlabs } from '../common/slab-sources.ts';
 import { formatSize, roundUpToPages } from '../common/units.ts';
 import { VERSION } from '../common/version.ts';
 import type { ConsentAnswer, ConsentQueue } from '../peer/consent.ts';
@@ -98,7 +99,23 @@ const ANSWERS: Readonly<Record<'allow' | 'trust' | 'deny', ConsentAnswer>> = {
   deny: 'deny',
 };
 
-function describePeer(peer: PeerRow): PeerInfo {
+function describePeers(context: RpcContext): PeerInfo[] {
+  const lent = new Map<NodeId, Lent>();
+  for (const { holder, chargedBytes } of context.provider.status().leases) {
+    const { nodeId } = holderParts(holder);
+    const { lentBytes, lentLeases } = lent.get(nodeId) ?? NOTHING_LENT;
+    lent.set(nodeId, { lentBytes: lentBytes + chargedBytes, lentLeases: lentLeases + 1 });
+  }
+  return context.peers
+    .peers()
+    .map((peer) => describePeer(peer, lent.get(peer.nodeId ?? '') ?? NOTHING_LENT));
+}
+
+type Lent = Pick<PeerInfo, 'lentBytes' | 'lentLeases'>;
+
+const NOTHING_LENT: Lent = { lentBytes: 0, lentLeases: 0 };
+
+function describePeer(peer: PeerRow, lent: Lent): PeerInfo {
   const { nodeId, name, address, state, usage, roundTripMs, error } = peer;
   const { hostId, zone, accepting, quarantineReason } = peer;
   return {
@@ -110,6 +127,7 @@ function describePeer(peer: PeerRow): PeerInfo {
     usage: usage ?? null,
     rttUs: roundTripMs > 0 ? Math.round(roundTripMs * 1000) : null,
     ...{ hostId, zone, accepting, quarantine: quarantineReason ?? '' },
+    ...lent,
   };
 }
 
@@ -167,7 +185,7 @@ async function status(context: RpcContext): Promise<StatusInfo> {
     provider: { usage, directory, swapExposure: swap, giveBack },
     hostId: context.hostId,
     zone: context.zone,
-    peers: context.peers.peers().map(describePeer),
+    peers: describePeers(context),
     consentPending: context.consent.list().length,
     volumes: context.volumes.list(),
     directDevices,
@@ -192,16 +210,16 @@ async function connect(context: RpcContext, address: string): Promise<PeerInfo> 
       code === 'ERR_PEER_UNREACHABLE' ? '; memnode keeps trying, see memcloud peer ls' : '';
     throw new MemcloudError(code, `${message}${hint}`, { cause: dialer.lastError });
   }
-  const found = context.peers.peers().find((peer) => peer.address === dialer.address);
+  const found = describePeers(context).find((peer) => peer.address === dialer.address);
   if (found === undefined) {
     throw new MemcloudError('ERR_PEER_UNREACHABLE', `nobody answers at ${address} yet`);
   }
-  return describePeer(found);
+  return found;
 }
 
 /** Without `--copies`, two where providers on two machines are up. */
 function defaultCopies(context: RpcContext, providers: readonly string[] | undefined): number {
-  const up = hostCount(context.peers.list().filter((source) => source.up && source.accepting));
+  const up = hostCount(context.peers.list().filter(takesSlabs));
   const candidates = providers === undefined ? up : Math.min(providers.length, up);
   return Math.max(1, Math.min(COPIES_DEFAULT, candidates));
 }
@@ -253,7 +271,7 @@ export function rpcHandlers(context: RpcContext): RpcHandlers {
   const isVolume = (name: string): boolean => volumes.has(name);
   return {
     status: () => status(context),
-    'peer.list': () => peers.peers().map(describePeer),
+    'peer.list': () => describePeers(context),
     'peer.connect': ({ address }) => connect(context, address),
     'peer.disconnect': ({ peer, force = false }) => {
       const { nodeId } = peers.store(peer);

@@ -293,18 +293,9 @@ export class Volumes {
 
   /** What each volume has leased from a provider, and where it could go instead. */
   holdingsOn(nodeId: NodeId): DrainHolding[] {
-    return [...this.#entries.values()].map(({ volume, sources }) => ({
-      name: volume.options.name,
-      copies: volume.options.copies,
-      heldBytes: leasedOn(volume, nodeId),
-      candidates: sources
-        .list()
-        .filter((source) => source.nodeId !== nodeId && takesSlabs(source))
-        .map(({ nodeId: id, hostId, usage }) => ({
-          ...{ nodeId: id, hostId },
-          freeBytes: usage.offeredBytes - usage.usedBytes,
-        })),
-    }));
+    return [...this.#entries.values()].map(({ volume, sources }) =>
+      holdingOn(nodeId, volume, sources),
+    );
   }
 
   /** Makes every volume leave a provider. It goes on in the background; {@link Volumes.holdingsOn} tells. */
@@ -351,6 +342,22 @@ export class Volumes {
 
 function removedMeanwhile(name: string): MemcloudError {
   return new MemcloudError('ERR_CANCELLED', `volume ${name} was removed meanwhile`);
+}
+
+/** What one volume has leased from a provider, and where it could go instead. */
+export function holdingOn(nodeId: NodeId, volume: Volume, sources: SlabSources): DrainHolding {
+  return {
+    name: volume.options.name,
+    copies: volume.options.copies,
+    heldBytes: leasedOn(volume, nodeId),
+    candidates: sources
+      .list()
+      .filter((source) => source.nodeId !== nodeId && takesSlabs(source))
+      .map(({ nodeId: id, hostId, usage }) => ({
+        ...{ nodeId: id, hostId },
+        freeBytes: usage.offeredBytes - usage.usedBytes,
+      })),
+  };
 }
 
 function leasedOn(volume: Volume, nodeId: NodeId): number {

@@ -40,7 +40,6 @@ import type { Predecessor } from './handover/taker.ts';
 import { GarbageCollectionWatch } from './garbage-collection.ts';
 import { machineHostId } from './host.ts';
 import { LiveConfig, type Appliers } from './live-config.ts';
-import type { MountPeer } from './mounts/protocol.ts';
 import { machineMounts } from './mounts/machine.ts';
 import type { Mounts } from './mounts/mounts.ts';
 import type { PoolNumbers } from './notify.ts';
@@ -147,8 +146,15 @@ export class Daemon implements VolumeParts {
     );
     const volumes = this.#volumes;
     const mounts = machineMounts(config, hostId, logger, {
-      peers: () => mountPeers(peers),
-      quarantine: (nodeId, reason) => quarantines.add(nodeId, reason),
+      peers: () =>
+        peers.laneTargets().map(({ publicKey, ...target }) => ({
+          ...target,
+          publicKey: Buffer.from(publicKey).toString('base64'),
+        })),
+      quarantine: (nodeId, reason) => {
+        const name = peers.list().find((source) => source.nodeId === nodeId)?.nodeName ?? '';
+        quarantines.put(nodeId, name, reason);
+      },
       isVolume: (name) => volumes.has(name),
     });
     this.#mounts = mounts;

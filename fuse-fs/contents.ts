@@ -74,6 +74,11 @@ export class Contents {
     this.#tree.reap(slot);
   }
 
+  /** Ends every handle. */
+  releaseAll(): void {
+    for (let fh = 1; fh <= this.#handles.slotEnd; fh += 1) this.release(fh);
+  }
+
   /** See {@link FileOperations.changeAttributes}. */
   change(tag: number, nodeid: number, change: AttributeChange): void {
     const slot = this.#tree.slotOf(nodeid);

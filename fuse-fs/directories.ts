@@ -66,6 +66,11 @@ export class Directories {
     this.#tree.reap(handle.slot);
   }
 
+  /** Ends every handle. */
+  releaseAll(): void {
+    for (const fh of [...this.#handles.keys()]) this.release(fh);
+  }
+
   /** See {@link FileOperations.readDirectory}. */
   read(fh: number, cookie: number, sink: DirectoryEntrySink): number {
     const handle = this.#handles.get(fh);

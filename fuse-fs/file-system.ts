@@ -15,7 +15,7 @@ import {
   setAttribute,
 } from './extended-attributes.ts';
 import { FileMode, isSymbolicLink, PERMISSION_BITS } from './file-mode.ts';
-import { InodeWord } from './inodes.ts';
+import { InodeNumber, InodeWord } from './inodes.ts';
 import { makeDirectory, makeNode, makeSymbolicLink, makeTemporary } from './making.ts';
 import { forget, link, lookup, removeDirectory, rename, unlink } from './naming.ts';
 import type {
@@ -29,7 +29,7 @@ import type {
   FileSystemStatistics,
 } from './operations.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
-import { Tree, type WallClock } from './tree.ts';
+import { ROOT_SLOT, Tree, type WallClock } from './tree.ts';
 
 const PAGE_BYTES = 4096;
 
@@ -119,6 +119,22 @@ export class FileSystem implements FileOperations {
   /** Files of which bytes are lost; looks at every inode. @param limit - paths at most */
   damagedPaths(limit: number): DamagedFiles {
     return damagedPaths(this.#tree, limit);
+  }
+
+  /**
+   * The kernel that asked is gone with its mount, and has not said that it forgets: its handles and lookups
+   * end here, and with them what has no name. No call may be under way. Another mount may follow.
+   */
+  disconnect(): void {
+    this.#sink = undefined;
+    this.#contents.releaseAll();
+    this.#directories.releaseAll();
+    const { inodes } = this.#tree;
+    for (let slot = 0; slot < inodes.slotEnd; slot += 1) {
+      if (slot === ROOT_SLOT || !inodes.isLive(slot)) continue;
+      inodes.setNumber(slot, InodeNumber.LOOKUPS, 0);
+      this.#tree.reap(slot);
+    }
   }
 
   /** Ends the store. */

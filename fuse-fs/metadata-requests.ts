@@ -140,8 +140,6 @@ export class MetadataRequests {
         return this.#makeTemporary(request);
       case FuseOpcode.FUSE_STATFS:
         return this.#statfs(request);
-      case FuseOpcode.FUSE_LSEEK:
-        return this.#seek(request);
       case FuseOpcode.FUSE_FSYNCDIR:
       case FuseOpcode.FUSE_DESTROY:
         return 0;
@@ -355,12 +353,11 @@ export class MetadataRequests {
     return FuseOutSize.fuse_statfs_out;
   }
 
-  #seek(request: FuseRequest): number {
-    const invalid = request.decodeSeek();
-    if (invalid !== 0) return invalid;
-    const offset = this.#operations.seek(request.nodeid, request.offset, request.flags);
-    if (offset < 0) return offset;
-    encodeU64(this.#words, DATA_WORD, offset);
+  /** The reply of LSEEK, made in any memory. */
+  sought(nodeid: number, offset: number, whence: number, reply: TransferBuffer): number {
+    const found = this.#operations.seek(nodeid, offset, whence);
+    if (found < 0) return found;
+    encodeU64(reply.words, DATA_WORD, found);
     return FuseOutSize.fuse_lseek_out;
   }
 

@@ -15,7 +15,7 @@ import { DescriptorMessage } from '../common/descriptor-message.ts';
 import { MemcloudError } from '../common/errors.ts';
 import { withoutIoFlusher } from '../common/kit.ts';
 import { errnoName, MOUNT, throwErrno } from '../common/libc.ts';
-import { mountAt, readMountTable } from '../common/mount-table.ts';
+import { isFuse, mountAt, readMountTable } from '../common/mount-table.ts';
 import { TRANSFER_SIZE_MAX_BYTES } from './constants.ts';
 import { openFuseDevice } from './device.ts';
 import { Errno } from './errno.ts';
@@ -67,6 +67,12 @@ export type UnmountResult = 'unmounted' | 'busy' | 'not-mounted';
  *   when FUSE or fusermount3 is missing; `ERR_MOUNT_FAILED` for what else the system says
  */
 export async function mountFuse(options: MountOptions): Promise<number> {
+  // The kernel would mount over it, and hide a dead mount for whoever is to take it away.
+  const there = mountAt(readMountTable(), options.directory);
+  if (there !== undefined && isFuse(there)) {
+    const text = `mount point ${options.directory}: a mount of ${there.type} is there; umount it, or umount -l if it is dead`;
+    throw new MemcloudError('ERR_MOUNT_POINT', text);
+  }
   if (process.geteuid?.() === 0 && options.helper !== true) {
     const fd = openFuseDevice();
     const errno = tryMount(options.directory, fd);

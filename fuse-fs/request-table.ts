@@ -31,6 +31,10 @@ export class RequestTable {
   readonly nodeid = new Float64Array(SLOT_COUNT);
   /** The handle that an open has made. */
   readonly fh = new Float64Array(SLOT_COUNT);
+  /** Where a seek begins. */
+  readonly offset = new Float64Array(SLOT_COUNT);
+  /** What it seeks. */
+  readonly whence = new Uint32Array(SLOT_COUNT);
   /** When the kernel said that nobody waits any more; 0 while it has not. */
   readonly interruptedAtMs = new Float64Array(SLOT_COUNT);
   readonly #generation = new Uint32Array(SLOT_COUNT);

@@ -11,6 +11,9 @@
  * into the slot's own buffer, behind the header of its reply. The data of a write stays where it was read
  * to: the session keeps that buffer until the write has ended.
  *
+ * With the writeback cache the kernel answers LSEEK for data and holes from our word alone, though it may
+ * hold pages that it has not written: so they are written back first.
+ *
  * INTERRUPT says that a signal came for the caller. Files in memory do not end with EINTR, and few
  * programs expect it of files, so the answer goes its way; only a request that waits for
  * {@link INTERRUPT_PATIENCE_MS} more ends with EINTR. Its buffers are kept until the file system is done.
@@ -67,6 +70,12 @@ export interface FuseSessionPort {
   onBufferFree(buffer: RequestBuffer): void;
   /** A slot became free after there was none. */
   onRoom(): void;
+  /**
+   * Has the kernel write back what it caches of a file from `offset` on, and drop it. Serving goes on
+   * meanwhile: the kernel sends WRITE requests for it. Ends with {@link FuseSession.onWrittenBack}, also
+   * when the kernel knows no such file.
+   */
+  writeBack(tag: number, nodeid: number, offset: number): void;
 }
 
 /** What a session has done. */
@@ -202,6 +211,11 @@ export class FuseSession implements FileCompletionSink {
     this.#giveSlot(slot);
   }
 
+  /** The kernel has written back what {@link FuseSessionPort.writeBack} was to bring. */
+  onWrittenBack(tag: number): void {
+    this.onFileDone(tag, 0);
+  }
+
   /** Ends interrupted requests that waited long enough; every 100 ms or so while `needsTick`. */
   tick(): void {
     const before = this.#clock.nowMs() - INTERRUPT_PATIENCE_MS;
@@ -249,6 +263,8 @@ export class FuseSession implements FileCompletionSink {
         return this.#sync(operations, request, request.nodeid, request.decodeSync());
       case FuseOpcode.FUSE_SYNCFS:
         return this.#sync(operations, request, ROOT_NODEID, 0);
+      case FuseOpcode.FUSE_LSEEK:
+        return this.#seek(metadata, request);
       case FuseOpcode.FUSE_INTERRUPT:
         return this.#interrupt(request);
       default:
@@ -371,6 +387,19 @@ export class FuseSession implements FileCompletionSink {
     return ELSEWHERE;
   }
 
+  #seek(metadata: MetadataRequests, request: FuseRequest): number {
+    const invalid = request.decodeSeek();
+    if (invalid !== 0) return invalid;
+    const { nodeid, offset, flags } = request;
+    const cached = ((this.#agreed?.flags ?? 0) & FuseInit.FUSE_WRITEBACK_CACHE) !== 0;
+    if (!cached) return metadata.sought(nodeid, offset, flags, this.#prompt);
+    const slot = this.#take(request);
+    this.#slots.offset[slot] = offset;
+    this.#slots.whence[slot] = flags;
+    this.#port.writeBack(this.#slots.tag(slot), nodeid, offset);
+    return ELSEWHERE;
+  }
+
   #interrupt(request: FuseRequest): number {
     if (request.decodeInterrupt() !== 0) return ELSEWHERE;
     const slot = this.#slots.find(request.offset, request.otherOffset);
@@ -419,6 +448,12 @@ export class FuseSession implements FileCompletionSink {
       case FuseOpcode.FUSE_SETATTR:
         size = metadata.attributesOf(nodeid[slot] as number, late);
         break;
+      case FuseOpcode.FUSE_LSEEK: {
+        const { offset, whence } = this.#slots;
+        const [at, from] = [offset[slot] as number, whence[slot] as number];
+        size = metadata.sought(nodeid[slot] as number, at, from, late);
+        break;
+      }
       case FuseOpcode.FUSE_OPEN:
         size = metadata.opened(fh[slot] as number, late);
         break;

@@ -38,6 +38,8 @@ export class Quarantines {
   readonly #logger: Logger;
   readonly #entries = new Map<NodeId, Quarantine>();
   #isSaveDue = false;
+  /** Told of each new verdict, in the middle of a page call; its owner sets it. */
+  onPut: (quarantine: Quarantine) => void = () => undefined;
 
   private constructor(file: string | undefined, logger: Logger) {
     this.#file = file;
@@ -91,8 +93,10 @@ export class Quarantines {
       if (oldest !== undefined) this.#entries.delete(oldest);
     }
     const text = reason.replace(/[^\x20-\x7e]/g, '?').slice(0, QUARANTINE_REASON_LENGTH_MAX);
-    this.#entries.set(nodeId, { nodeId, name, reason: text, sinceMs: Date.now() });
+    const quarantine = { nodeId, name, reason: text, sinceMs: Date.now() };
+    this.#entries.set(nodeId, quarantine);
     this.#logger.error({ nodeId, name, reason: text }, 'peer quarantined: its pages are not used');
+    this.onPut(quarantine);
     if (this.#isSaveDue) return;
     this.#isSaveDue = true;
     setImmediate(() => this.flush());

@@ -133,6 +133,7 @@ const EFFECTS: Readonly<Record<ConfigChange['effect'], string>> = {
   applied: 'done',
   restart: 'needs a restart of memnode',
   'next swap on': 'for the next swap on',
+  'next mount': 'for the next mount',
   failed: 'failed',
 };
 

@@ -23,10 +23,12 @@ export function renderPeers(peers: PeerInfo[]): string {
     stateOf(peer),
     peer.usage === null ? '-' : formatSize(peer.usage.offeredBytes),
     peer.usage === null ? '-' : formatSize(peer.usage.offeredBytes - peer.usage.usedBytes),
+    peer.lentBytes === 0 ? '-' : formatSize(peer.lentBytes),
     peer.rttUs === null ? '-' : `${(peer.rttUs / 1000).toFixed(2)} ms`,
     peer.zone || '-',
   ]);
-  return table(['PEER', 'ID', 'ADDRESS', 'STATE', 'OFFERS', 'FREE', 'PING', 'ZONE'], rows);
+  const columns = ['PEER', 'ID', 'ADDRESS', 'STATE', 'OFFERS', 'FREE', 'LENT', 'PING', 'ZONE'];
+  return table(columns, rows);
 }
 
 const list: Command = {

@@ -12,6 +12,7 @@ import { formatSize, parseSize } from '../../common/units.ts';
 import type { MemcloudClient } from '../../sdk/client.ts';
 import { command, withDaemon, type Command } from '../command.ts';
 import { note, type GlobalFlags } from '../output.ts';
+import { SCOPED_WAYS, startScopedSwap, type ScopedSwap } from '../scoped-device.ts';
 import {
   ENDING_SIGNALS,
   SCOPED_PRIORITY,
@@ -22,8 +23,6 @@ import {
   requireMemoryController,
   restoreAbandonedScopes,
   startGuard,
-  startScopedSwap,
-  type ScopedSwap,
 } from '../scoped-swap.ts';
 import { Cleanup } from '../system/cleanup.ts';
 import { requireRoot } from '../system/root.ts';
@@ -39,6 +38,7 @@ interface RunFlags {
   priority: number;
   scope: string | undefined;
   reserve: string | undefined;
+  via: (typeof SCOPED_WAYS)[number];
   kit: 'auto' | 'off';
   '--'?: string[];
 }
@@ -67,15 +67,17 @@ async function runWords(
   restoreAbandonedScopes();
   const cleanup = new Cleanup();
   try {
-    const { name, device } = await startScopedSwap(client, swap, cleanup);
-    const group = MemoryGroup.create(`memcloud-${name}`, swap);
+    const device = await startScopedSwap(client, swap, cleanup);
+    const group = MemoryGroup.create(`memcloud-run-${process.pid}`, swap);
     cleanup.add('remove the control group', () => group.remove());
     const guard = startGuard(group.directory, swap, cleanup);
     const { memoryBytes, swapBytes } = swap;
-    note(`memcloud: ${formatSize(memoryBytes)} of RAM and ${formatSize(swapBytes)} on ${device}`);
+    note(
+      `memcloud: ${formatSize(memoryBytes)} of RAM and ${formatSize(swapBytes)} on ${device.device}`,
+    );
     let peakBytes = 0;
-    const run = { name, device, guard, before: swapCounters(), peakBytes: () => peakBytes };
-    return await reportRun(client, flags.json, run, async () => {
+    const run = { device, guard, before: swapCounters(), peakBytes: () => peakBytes };
+    return await reportRun(flags.json, run, async () => {
       const exitCode = await runCommand(group.launcher(oomScore), flags['--'] ?? []);
       peakBytes = group.peakBytes();
       guard.stop();
@@ -100,10 +102,11 @@ function readSwap(flags: RunFlags): ScopedSwap {
   if (memoryBytes === 0 || swapBytes === 0) {
     throw new MemcloudError('ERR_USAGE', 'run: expected --memory and --swap of more than nothing');
   }
-  const { reserve, copies, priority } = flags;
+  const { reserve, copies, priority, via: way } = flags;
   const reserveBytes = reserve === undefined ? defaultReserveBytes() : parseSize(reserve);
   checkReserve(reserveBytes);
   return {
+    way,
     memoryBytes,
     swapBytes,
     reserveBytes,
@@ -156,6 +159,11 @@ export const commands: readonly Command[] = [
           type: 'number',
           default: SCOPED_PRIORITY,
           describe: 'of the swap area',
+        })
+        .option('via', {
+          choices: SCOPED_WAYS,
+          default: 'auto' as const,
+          describe: 'nbd, or loop: a loop device over a file on the pool, for kernels without nbd',
         })
         .option('kit', {
           choices: ['auto', 'off'] as const,

@@ -7,10 +7,9 @@ import type { MemcloudClient } from '../../sdk/client.ts';
 import { command, withDaemon } from '../command.ts';
 import { note, printData, type GlobalFlags } from '../output.ts';
 import { renderSwaps, swapOf } from '../pool-swaps.ts';
+import { ATTACH_TIMEOUT_MS, createSwapVolume } from '../scoped-device.ts';
 import {
-  ATTACH_TIMEOUT_MS,
   SCOPED_PRIORITY,
-  createSwapVolume,
   enterCommandKit,
   holdScope,
   requireMemoryController,
@@ -107,6 +106,7 @@ async function holdScoped(
   note(`memcloud: scoped path, for ${scope} only: ${choice.why}`);
   const { sizeBytes, copies, providers, discard, priority = SCOPED_PRIORITY } = settings;
   const swap = {
+    way: settings.via === 'loop' ? ('loop' as const) : ('auto' as const),
     memoryBytes: choice.memoryBytes,
     swapBytes: sizeBytes,
     reserveBytes: defaultReserveBytes(),
@@ -166,8 +166,9 @@ export const on = command<OnFlags>({
       .option('via', {
         choices: SWAP_PATHS,
         describe:
-          'direct: the kernel alone; scoped: through memnode for one unit; pool: through memnode ' +
-          'for all (can freeze, needs --force); auto: direct if possible, else scoped if a unit is named',
+          'direct: the kernel alone; scoped: through memnode for one unit; loop: the same over a loop ' +
+          'device, without nbd; pool: through memnode for all (can freeze, needs --force); auto: ' +
+          'direct if possible, else scoped if a unit is named',
       })
       .option('scope', {
         type: 'string',

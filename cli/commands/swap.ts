@@ -2,6 +2,7 @@
  * `memcloud swap`: the pool as swap space. `on` is in `swap-on.ts`; here are `off`, `move` and `ls`.
  */
 import fs from 'node:fs';
+import path from 'node:path';
 import type { Argv } from 'yargs';
 import { MemcloudError, asMemcloudError } from '../../common/errors.ts';
 import { formatSize } from '../../common/units.ts';
@@ -9,8 +10,10 @@ import type { MemcloudClient } from '../../sdk/client.ts';
 import { command, group, withDaemon, type Command } from '../command.ts';
 import { note, printData, type GlobalFlags } from '../output.ts';
 import { idleDevices, poolSwaps, renderSwaps, swapOf, type PoolSwap } from '../pool-swaps.ts';
-import { SCOPED_VOLUME_PREFIX, liftAbandonedScope } from '../scoped-swap.ts';
+import { SCOPED_VOLUME_PREFIX } from '../scoped-device.ts';
+import { liftAbandonedScope } from '../scoped-swap.ts';
 import { swapSettings } from '../swap-settings.ts';
+import { detachLoop, loopFile } from '../system/loop-device.ts';
 import { requireRoot } from '../system/root.ts';
 import { listSwaps, sameDevice, swapOff } from '../system/swap-device.ts';
 import { requireRoomForSwapOff } from '../system/swap-preflight.ts';
@@ -35,6 +38,14 @@ async function release(client: MemcloudClient, line: PoolSwap): Promise<void> {
     if (device !== undefined) {
       await client.call('direct.detach', { device: device.device }, { timeoutMs });
     }
+    return;
+  }
+  const loop = loopFile(line.device);
+  if (loop !== undefined) {
+    const directory = path.dirname(loop);
+    await detachLoop(line.device);
+    await client.call('mount.remove', { directory, lazy: true }, { timeoutMs });
+    fs.rmdirSync(directory);
     return;
   }
   const attachments = await client.call('nbd.list', {});

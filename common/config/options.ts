@@ -24,8 +24,8 @@ import {
   type ValueKind,
 } from './kinds.ts';
 
-/** When a changed value counts: at a reload, at the next start, or for the next `swap on`. */
-export type Change = 'live' | 'restart' | 'next swap on';
+/** When a changed value counts: at a reload, at the next start, for the next `swap on` or `mount`. */
+export type Change = 'live' | 'restart' | 'next swap on' | 'next mount';
 
 /** One option. */
 export interface Option<T, C extends Change = Change> {
@@ -58,6 +58,7 @@ const LEASE_TTL_MAX_S = 24 * 3600;
 const PEER_DEAD_MIN_MS = 100;
 const PEER_DEAD_MAX_MS = 60_000;
 const COPIES_MAX = 8;
+const MOUNT_MIN_BYTES = 1024 * 1024;
 /** swapon(2) takes a priority of 15 bits. */
 const PRIORITY_MAX = 32_767;
 const RECALL_GRACE_MAX_S = 3600;
@@ -80,6 +81,12 @@ function swapOption<T>(
   row: Pick<Option<T>, 'kind' | 'describe' | 'fallback' | 'fallbackText'>,
 ): Option<T, 'next swap on'> {
   return { hasFlag: false, isHidden: false, change: 'next swap on', ...row };
+}
+
+function mountOption<T>(
+  row: Pick<Option<T>, 'kind' | 'describe' | 'fallback' | 'fallbackText'>,
+): Option<T, 'next mount'> {
+  return { hasFlag: false, isHidden: false, change: 'next mount', ...row };
 }
 
 /** The host name, made a valid node name. */
@@ -249,7 +256,7 @@ export const OPTIONS = {
     fallbackText: 'below all others',
   }),
   'swap.path': swapOption({
-    kind: choice(['auto', 'direct', 'scoped', 'pool']),
+    kind: choice(['auto', 'direct', 'scoped', 'pool', 'loop']),
     describe: 'direct: the kernel alone; scoped: one unit; pool: through memnode, wants --force',
     fallback: () => 'auto' as const,
     fallbackText: 'auto',
@@ -277,6 +284,30 @@ export const OPTIONS = {
     describe: 'give the RAM of freed pages back (swapon --discard=pages)',
     fallback: () => true,
     fallbackText: 'true',
+  }),
+  'mount.directory': mountOption({
+    kind: filePath(),
+    describe: 'where `mount` without a directory mounts; made when it is not there',
+    fallback: () => '/mnt/memcloud',
+    fallbackText: '/mnt/memcloud',
+  }),
+  'mount.size': mountOption({
+    kind: optional(size({ min: MOUNT_MIN_BYTES })),
+    describe: 'the most that its files may hold',
+    fallback: () => undefined,
+    fallbackText: 'what the pool can take',
+  }),
+  'mount.copies': mountOption({
+    kind: optional(number({ min: 1, max: COPIES_MAX, isWhole: true })),
+    describe: 'providers that keep each page of a file',
+    fallback: () => undefined,
+    fallbackText: '2 where two providers are up',
+  }),
+  'mount.profile': mountOption({
+    kind: choice(['default', 'build-cache']),
+    describe: 'build-cache: quicker with many small files, slower with large ones',
+    fallback: () => 'default' as const,
+    fallbackText: 'default',
   }),
 };
 

@@ -143,7 +143,8 @@ export async function checkMountPoint(
   if (!place.exists && !makeMissing) {
     throw refuse(directory, `there is no such directory; make it first: mkdir -p ${directory}`);
   }
-  if (place.exists && !place.isDirectory) throw refuse(directory, 'expected a directory, it is something else');
+  if (place.exists && !place.isDirectory)
+    throw refuse(directory, 'expected a directory, it is something else');
   const mounted = mountAt(world.table(), place.path);
   if (mounted !== undefined) throw refuse(directory, `${mounted.type} is mounted there already`);
   const hidden = world.precious.find((file) => isWithin(file, place.path));

@@ -76,7 +76,7 @@ const PATIENCE: MountPatience = {
 /** At the end of the daemon: the sum, with the kill, stays below what `main.ts` gives all of it. */
 const CLOSE_PATIENCE: MountPatience = { ...PATIENCE, unmountMs: 5000, lazyMs: 3000 };
 /** A process of a former daemon that is told to end has so long until it is killed. */
-const ORPHAN_LOOK_COUNT = 60;
+const ORPHAN_LOOK_COUNT = 30;
 const ORPHAN_LOOK_MS = 50;
 const PEERS_LOOK_MS = 500;
 const MOUNT_COUNT_MAX = 64;

@@ -33,10 +33,7 @@ const NAME_LENGTH_MAX = 60;
 const NAME_COUNT_MAX = 1000;
 
 /** A name for the volume that nobody has: that of the directory, else with a number behind it. */
-export function defaultVolumeName(
-  directory: string,
-  isTaken: (name: string) => boolean,
-): string {
+export function defaultVolumeName(directory: string, isTaken: (name: string) => boolean): string {
   const base = path.basename(directory).replace(/[^A-Za-z0-9._-]/g, '-');
   const stem = (/^[A-Za-z0-9]/.test(base) ? base : `mount${base}`).slice(0, NAME_LENGTH_MAX - 4);
   for (let count = 1; count < NAME_COUNT_MAX; count += 1) {
@@ -81,8 +78,7 @@ export function mountRequest(
   return {
     directory,
     volumeName:
-      params.volume ??
-      defaultVolumeName(directory, (name) => isVolume(name) || mounts.has(name)),
+      params.volume ?? defaultVolumeName(directory, (name) => isVolume(name) || mounts.has(name)),
     ...{ sizeBytes, copies, ringSizeBytes, providers, overcommit },
     keep: params.keep ?? false,
     allowOther: params.allowOther ?? isRoot,
@@ -95,7 +91,15 @@ export function mountRequest(
 }
 
 /** What says something about files to be, not about where they are shown. */
-const OF_NEW_FILES = ['sizeBytes', 'copies', 'providers', 'ringBytes', 'uid', 'gid', 'mode'] as const;
+const OF_NEW_FILES = [
+  'sizeBytes',
+  'copies',
+  'providers',
+  'ringBytes',
+  'uid',
+  'gid',
+  'mode',
+] as const;
 
 /** `mount.create`: new files, or those that were kept under a name. */
 export async function createMount(

@@ -72,7 +72,11 @@ t.test('a way that was asked for is gone, or refused', async (t) => {
     path: 'scoped',
     why: 'asked for',
   });
-  t.match(await choose({ via: 'loop' }, POSSIBLE), { code: 'ERR_UNSUPPORTED', message: /mount/ });
+  t.same(
+    await choose({ via: 'loop', ...NAMED }, POSSIBLE),
+    await choose({ via: 'scoped', ...NAMED }, POSSIBLE),
+  );
+  t.match(await choose({ via: 'loop', ...UNNAMED }, POSSIBLE), { code: 'ERR_USAGE' });
 });
 
 t.test('a unit without its RAM, or RAM without a unit, is told what is missing', async (t) => {

@@ -97,6 +97,24 @@ t.test('it is refused with the numbers of who cannot go, unless forced', async (
   t.same(log, ['draining true']);
 });
 
+t.test('what a node holds itself and on its lanes is asked of each and told as one', async (t) => {
+  const leases = [
+    { holder: B, chargedBytes: 7 },
+    { holder: `${B}/mount-1`, chargedBytes: 3 },
+    { holder: `${B}/mount-2`, chargedBytes: 5 },
+    { holder: `${B}/direct/0123456789abcdef`, chargedBytes: 99 },
+  ];
+  const rooms = {
+    [B]: ROOMY,
+    [`${B}/mount-1`]: { ...ROOMY, roomBytes: 200, problem: 'volume w has no room' },
+  };
+  const { drain } = world({ leases, rooms });
+  const { holders, heldBytes } = await drain.status(undefined);
+  t.equal(heldBytes, 15);
+  t.match(holders, [{ nodeId: B, name: 'beta', heldBytes: 15, roomBytes: 200 }]);
+  t.equal(holders[0]?.problem, 'volume w has no room; not connected');
+});
+
 t.test('consumers that would fit one by one but not together are refused', async (t) => {
   const leases = [
     { holder: B, chargedBytes: 60 },

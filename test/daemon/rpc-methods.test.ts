@@ -7,7 +7,10 @@ import type { RpcHandlers } from '../../daemon/rpc-server.ts';
 const GIB = 2 ** 30;
 
 /** Handlers over volumes that keep what they were asked for, with so many providers up. */
-function handlers(upCount: number): { rpc: RpcHandlers; asked: unknown[] } {
+function handlers(
+  upCount: number,
+  quarantineReason?: string,
+): { rpc: RpcHandlers; asked: unknown[] } {
   const asked: unknown[] = [];
   const keep = (request: unknown): unknown => {
     asked.push(request);
@@ -18,6 +21,7 @@ function handlers(upCount: number): { rpc: RpcHandlers; asked: unknown[] } {
       list: () =>
         Array.from({ length: 3 }, (_, index) => ({
           ...{ up: index < upCount, accepting: true, hostId: `machine-${index}` },
+          ...(quarantineReason === undefined ? {} : { quarantineReason }),
         })),
     },
     volumes: {
@@ -51,6 +55,12 @@ t.test('a volume is asked for with pages rounded up and copies for the pool', as
     code: 'ERR_USAGE',
     message: /expected a ring of at most 4 GiB/,
   });
+});
+
+t.test('a provider in quarantine is none to keep a second copy', async (t) => {
+  const { rpc, asked } = handlers(3, 'a tag failed');
+  await rpc['volume.create']({ name: 'v', sizeBytes: 4096 });
+  t.match(asked, [{ copies: 1 }]);
 });
 
 t.test('a server is asked for at one address, with one kind of TLS', async (t) => {

@@ -9,6 +9,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
+import type { PoolSwap } from '../../cli/pool-swaps.ts';
 import type { Guest } from '../../cli/guest/guest.ts';
 import { bootGuest, runOk, skipWithoutGuest } from '../helpers/guest.ts';
 import { LabNode, labFolder } from '../helpers/lab-node.ts';
@@ -36,13 +37,6 @@ interface Blow {
   readonly name: string;
   readonly at: number;
   strike(scene: Scene): Promise<void>;
-}
-
-/** What `swap on --json` prints. */
-interface PoolSwap {
-  readonly path: string;
-  readonly health: string;
-  readonly providers: readonly string[];
 }
 
 interface Scene {

@@ -11,6 +11,7 @@
  * the faults that pass longer.
  */
 import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import type { VolumeDetails } from '../../common/rpc-schema.ts';
 import { NbdClient } from '../../nbd-server/client/connection.ts';
@@ -48,10 +49,6 @@ interface Scene {
   gamma: LabNode;
   consumer: LabNode;
   unixPath: string;
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 function inspect(node: LabNode): Promise<VolumeDetails> {

@@ -8,8 +8,9 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import type { DrainInfo } from '../../common/rpc-schema.ts';
+import type { DrainInfo, VolumeDetails } from '../../common/rpc-schema.ts';
 import { NbdClient } from '../../nbd-server/client/connection.ts';
 import { DiskProber, type ProbeReport } from '../helpers/disk-prober.ts';
 import { LabNode, eventually, labFolder, memcloudJson } from '../helpers/lab-node.ts';
@@ -31,10 +32,6 @@ interface Scene {
   readonly prober: DiskProber;
   /** Sets what alpha leaves to its owner. */
   readonly reserve: (bytes: number) => Promise<void>;
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 async function scene(t: Test): Promise<Scene> {
@@ -82,14 +79,11 @@ function expectClean(t: Test, report: ProbeReport): void {
 }
 
 async function expectWhole(t: Test, { consumer, prober }: Scene): Promise<void> {
-  const inspect = (): Promise<{ slabs: { degraded: number } }> =>
+  const inspect = (): Promise<VolumeDetails> =>
     consumer.use((client) => client.call('volume.inspect', { name: 'disk' }));
   await eventually('two copies', async () => (await inspect()).slabs.degraded === 0, 60_000);
   t.equal(await prober.readAll(), prober.pageCount, 'every page is right');
-  const { counters } = await consumer.use((client) =>
-    client.call('volume.inspect', { name: 'disk' }),
-  );
-  t.match(counters, { lostPages: 0, forgedPages: 0, failedRequests: 0 });
+  t.match((await inspect()).counters, { lostPages: 0, forgedPages: 0, failedRequests: 0 });
 }
 
 t.test('a donor is drained under its readers and writers', { timeout: 400_000 }, async (t) => {

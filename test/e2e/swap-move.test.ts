@@ -7,6 +7,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
+import type { PoolSwap } from '../../cli/pool-swaps.ts';
 import type { StatusInfo } from '../../common/rpc-schema.ts';
 import { bootGuest, runOk, skipWithoutGuest } from '../helpers/guest.ts';
 import { LabNode, labFolder, memcloudJson } from '../helpers/lab-node.ts';
@@ -27,12 +28,6 @@ const SECONDS = 75;
 const MOVE_AFTER_MS = 20_000;
 /** Every page is read back by an emulated processor, maybe beside others. */
 const MOVE_TIMEOUT_MS = 400_000;
-
-interface PoolSwap {
-  readonly device: string;
-  readonly usedBytes: number;
-  readonly providers: readonly string[];
-}
 
 t.test(
   'swap in use moves from one provider to another under the programs that use it',

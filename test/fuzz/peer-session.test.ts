@@ -62,8 +62,8 @@ function randomHead(random: Random, handle: number): { head: Buffer; pageCount: 
 t.test('any authenticated records', async (t) => {
   await fuzz(t, (random) => {
     const slabs = new MemorySlabs(2 ** 24);
-    const mine = slabs.add('peer', 16);
-    const other = slabs.add('other', 16);
+    const mine = slabs.book.add('peer', 16);
+    const other = slabs.book.add('other', 16);
     other.memory.bytes.fill(0x5a);
     const side = new Side(1, 2, { access: slabs.openAccess('peer') });
     const sealer = new RecordSealer(new Uint8Array(32).fill(2), 0);

@@ -80,6 +80,8 @@ export class FakeKernel implements FuseSessionPort {
   /** Buffers that came back. */
   readonly freed: RequestBuffer[] = [];
   roomCount = 0;
+  /** Nodes and offsets that were to be written back. */
+  readonly writtenBack: [number, number][] = [];
   readonly clock = { time: 1000, nowMs: (): number => this.clock.time };
   /** What the session logged. */
   readonly logged: string[] = [];
@@ -111,6 +113,11 @@ export class FakeKernel implements FuseSessionPort {
 
   onRoom(): void {
     this.roomCount += 1;
+  }
+
+  writeBack(tag: number, nodeid: number, offset: number): void {
+    this.writtenBack.push([nodeid, offset]);
+    this.session.onWrittenBack(tag);
   }
 
   /** Hands a request over. @returns true when the session kept the buffer */

@@ -23,7 +23,14 @@ export function peerInfo(name: string, change: Partial<PeerInfo> = {}): PeerInfo
     reason: '',
     usage: { offeredBytes: 1024 * MIB, usedBytes: 0, residentBytes: 0, leaseCount: 0 },
     rttUs: 500,
-    ...{ hostId: `host-${name}`, zone: '', accepting: true, quarantine: '' },
+    ...{
+      hostId: `host-${name}`,
+      zone: '',
+      accepting: true,
+      quarantine: '',
+      lentBytes: 0,
+      lentLeases: 0,
+    },
     ...change,
   };
 }
@@ -86,6 +93,7 @@ export function daemonFacts(
     volumes: [],
     directDevices: [],
     directExports: [],
+    mounts: [],
     health: [],
     kit: [],
     garbageCollection: { count: 0, majorCount: 0, totalUs: 0, longestUs: 0, oldHeapBytes: 0 },

@@ -3,7 +3,6 @@
  * native memory, page calls check their bounds, leases belong to their holder, room is counted. No
  * expiry, no pressure.
  */
-import { randomBytes } from 'node:crypto';
 import { addressIn } from '../../common/aead.ts';
 import { MemcloudError } from '../../common/errors.ts';
 import { copyMemory } from '../../common/libc.ts';
@@ -20,27 +19,25 @@ import {
   type SlabRequest,
 } from '../../common/ports.ts';
 import { SEALED_PAGE_SIZE_BYTES } from '../../common/units.ts';
+import { SlabBook, type BookedSlab } from './slab-book.ts';
 
-interface Slab {
-  readonly holder: NodeId;
-  readonly leaseId: string;
-  readonly handle: number;
-  readonly pageCount: number;
+interface Slab extends BookedSlab {
   readonly memory: NativeMemory;
 }
 
 /** Slabs of native memory. */
 export class MemorySlabs implements SlabProvider {
-  readonly slabs = new Map<number, Slab>();
   readonly events = new Map<NodeId, SlabAccessEvents>();
   accepting = true;
   /** Page calls served. */
   callCount = 0;
-  readonly #offeredBytes: number;
-  #nextHandle = 1;
+  readonly book: SlabBook<Slab>;
 
   constructor(offeredBytes: number) {
-    this.#offeredBytes = offeredBytes;
+    this.book = new SlabBook(offeredBytes, (booked) => {
+      const memory = new NativeMemory(booked.pageCount * SEALED_PAGE_SIZE_BYTES);
+      return { ...booked, memory, free: () => memory.free() };
+    });
   }
 
   openAccess(holder: NodeId, events?: SlabAccessEvents): SlabAccess {
@@ -53,39 +50,18 @@ export class MemorySlabs implements SlabProvider {
   }
 
   usage(): ProviderUsage {
-    let usedBytes = 0;
-    for (const { pageCount } of this.slabs.values())
-      usedBytes += pageCount * SEALED_PAGE_SIZE_BYTES;
-    const leaseCount = this.slabs.size;
-    return { offeredBytes: this.#offeredBytes, usedBytes, residentBytes: usedBytes, leaseCount };
-  }
-
-  add(holder: NodeId, pageCount: number): Slab {
-    const bytes = pageCount * SEALED_PAGE_SIZE_BYTES;
-    if (this.usage().usedBytes + bytes > this.#offeredBytes) {
-      throw new MemcloudError('ERR_LEASE_CAPACITY', 'no room');
-    }
-    const handle = this.#nextHandle++;
-    const leaseId = randomBytes(8).toString('hex');
-    const slab = { holder, leaseId, handle, pageCount, memory: new NativeMemory(bytes) };
-    this.slabs.set(handle, slab);
-    return slab;
-  }
-
-  remove(slab: Slab): void {
-    this.slabs.delete(slab.handle);
-    slab.memory.free();
+    return this.book.usage();
   }
 
   /** Ends every lease of a holder as expiry would. */
   expireAll(holder: NodeId): void {
-    const slabs = [...this.slabs.values()].filter((slab) => slab.holder === holder);
-    for (const slab of slabs) this.remove(slab);
+    const slabs = [...this.book.slabs.values()].filter((slab) => slab.holder === holder);
+    for (const slab of slabs) this.book.remove(slab);
     this.events.get(holder)?.onLeasesEnded(slabs.map(({ leaseId }) => leaseId));
   }
 
   free(): void {
-    for (const slab of [...this.slabs.values()]) this.remove(slab);
+    this.book.free();
   }
 }
 
@@ -102,18 +78,16 @@ class MemoryAccess implements SlabAccess {
     if (pageCount < 1 || pageCount > 65536 || ttlMs < 1000) {
       throw new MemcloudError('ERR_LEASE_INVALID', 'pages 1 to 65536, ttl at least 1000 ms');
     }
-    const slab = this.#owner.add(this.#holder, pageCount);
+    const slab = this.#owner.book.add(this.#holder, pageCount);
     return { leaseId: slab.leaseId, slabHandle: slab.handle, ttlMs };
   }
 
   renew(leaseIds: readonly string[]): string[] {
-    return leaseIds.filter((id) => this.#byLease(id) === undefined);
+    return this.#owner.book.unknown(this.#holder, leaseIds);
   }
 
   release(leaseId: string): void {
-    const slab = this.#byLease(leaseId);
-    if (slab === undefined) throw new MemcloudError('ERR_LEASE_UNKNOWN', 'no such lease');
-    this.#owner.remove(slab);
+    this.#owner.book.release(this.#holder, leaseId);
   }
 
   readPages(
@@ -125,9 +99,10 @@ class MemoryAccess implements SlabAccess {
   ): IoStatusValue {
     const length = count * SEALED_PAGE_SIZE_BYTES;
     const to = addressIn(into, intoOffset, length);
-    const from = this.#address(handle, first, count);
-    if (from > IoStatus.NO_LEASE) copyMemory(to, from, length);
-    return from > IoStatus.NO_LEASE ? IoStatus.OK : (from as IoStatusValue);
+    const slab = this.#find(handle, first, count);
+    if (typeof slab === 'number') return slab;
+    copyMemory(to, slab.memory.address + first * SEALED_PAGE_SIZE_BYTES, length);
+    return IoStatus.OK;
   }
 
   writePages(
@@ -139,17 +114,17 @@ class MemoryAccess implements SlabAccess {
   ): IoStatusValue {
     const length = count * SEALED_PAGE_SIZE_BYTES;
     const source = addressIn(from, fromOffset, length);
-    const to = this.#address(handle, first, count);
-    if (to > IoStatus.NO_LEASE) copyMemory(to, source, length);
-    return to > IoStatus.NO_LEASE ? IoStatus.OK : (to as IoStatusValue);
+    const slab = this.#find(handle, first, count);
+    if (typeof slab === 'number') return slab;
+    copyMemory(slab.memory.address + first * SEALED_PAGE_SIZE_BYTES, source, length);
+    return IoStatus.OK;
   }
 
   trimPages(handle: number, first: number, count: number): IoStatusValue {
-    const at = this.#address(handle, first, count);
-    if (at <= IoStatus.NO_LEASE) return at as IoStatusValue;
+    const slab = this.#find(handle, first, count);
+    if (typeof slab === 'number') return slab;
     const start = first * SEALED_PAGE_SIZE_BYTES;
-    const { bytes } = this.#owner.slabs.get(handle)!.memory;
-    bytes.fill(0, start, start + count * SEALED_PAGE_SIZE_BYTES);
+    slab.memory.bytes.fill(0, start, start + count * SEALED_PAGE_SIZE_BYTES);
     return IoStatus.OK;
   }
 
@@ -157,19 +132,8 @@ class MemoryAccess implements SlabAccess {
     return this.#owner.usage();
   }
 
-  /** An address, or a status that is none. */
-  #address(handle: number, first: number, count: number): number {
+  #find(handle: number, first: number, count: number): Slab | IoStatusValue {
     this.#owner.callCount += 1;
-    const slab = this.#owner.slabs.get(handle);
-    if (slab === undefined || slab.holder !== this.#holder) return IoStatus.NO_LEASE;
-    if (count < 1 || first + count > slab.pageCount) return IoStatus.INVALID;
-    return slab.memory.address + first * SEALED_PAGE_SIZE_BYTES;
-  }
-
-  #byLease(leaseId: string): Slab | undefined {
-    for (const slab of this.#owner.slabs.values()) {
-      if (slab.leaseId === leaseId && slab.holder === this.#holder) return slab;
-    }
-    return undefined;
+    return this.#owner.book.find(this.#holder, handle, first, count);
   }
 }

@@ -288,7 +288,7 @@ t.test('a request before both sides accepted ends the connection', async (t) => 
   for (const send of early) {
     const raw = await RawPeer.connect(port, `raw-${early.indexOf(send)}`);
     await raw.handshake('initiator');
-    t.same(await raw.readHello(), { verdict: 'pending' });
+    t.same(await raw.readHello(), { verdict: 'pending', lane: '' });
     send(raw);
     await raw.ended();
     await raw.destroy();
@@ -342,7 +342,7 @@ t.test('1000 connections of random bytes leave memory bounded and others unharme
 async function insider(t: Test, port: number, node: TestNode, name = 'raw') {
   const raw = await RawPeer.open(port, name);
   t.teardown(() => raw.destroy());
-  const slab = node.slabs.add(raw.identity.nodeId, 64);
+  const slab = node.slabs.book.add(raw.identity.nodeId, 64);
   return { raw, handle: slab.handle, slab };
 }
 

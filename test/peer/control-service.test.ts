@@ -28,7 +28,7 @@ t.test('lease, renew, release and usage act on the leases of the holder alone', 
   t.match(ask(other, { method: 'release', leaseId }), { ok: false, code: 'ERR_LEASE_UNKNOWN' });
   t.match(ask(mine, { method: 'usage' }), { usage: { usedBytes: 8224, leaseCount: 1 } });
   t.match(ask(mine, { method: 'release', leaseId }), { ok: true });
-  t.equal(slabs.slabs.size, 0);
+  t.equal(slabs.book.slabs.size, 0);
   slabs.free();
 });
 

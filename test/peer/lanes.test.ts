@@ -23,7 +23,7 @@ interface Scene {
   /** The node whose lanes there are. */
   node: TestNode;
   /** Another process of it. */
-  lane(name: string, options?: Partial<PeersOptions>): TestNode;
+  lane: (name: string, options?: Partial<PeersOptions>) => TestNode;
 }
 
 async function scene(t: Test, options: Parameters<typeof testNode>[2] = {}): Promise<Scene> {
@@ -65,7 +65,7 @@ t.test('a lane leases, writes and reads beside the session of its node', async (
   const store = mount.peers.store('provider');
   const grant = await store.lease({ pageCount: 4, ttlMs: 5000 });
   const holder = `${node.identity.nodeId}/mount-1`;
-  t.equal(provider.slabs.slabs.get(grant.slabHandle)?.holder, holder);
+  t.equal(provider.slabs.book.slabs.get(grant.slabHandle)?.holder, holder);
   const sink = new KeepingSink();
   const queue = store.openPageQueue(sink);
   const pages = new NativeMemory(4112);
@@ -115,7 +115,7 @@ t.test('a lane that comes again replaces the older one, which is told', async (t
   await second.peers.close();
   await until(() => provider.peers.laneCount(identity.nodeId) === 0);
   t.notOk(provider.slabs.events.has(`${identity.nodeId}/m`), 'nobody is left to be told');
-  t.ok(provider.slabs.slabs.has(grant.slabHandle), 'leases outlive the session');
+  t.ok(provider.slabs.book.slabs.has(grant.slabHandle), 'leases outlive the session');
   t.ok(node.peers.store('provider').up, 'the node itself is not touched');
 });
 
@@ -375,6 +375,6 @@ t.test(
     t.match(await ask({ method: 'release', leaseId }), { code: 'ERR_LEASE_UNKNOWN' });
     t.match(await ask({ method: 'direct-list' }), { code: 'ERR_UNSUPPORTED' });
     t.match(await ask({ method: 'recall-room' }), { code: 'ERR_UNSUPPORTED' });
-    t.ok(provider.slabs.slabs.get(grant.slabHandle)!.memory.bytes.every((byte) => byte === 0));
+    t.ok(provider.slabs.book.slabs.get(grant.slabHandle)!.memory.bytes.every((byte) => byte === 0));
   },
 );

@@ -44,7 +44,7 @@ t.test('a session serves both ways, whoever dialled', async (t) => {
   await a.peers.connect(await b.listen()).outcome();
   await until(() => b.peers.list().length === 1);
   const grant = await b.peers.store('a').lease({ pageCount: 1, ttlMs: 5000 });
-  t.equal(a.slabs.slabs.get(grant.slabHandle)?.holder, b.identity.nodeId);
+  t.equal(a.slabs.book.slabs.get(grant.slabHandle)?.holder, b.identity.nodeId);
 });
 
 t.test('usage is pushed when it changes, lease endings are told', async (t) => {
@@ -122,7 +122,7 @@ t.test('a request for consent ends with its connection', async (t) => {
   const b = testNode(t, 'b', { autoTrust: false });
   const raw = await RawPeer.connect(portOf(await b.listen()), 'raw');
   await raw.handshake('initiator');
-  t.same(await raw.readHello(), { verdict: 'pending' });
+  t.same(await raw.readHello(), { verdict: 'pending', lane: '' });
   t.equal(b.consent.list().length, 1);
   await raw.destroy();
   await until(() => b.consent.list().length === 0);
@@ -132,7 +132,7 @@ t.test('a request for consent expires and the connection with it', async (t) => 
   const b = testNode(t, 'b', { autoTrust: false, consentTtlMs: 30 });
   const raw = await RawPeer.connect(portOf(await b.listen()), 'raw');
   await raw.handshake('initiator');
-  t.same(await raw.readHello(), { verdict: 'pending' });
+  t.same(await raw.readHello(), { verdict: 'pending', lane: '' });
   t.same(await raw.readHello(), { verdict: 'refused' });
   await raw.ended();
   await raw.destroy();
@@ -181,11 +181,11 @@ t.test('disconnect cuts and keeps out, connect lets in again', async (t) => {
   t.ok(b.peers.store('a').up);
 });
 
-t.test('direct exports are announced by those that serve them, and by no others', async (t) => {
+t.test('a node announces what it can do: direct exports only where it serves them', async (t) => {
   const direct = new MemoryDirect();
   for (const [node, features] of [
-    [testNode(t, 'serves', { direct }), ['direct', 'recall']],
-    [testNode(t, 'lends'), ['recall']],
+    [testNode(t, 'serves', { direct }), ['direct', 'recall', 'lanes']],
+    [testNode(t, 'lends'), ['recall', 'lanes']],
   ] as const) {
     const raw = await RawPeer.connect(portOf(await node.listen()), `raw-${features.length}`);
     await raw.handshake('initiator');
@@ -300,7 +300,7 @@ t.test('two nodes that dial each other at once keep one session, the same', asyn
     t.equal(a.peers.connectionCount, 1);
     t.equal(b.peers.connectionCount, 1);
     const grant = await a.peers.store('b').lease({ pageCount: 1, ttlMs: 5000 });
-    t.ok(b.slabs.slabs.has(grant.slabHandle), 'and it works');
+    t.ok(b.slabs.book.slabs.has(grant.slabHandle), 'and it works');
   }
 });
 

@@ -20,7 +20,7 @@ const SEALED = 4112;
 /** A consumer, a provider with one slab of 256 pages, and the memory that the consumer writes from. */
 function setUp(t: Test, options: { a?: SideOptions; b?: SideOptions } = {}) {
   const slabs = new MemorySlabs(2 ** 26);
-  const slab = slabs.add('holder', 256);
+  const slab = slabs.book.add('holder', 256);
   const [a, b] = sessionPair(options.a, { access: slabs.openAccess('holder'), ...options.b });
   const source = new NativeMemory(64 * SEALED);
   t.teardown(() => {
@@ -139,8 +139,8 @@ t.test('trimmed pages are wiped', async (t) => {
 
 t.test('both sides may ask at once', async (t) => {
   const slabs = new MemorySlabs(2 ** 24);
-  const slab = slabs.add('a-holds', 8);
-  const other = slabs.add('b-holds', 8);
+  const slab = slabs.book.add('a-holds', 8);
+  const other = slabs.book.add('b-holds', 8);
   slab.memory.bytes.fill(1);
   other.memory.bytes.fill(2);
   const [a, b] = sessionPair(
@@ -168,7 +168,7 @@ t.test('control requests and notices pass', async (t) => {
   t.equal(a.seen.controls[0]?.tag, 7);
   const reply = decodeControlReply(a.seen.controls[0]!.body!);
   t.ok(reply.ok);
-  if (reply.ok) t.ok(slabs.slabs.has(decodeGrant(reply.fields).slabHandle));
+  if (reply.ok) t.ok(slabs.book.slabs.has(decodeGrant(reply.fields).slabHandle));
   t.equal(a.seen.notices.length, 1);
 });
 

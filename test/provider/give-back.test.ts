@@ -55,6 +55,29 @@ function setUp(t: Test, options: Partial<RamProviderOptions> = {}) {
   return { provider, memory, holder, pass, pages, clock };
 }
 
+t.test(
+  'a holder that will not come again is told and asked until its last lease ends',
+  async (t) => {
+    const { provider, memory, holder, pass } = setUp(t);
+    const [gone, empty, back] = [holder(`${A}/m-1`), holder(`${A}/m-2`), holder(`${A}/m-3`)];
+    const { leaseId } = gone.fill();
+    back.fill();
+    for (const lane of ['m-1', 'm-2', 'm-3']) provider.closeAccess(`${A}/${lane}`);
+    const again = holder(`${A}/m-3`);
+    memory.availableBytes = 0;
+    pass(100);
+    t.equal(gone.recalls.length, 1, 'its leases can still be ended in an emergency');
+    t.same(empty.accepting, [], 'one without leases is forgotten');
+    t.same([back.recalls.length, again.recalls.length], [0, 1], 'one that came again is told anew');
+    gone.access.release(leaseId);
+    const told = gone.accepting.length;
+    memory.availableBytes = 1000 * MIB;
+    for (let at = 0; at < 100; at += 1) pass(1000);
+    t.equal(again.accepting.at(-1), true);
+    t.equal(gone.accepting.length, told, 'after its last lease it is forgotten too');
+  },
+);
+
 t.test('under pressure the slab used longest ago is asked back, and none is granted', async (t) => {
   const { provider, memory, holder, pass, pages } = setUp(t);
   const [a, b] = [holder(A), holder(B)];

@@ -18,11 +18,11 @@ const GIB = 2 ** 30;
 t.test('keys, variables and tables are spelled as documented', (t) => {
   t.same(
     OPTION_KEYS,
-    'offer name host zone reserve recall-grace listen connect auto-trust allow-plain memory-dir state socket log-level kit realtime lease-ttl peer-dead-ms swap.size swap.copies swap.priority swap.path swap.scope swap.memory swap.discard'.split(
+    'offer name host zone reserve recall-grace listen connect auto-trust allow-plain memory-dir state socket log-level kit realtime lease-ttl peer-dead-ms swap.size swap.copies swap.priority swap.path swap.scope swap.memory swap.discard mount.directory mount.size mount.copies mount.profile'.split(
       ' ',
     ),
   );
-  t.same(OPTION_TABLES, ['swap']);
+  t.same(OPTION_TABLES, ['swap', 'mount']);
   t.equal(variableOf('auto-trust'), 'MEMCLOUD_AUTO_TRUST');
   t.equal(variableOf('swap.size'), 'MEMCLOUD_SWAP_SIZE');
   t.equal(isOptionKey('swap.size'), true);
@@ -66,6 +66,7 @@ t.test(
       live: 'at a reload',
       restart: 'at the next start',
       'next swap on': 'for the next swap on',
+      'next mount': 'for the next mount',
     };
     t.same(
       rows.map((cells) => cells.slice(1, -1)),
@@ -87,8 +88,11 @@ t.test('the example is right as it stands and with every line made active', (t) 
   fs.writeFileSync(active, lines.join('\n'));
   t.same(checkConfigFiles([active]).map(describeProblem), []);
   for (const key of OPTION_KEYS.filter((each) => !optionOf(each).isHidden)) {
-    const name = key.split('.').pop() ?? '';
-    t.equal(lines.filter((line) => line.startsWith(`${name} = `)).length, 1, key);
+    const [name = '', section = ''] = key.split('.').reverse();
+    const start = section === '' ? 0 : lines.indexOf(`[${section}]`);
+    const end = lines.findIndex((line, index) => index > start && line.startsWith('['));
+    const part = lines.slice(start, end < 0 ? undefined : end);
+    t.equal(part.filter((line) => line.startsWith(`${name} = `)).length, 1, key);
   }
   t.end();
 });

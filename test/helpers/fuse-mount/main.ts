@@ -15,7 +15,9 @@ import { FuseDevice } from '../../../fuse-fs/device.ts';
 import { FileSystem } from '../../../fuse-fs/file-system.ts';
 import { mountFuse, unmountFuse } from '../../../fuse-fs/mounting.ts';
 import { FUSE_PROFILES } from '../../../fuse-fs/negotiation.ts';
+import { PageFileStore } from '../../../fuse-fs/page-file-store.ts';
 import { KernelClock } from '../../../fuse-fs/wall-clock.ts';
+import { MemoryDevice } from '../memory-device.ts';
 import { MemoryFileStore } from '../memory-file-store.ts';
 import type { FuseMountOptions, FuseMountStatus, FromFuseMount, ToFuseMount } from './start.ts';
 
@@ -27,7 +29,10 @@ const say = (message: FromFuseMount): void => {
 process.chdir('/');
 const logger = createLogger('warn');
 const fileSystem = new FileSystem({
-  openStore: (sink) => new MemoryFileStore(sink, { pageCount: options.sizeBytes / 4096 }),
+  openStore: (sink) =>
+    options.store === 'flat'
+      ? new MemoryFileStore(sink, { pageCount: options.sizeBytes / 4096 })
+      : new PageFileStore(new MemoryDevice(options.sizeBytes), sink),
   clock: new KernelClock(),
   sizeBytes: options.sizeBytes,
   uid: options.uid ?? 0,

@@ -10,6 +10,8 @@ export interface FuseMountOptions {
   readonly directory: string;
   /** Quota, bytes, a whole number of pages. */
   readonly sizeBytes: number;
+  /** Where bytes are kept: pages of a device in memory, or one buffer a file. `pages` unless given. */
+  readonly store?: 'pages' | 'flat';
   /** `default` unless given. */
   readonly profile?: 'default' | 'build-cache';
   /** Let other users in; true unless given. */

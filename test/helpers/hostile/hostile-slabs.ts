@@ -8,9 +8,7 @@
  * that was acknowledged and forgotten becomes a fault each time its page is served. So the counters say
  * how often a consumer was given other bytes than it stored, and it must have noticed as often.
  */
-import { randomBytes } from 'node:crypto';
 import { addressIn } from '../../../common/aead.ts';
-import { MemcloudError } from '../../../common/errors.ts';
 import { copyMemory } from '../../../common/libc.ts';
 import { NativeMemory, type NativeBuffer } from '../../../common/native-memory.ts';
 import {
@@ -25,6 +23,7 @@ import {
 } from '../../../common/ports.ts';
 import { SEALED_PAGE_SIZE_BYTES } from '../../../common/units.ts';
 import { seededRandom } from '../sim-world.ts';
+import { SlabBook, type BookedSlab } from '../slab-book.ts';
 
 /** What it does to a page that is read. */
 export const READ_LIES = ['flip', 'swap', 'truncate', 'replay', 'foreign'] as const;
@@ -42,8 +41,8 @@ const SIZE = SEALED_PAGE_SIZE_BYTES;
 /** What is known of a page. */
 const PageFlag = { WRITTEN: 1, HAS_PREVIOUS: 2, FORGOTTEN: 4 } as const;
 
-class HostileSlab {
-  readonly leaseId = randomBytes(8).toString('hex');
+class HostileSlab implements BookedSlab {
+  readonly leaseId: string;
   readonly promised: NativeMemory;
   readonly previous: NativeMemory;
   readonly flags: Uint8Array;
@@ -51,8 +50,9 @@ class HostileSlab {
   readonly handle: number;
   readonly pageCount: number;
 
-  constructor(holder: NodeId, handle: number, pageCount: number) {
+  constructor({ holder, leaseId, handle, pageCount }: Omit<BookedSlab, 'free'>) {
     this.holder = holder;
+    this.leaseId = leaseId;
     this.handle = handle;
     this.pageCount = pageCount;
     this.promised = new NativeMemory(pageCount * SIZE);
@@ -107,13 +107,11 @@ export class HostileSlabs implements SlabProvider {
   pagesServed = 0;
   /** Writes that were acknowledged and dropped, in pages; a fault only when one is read. */
   pagesForgotten = 0;
-  readonly slabs = new Map<number, HostileSlab>();
+  readonly book: SlabBook<HostileSlab>;
   readonly #random: () => number;
-  readonly #offeredBytes: number;
-  #nextHandle = 1;
 
   constructor(offeredBytes: number, seed: number) {
-    this.#offeredBytes = offeredBytes;
+    this.book = new SlabBook(offeredBytes, (booked) => new HostileSlab(booked));
     this.#random = seededRandom(seed);
   }
 
@@ -131,29 +129,11 @@ export class HostileSlabs implements SlabProvider {
   }
 
   usage(): ProviderUsage {
-    let usedBytes = 0;
-    for (const { pageCount } of this.slabs.values()) usedBytes += pageCount * SIZE;
-    const leaseCount = this.slabs.size;
-    return { offeredBytes: this.#offeredBytes, usedBytes, residentBytes: usedBytes, leaseCount };
-  }
-
-  add(holder: NodeId, pageCount: number): HostileSlab {
-    if (this.usage().usedBytes + pageCount * SIZE > this.#offeredBytes) {
-      throw new MemcloudError('ERR_LEASE_CAPACITY', 'no room');
-    }
-    const slab = new HostileSlab(holder, this.#nextHandle, pageCount);
-    this.#nextHandle += 1;
-    this.slabs.set(slab.handle, slab);
-    return slab;
-  }
-
-  remove(slab: HostileSlab): void {
-    this.slabs.delete(slab.handle);
-    slab.free();
+    return this.book.usage();
   }
 
   free(): void {
-    for (const slab of [...this.slabs.values()]) this.remove(slab);
+    this.book.free();
   }
 
   store(slab: HostileSlab, page: number, from: NativeBuffer, fromOffset: number): void {
@@ -219,7 +199,7 @@ export class HostileSlabs implements SlabProvider {
 
   /** A slab of any holder that has the page: of another volume wherever there is one. */
   #otherSlab(slab: HostileSlab, page: number): HostileSlab | undefined {
-    for (const other of this.slabs.values()) {
+    for (const other of this.book.slabs.values()) {
       if (other !== slab && other.has(page, PageFlag.WRITTEN)) return other;
     }
     return undefined;
@@ -236,18 +216,16 @@ class HostileAccess implements SlabAccess {
   }
 
   lease({ pageCount, ttlMs }: SlabRequest): SlabGrant {
-    const { leaseId, handle } = this.#owner.add(this.#holder, pageCount);
+    const { leaseId, handle } = this.#owner.book.add(this.#holder, pageCount);
     return { leaseId, slabHandle: handle, ttlMs };
   }
 
   renew(leaseIds: readonly string[]): string[] {
-    return leaseIds.filter((id) => this.#byLease(id) === undefined);
+    return this.#owner.book.unknown(this.#holder, leaseIds);
   }
 
   release(leaseId: string): void {
-    const slab = this.#byLease(leaseId);
-    if (slab === undefined) throw new MemcloudError('ERR_LEASE_UNKNOWN', 'no such lease');
-    this.#owner.remove(slab);
+    this.#owner.book.release(this.#holder, leaseId);
   }
 
   readPages(
@@ -257,7 +235,7 @@ class HostileAccess implements SlabAccess {
     into: NativeBuffer,
     intoOffset: number,
   ): IoStatusValue {
-    const slab = this.#find(handle, first, count);
+    const slab = this.#owner.book.find(this.#holder, handle, first, count);
     if (typeof slab === 'number') return slab;
     for (let index = 0; index < count; index += 1) {
       this.#owner.serve(slab, first + index, into, intoOffset + index * SIZE);
@@ -272,7 +250,7 @@ class HostileAccess implements SlabAccess {
     from: NativeBuffer,
     fromOffset: number,
   ): IoStatusValue {
-    const slab = this.#find(handle, first, count);
+    const slab = this.#owner.book.find(this.#holder, handle, first, count);
     if (typeof slab === 'number') return slab;
     for (let index = 0; index < count; index += 1) {
       this.#owner.store(slab, first + index, from, fromOffset + index * SIZE);
@@ -281,7 +259,7 @@ class HostileAccess implements SlabAccess {
   }
 
   trimPages(handle: number, first: number, count: number): IoStatusValue {
-    const slab = this.#find(handle, first, count);
+    const slab = this.#owner.book.find(this.#holder, handle, first, count);
     if (typeof slab === 'number') return slab;
     slab.trim(first, count);
     return IoStatus.OK;
@@ -289,18 +267,5 @@ class HostileAccess implements SlabAccess {
 
   usage(): ProviderUsage {
     return this.#owner.usage();
-  }
-
-  #find(handle: number, first: number, count: number): HostileSlab | IoStatusValue {
-    const slab = this.#owner.slabs.get(handle);
-    if (slab === undefined || slab.holder !== this.#holder) return IoStatus.NO_LEASE;
-    return count < 1 || first + count > slab.pageCount ? IoStatus.INVALID : slab;
-  }
-
-  #byLease(leaseId: string): HostileSlab | undefined {
-    for (const slab of this.#owner.slabs.values()) {
-      if (slab.leaseId === leaseId && slab.holder === this.#holder) return slab;
-    }
-    return undefined;
   }
 }

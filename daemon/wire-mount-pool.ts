@@ -1,0 +1,257 @@
+/**
+ * The volume under the files of one mount, and all that it takes: peers on a lane of the node's identity,
+ * with the trust that the daemon told, RAM of this machine if that was asked for, and a volume on both.
+ * Nothing of it is on disk. Ends come in the order in which work flows: the volume (leases go back), the
+ * peers, the provider, which wipes.
+ */
+import { randomBytes } from 'node:crypto';
+import { monotonicClock } from '../common/clock.ts';
+import { MemcloudError } from '../common/errors.ts';
+import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../common/event-loop-spin.ts';
+import type { Logger } from '../common/log.ts';
+import type { SlabSource, SlabSources } from '../common/ports.ts';
+import { hostOf, takesSlabs } from '../common/slab-sources.ts';
+import { PAGE_SIZE_BYTES, SLAB_PAGE_COUNT } from '../common/units.ts';
+import { ConsentQueue } from '../peer/consent.ts';
+import { Identity } from '../peer/identity.ts';
+import { keepaliveLimits } from '../peer/keepalive-machine.ts';
+import { Peers } from '../peer/peers.ts';
+import { Quarantines } from '../peer/quarantines.ts';
+import { TrustStore } from '../peer/trust.ts';
+import { LocalSlabSource } from '../provider/local-source.ts';
+import { leaseChargeBytes } from '../provider/quota.ts';
+import { RamProvider } from '../provider/service.ts';
+import { VolumeBlockDevice } from '../tier/block-device.ts';
+import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
+import { capacityProblem, type FreeRoom } from './capacity.ts';
+import { drainRoom } from './drain-room.ts';
+import type { StartMessage } from './mounts/child.ts';
+import { LanePeers } from './mounts/lane-peers.ts';
+import type { MountPeer, MountStatus } from './mounts/protocol.ts';
+import { holdingOn } from './volumes.ts';
+
+/** The longest that a request of a file may wait for providers, milliseconds. */
+export const REQUEST_DEADLINE_MS = 15_000;
+/** The name by which a mount asks for RAM of its own machine. */
+const LOCAL_PROVIDER = 'local';
+/** Bytes of a lane's random name. */
+const LANE_SIZE_BYTES = 8;
+/** Longest wait for providers, milliseconds. */
+const PROVIDER_WAIT_MS = 5_000;
+/** Providers that are late are waited for so long when the others have room, milliseconds. */
+const LATE_PROVIDER_WAIT_MS = 1_000;
+const PROVIDER_LOOK_MS = 20;
+
+/** See the top of the file. */
+export class MountPool {
+  /** Keeps the event loop awake for pages and files. */
+  readonly spin: EventLoopSpin;
+  /** The bytes of the files. */
+  readonly device: VolumeBlockDevice;
+  readonly #volume: Volume;
+  readonly #peers: Peers;
+  readonly #provider: RamProvider | undefined;
+  readonly #sources: SlabSources;
+  readonly #lanePeers: LanePeers;
+  readonly #timer: NodeJS.Timeout;
+
+  private constructor(parts: {
+    spin: EventLoopSpin;
+    volume: Volume;
+    peers: Peers;
+    provider: RamProvider | undefined;
+    sources: SlabSources;
+    lanePeers: LanePeers;
+  }) {
+    const { volume, peers, sources } = parts;
+    this.spin = parts.spin;
+    this.#volume = volume;
+    this.#peers = peers;
+    this.#provider = parts.provider;
+    this.#sources = sources;
+    this.#lanePeers = parts.lanePeers;
+    this.device = new VolumeBlockDevice(volume);
+    peers.recallRoom = (nodeId) => drainRoom([holdingOn(nodeId, volume, sources)]);
+    this.#timer = setInterval(() => volume.tick(), VOLUME_TICK_MS);
+  }
+
+  /**
+   * Dials the providers and makes a volume once they have room for it.
+   *
+   * @param cancelled - true once it is not wanted any more
+   * @param onQuarantine - a provider broke the rules
+   * @throws MemcloudError `ERR_VOLUME_CAPACITY`, `ERR_PEER_UNKNOWN`, `ERR_IDENTITY`, `ERR_CANCELLED`
+   */
+  static async open(
+    start: StartMessage,
+    logger: Logger,
+    cancelled: () => boolean,
+    onQuarantine: (nodeId: string, reason: string) => void,
+  ): Promise<MountPool> {
+    const undo: (() => void | Promise<void>)[] = [];
+    try {
+      const spin = new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US);
+      const provider = lendsItself(start) ? openProvider(start, logger) : undefined;
+      undo.push(() => provider?.close());
+      const { peers, lanePeers, identity } = dialProviders(start, logger, spin, onQuarantine);
+      undo.push(() => peers.close());
+      const local = provider === undefined ? undefined : localSource(start, identity, provider);
+      const sources = sourcesOf(start, peers, lanePeers, local);
+      await waitForRoom(start, sources, lanePeers, cancelled);
+      const volume = makeVolume(start, sources, logger);
+      return new MountPool({ spin, volume, peers, provider, sources, lanePeers });
+    } catch (error) {
+      for (const step of undo.reverse()) await step();
+      throw error;
+    }
+  }
+
+  /** Follows the list of providers. */
+  setPeers(peers: readonly MountPeer[]): void {
+    this.#lanePeers.follow(peers);
+  }
+
+  /** What is to be said of the volume. */
+  status(): Pick<MountStatus, 'leasedBytes' | 'degradedSlabs' | 'providers'> {
+    const { providers, degradedSlabs } = this.#volume.status();
+    const up = new Set(
+      this.#sources
+        .list()
+        .filter((source) => source.up)
+        .map(({ nodeId }) => nodeId),
+    );
+    return {
+      leasedBytes: providers.reduce((sum, { leasedBytes }) => sum + leasedBytes, 0),
+      degradedSlabs,
+      providers: providers.map(({ nodeId, nodeName, leasedBytes }) => {
+        return { name: nodeName, up: up.has(nodeId), leasedBytes };
+      }),
+    };
+  }
+
+  /** Gives the leases back and ends everything; the pages are gone. */
+  async close(): Promise<void> {
+    await this.#volume.close();
+    clearInterval(this.#timer);
+    await this.#peers.close();
+    this.#provider?.close();
+  }
+}
+
+function lendsItself({ request, name }: StartMessage): boolean {
+  return request.providers?.some((wanted) => isLocal(wanted, name)) === true;
+}
+
+function isLocal(wanted: string, ownName: string): boolean {
+  return wanted === LOCAL_PROVIDER || wanted.toLowerCase() === ownName.toLowerCase();
+}
+
+function dialProviders(
+  start: StartMessage,
+  logger: Logger,
+  spin: EventLoopSpin,
+  onQuarantine: (nodeId: string, reason: string) => void,
+): { peers: Peers; lanePeers: LanePeers; identity: Identity } {
+  const { name, hostId, zone, peerDeadMs, stateDirectory } = start;
+  const identity = Identity.load(stateDirectory);
+  const trust = TrustStore.inMemory();
+  const quarantines = Quarantines.inMemory();
+  quarantines.onPut = ({ nodeId, reason }) => onQuarantine(nodeId, reason);
+  const peers = new Peers({
+    ...{ identity, name, hostId, zone, trust, quarantines, logger, spin },
+    consent: new ConsentQueue({ clock: monotonicClock }),
+    lane: randomBytes(LANE_SIZE_BYTES).toString('hex'),
+    keepalive: keepaliveLimits(peerDeadMs),
+  });
+  const lanePeers = new LanePeers(peers, trust, logger);
+  lanePeers.follow(start.peers);
+  return { peers, lanePeers, identity };
+}
+
+/** RAM of this machine for one copy of the whole volume, taken as it is written. */
+function openProvider({ request, memoryDirectory }: StartMessage, logger: Logger): RamProvider {
+  const slabCount = Math.ceil(request.sizeBytes / PAGE_SIZE_BYTES / SLAB_PAGE_COUNT);
+  return RamProvider.open({
+    offeredBytes: slabCount * leaseChargeBytes(SLAB_PAGE_COUNT),
+    logger,
+    ...(memoryDirectory === undefined ? {} : { directory: memoryDirectory }),
+  });
+}
+
+function localSource(
+  { name, hostId, zone }: StartMessage,
+  { nodeId }: Identity,
+  provider: RamProvider,
+): LocalSlabSource {
+  const source: LocalSlabSource = new LocalSlabSource({
+    ...{ nodeId, nodeName: name, hostId, zone },
+    access: provider.openAccess(nodeId, {
+      onLeasesEnded: () => undefined,
+      onRecall: (recall) => source.recall(recall),
+      onAccepting: () => undefined,
+    }),
+    isUp: () => !provider.closed,
+    isAccepting: () => provider.accepting,
+  });
+  return source;
+}
+
+/** The providers that were asked for, or all that the daemon names, now and later. */
+function sourcesOf(
+  { request, name }: StartMessage,
+  peers: Peers,
+  lanePeers: LanePeers,
+  local: LocalSlabSource | undefined,
+): SlabSources {
+  if (request.providers === undefined) return peers;
+  const named = request.providers.map((wanted): SlabSource => {
+    if (local !== undefined && isLocal(wanted, name)) return local;
+    const found = lanePeers.find(wanted);
+    if (found !== undefined) return peers.store(found.nodeId);
+    throw new MemcloudError(
+      'ERR_PEER_UNKNOWN',
+      `no peer that takes mounts is called "${wanted}"; an older memnode does not`,
+    );
+  });
+  return { list: () => named };
+}
+
+async function waitForRoom(
+  { request }: StartMessage,
+  sources: SlabSources,
+  lanePeers: LanePeers,
+  cancelled: () => boolean,
+): Promise<void> {
+  const beganMs = monotonicClock.nowMs();
+  for (;;) {
+    if (cancelled()) throw new MemcloudError('ERR_CANCELLED', 'the mount is not wanted any more');
+    const problem = capacityProblem(request, sources.list().filter(takesSlabs).map(roomOf));
+    const waitedMs = monotonicClock.nowMs() - beganMs;
+    if (problem === undefined && (lanePeers.settled || waitedMs >= LATE_PROVIDER_WAIT_MS)) return;
+    if (waitedMs >= PROVIDER_WAIT_MS) {
+      throw new MemcloudError('ERR_VOLUME_CAPACITY', `volume ${request.volumeName}: ${problem}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, PROVIDER_LOOK_MS));
+  }
+}
+
+function roomOf(source: SlabSource): FreeRoom {
+  const { offeredBytes, usedBytes } = source.usage;
+  return { name: source.nodeName, host: hostOf(source), freeBytes: offeredBytes - usedBytes };
+}
+
+function makeVolume(start: StartMessage, sources: SlabSources, logger: Logger): Volume {
+  const { volumeName: name, sizeBytes, copies, ringSizeBytes } = start.request;
+  const { leaseTtlMs } = start;
+  return new Volume(
+    { name, sizeBytes, copies, ringSizeBytes, leaseTtlMs, requestDeadlineMs: REQUEST_DEADLINE_MS },
+    {
+      clock: monotonicClock,
+      defer: (task) => process.nextTick(task),
+      after: (delayMs, task) => setTimeout(task, delayMs).unref(),
+      random: Math.random,
+      sources,
+      logger: logger.child({ volume: name }),
+    },
+  );
+}
