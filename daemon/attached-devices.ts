@@ -7,7 +7,7 @@
 import fs from 'node:fs';
 import * as v from 'valibot';
 import { replaceFile } from '../common/replace-file.ts';
-import { readBootId } from './host.ts';
+import { readBootId } from '../common/boot-id.ts';
 
 const RECORD = v.object({
   device: v.pipe(v.string(), v.regex(/^\/dev\/nbd\d{1,5}$/)),

@@ -1,4 +1,6 @@
 /** Whether the pool has room for a volume, said before anything is made. */
+import type { SlabSource } from '../common/ports.ts';
+import { hostOf } from '../common/slab-sources.ts';
 import { formatSize } from '../common/units.ts';
 
 /** A provider that is up. */
@@ -9,6 +11,12 @@ export interface FreeRoom {
   readonly host: string;
   /** Bytes that it could still lend, by its last word. */
   readonly freeBytes: number;
+}
+
+/** The room of a source, by its last word. */
+export function roomOf(source: SlabSource): FreeRoom {
+  const { offeredBytes, usedBytes } = source.usage;
+  return { name: source.nodeName, host: hostOf(source), freeBytes: offeredBytes - usedBytes };
 }
 
 /** A volume to be. */

@@ -5,17 +5,11 @@
  * that boots again is told as a new one, which does no harm: its pages are gone.
  */
 import { createHash } from 'node:crypto';
-import fs from 'node:fs';
+import { readBootId } from '../common/boot-id.ts';
 
-const BOOT_ID_FILE = '/proc/sys/kernel/random/boot_id';
 /** Keeps this hash apart from any other use of the boot id. */
 const CONTEXT = 'memcloud/1 host\0';
 const HOST_ID_DIGITS = 32;
-
-/** The kernel's boot id. @throws Error of node where it has none */
-export function readBootId(): string {
-  return fs.readFileSync(BOOT_ID_FILE, 'latin1').trim();
-}
 
 /** The name that follows from a boot id: 32 hex digits; empty when the text is none. */
 export function hostIdOf(bootId: string): string {

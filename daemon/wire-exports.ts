@@ -4,6 +4,7 @@
  * (docs/adr/0009-handover.md): the sockets themselves go there, so that a client, the kernel among
  * them, sees neither an end nor a new beginning.
  */
+import { MemcloudError } from '../common/errors.ts';
 import type { EventLoopSpin } from '../common/event-loop-spin.ts';
 import type { Logger } from '../common/log.ts';
 import { checkSocketPath } from '../common/paths.ts';
@@ -23,6 +24,7 @@ import {
   attachByNbdClient,
   detachByNbdClient,
 } from '../nbd-server/client/kernel/nbd-client-program.ts';
+import { RPC_SOCKET_NAME, inheritedSockets } from '../nbd-server/inherited-sockets.ts';
 import { NbdServer, type ListenTarget } from '../nbd-server/server.ts';
 import { tlsFromCertificates, tlsFromKeys, type ServerTls } from '../nbd-server/tls.ts';
 import { AttachedDevices } from './attached-devices.ts';
@@ -330,4 +332,17 @@ function attachOptions(
     deadConnectionTimeoutS: DEAD_CONNECTION_TIMEOUT_S,
     ...(wanted === undefined ? {} : { device: wanted }),
   };
+}
+
+/** The RPC socket that the service manager opened (systemd/memcloud.socket), if it did. */
+export function activatedSocket(): { fd: number; keepFile: boolean } | undefined {
+  const [fd] = inheritedSockets(process.env, process.pid, (name) => name === RPC_SOCKET_NAME);
+  return fd === undefined ? undefined : { fd, keepFile: true };
+}
+
+/** The socket for `--export`. @throws MemcloudError `ERR_USAGE` when none was passed */
+export function passedSocket(): number {
+  const [fd] = inheritedSockets(process.env, process.pid, (name) => name !== RPC_SOCKET_NAME);
+  if (fd !== undefined) return fd;
+  throw new MemcloudError('ERR_USAGE', '--export: no socket was passed (LISTEN_FDS is not set)');
 }

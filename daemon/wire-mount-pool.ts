@@ -11,7 +11,7 @@ import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../common/event-loop-spin
 import type { Logger } from '../common/log.ts';
 import type { SlabSource, SlabSources } from '../common/ports.ts';
 import { hostOf, takesSlabs } from '../common/slab-sources.ts';
-import { PAGE_SIZE_BYTES, SLAB_PAGE_COUNT } from '../common/units.ts';
+import { PAGE_SIZE_BYTES, SEALED_PAGE_SIZE_BYTES, SLAB_PAGE_COUNT } from '../common/units.ts';
 import { ConsentQueue } from '../peer/consent.ts';
 import { Identity } from '../peer/identity.ts';
 import { keepaliveLimits } from '../peer/keepalive-machine.ts';
@@ -27,6 +27,7 @@ import { capacityProblem, type FreeRoom } from './capacity.ts';
 import { drainRoom } from './drain-room.ts';
 import type { StartMessage } from './mounts/child.ts';
 import { LanePeers } from './mounts/lane-peers.ts';
+import { largestVolumeBytes } from './mounts/pool-room.ts';
 import type { MountPeer, MountStatus } from './mounts/protocol.ts';
 import { holdingOn } from './volumes.ts';
 
@@ -41,6 +42,8 @@ const PROVIDER_WAIT_MS = 5_000;
 /** Providers that are late are waited for so long when the others have room, milliseconds. */
 const LATE_PROVIDER_WAIT_MS = 1_000;
 const PROVIDER_LOOK_MS = 20;
+/** statfs(2) walks no slabs more often than this, milliseconds. */
+const ROOM_AGE_MAX_MS = 1_000;
 
 /** See the top of the file. */
 export class MountPool {
@@ -54,6 +57,8 @@ export class MountPool {
   readonly #sources: SlabSources;
   readonly #lanePeers: LanePeers;
   readonly #timer: NodeJS.Timeout;
+  #roomPageCount = 0;
+  #roomAtMs = -Infinity;
 
   private constructor(parts: {
     spin: EventLoopSpin;
@@ -93,12 +98,16 @@ export class MountPool {
       const spin = new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US);
       const provider = lendsItself(start) ? openProvider(start, logger) : undefined;
       undo.push(() => provider?.close());
-      const { peers, lanePeers, identity } = dialProviders(start, logger, spin, onQuarantine);
+      let made: Volume | undefined;
+      const { peers, lanePeers, identity } = dialProviders(start, logger, spin, {
+        onQuarantine,
+        evacuate: (source) => made?.evacuate(source),
+      });
       undo.push(() => peers.close());
       const local = provider === undefined ? undefined : localSource(start, identity, provider);
       const sources = sourcesOf(start, peers, lanePeers, local);
       await waitForRoom(start, sources, lanePeers, cancelled);
-      const volume = makeVolume(start, sources, logger);
+      const volume = (made = makeVolume(start, sources, logger));
       return new MountPool({ spin, volume, peers, provider, sources, lanePeers });
     } catch (error) {
       for (const step of undo.reverse()) await step();
@@ -129,6 +138,32 @@ export class MountPool {
     };
   }
 
+  /**
+   * Pages that the volume can take beyond those that it has, by the providers' last words: in slabs that
+   * are leased and not full, and in slabs that can be leased. At most a second old.
+   *
+   * @param usedPageCount - pages that it has
+   */
+  freePageCount(usedPageCount: number): number {
+    const nowMs = monotonicClock.nowMs();
+    if (nowMs - this.#roomAtMs >= ROOM_AGE_MAX_MS) {
+      this.#roomAtMs = nowMs;
+      this.#roomPageCount = this.#findRoom();
+    }
+    return Math.max(0, this.#roomPageCount - usedPageCount);
+  }
+
+  #findRoom(): number {
+    const { pageCount, options } = this.#volume;
+    const { copies } = options;
+    const rooms = this.#sources.list().filter(takesSlabs).map(roomOf);
+    const leasedPages = this.#volume.status().leasedSlabs * SLAB_PAGE_COUNT;
+    const sizeBytes = Math.max(0, pageCount - leasedPages) * SEALED_PAGE_SIZE_BYTES;
+    const problem = capacityProblem({ sizeBytes, copies, overcommit: false }, rooms);
+    if (sizeBytes === 0 || problem === undefined) return pageCount;
+    return leasedPages + largestVolumeBytes(rooms, copies) / PAGE_SIZE_BYTES;
+  }
+
   /** Gives the leases back and ends everything; the pages are gone. */
   async close(): Promise<void> {
     await this.#volume.close();
@@ -150,20 +185,23 @@ function dialProviders(
   start: StartMessage,
   logger: Logger,
   spin: EventLoopSpin,
-  onQuarantine: (nodeId: string, reason: string) => void,
+  events: {
+    readonly onQuarantine: (nodeId: string, reason: string) => void;
+    readonly evacuate: (source: SlabSource) => void;
+  },
 ): { peers: Peers; lanePeers: LanePeers; identity: Identity } {
   const { name, hostId, zone, peerDeadMs, stateDirectory } = start;
   const identity = Identity.load(stateDirectory);
   const trust = TrustStore.inMemory();
   const quarantines = Quarantines.inMemory();
-  quarantines.onPut = ({ nodeId, reason }) => onQuarantine(nodeId, reason);
+  quarantines.onPut = ({ nodeId, reason }) => events.onQuarantine(nodeId, reason);
   const peers = new Peers({
     ...{ identity, name, hostId, zone, trust, quarantines, logger, spin },
     consent: new ConsentQueue({ clock: monotonicClock }),
     lane: randomBytes(LANE_SIZE_BYTES).toString('hex'),
     keepalive: keepaliveLimits(peerDeadMs),
   });
-  const lanePeers = new LanePeers(peers, trust, logger);
+  const lanePeers = new LanePeers(peers, trust, logger, events.evacuate);
   lanePeers.follow(start.peers);
   return { peers, lanePeers, identity };
 }

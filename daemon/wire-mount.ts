@@ -14,9 +14,10 @@ import { asMemcloudError, MemcloudError } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
 import { PAGE_SIZE_BYTES } from '../common/units.ts';
 import { FuseDevice } from '../fuse-fs/device.ts';
-import { FileSystem } from '../fuse-fs/file-system.ts';
+import { FileSystem, type FileSystemOptions } from '../fuse-fs/file-system.ts';
 import { mountFuse, unmountFuse } from '../fuse-fs/mounting.ts';
 import { FUSE_PROFILES } from '../fuse-fs/negotiation.ts';
+import type { FileSystemStatistics } from '../fuse-fs/operations.ts';
 import { PageFileStore } from '../fuse-fs/page-file-store.ts';
 import type { FuseSession } from '../fuse-fs/session.ts';
 import { KernelClock } from '../fuse-fs/wall-clock.ts';
@@ -56,6 +57,22 @@ interface Served {
   leaving: boolean;
 }
 
+/** Files that have no more room than the pool below them, whatever their quota. */
+class PoolFiles extends FileSystem {
+  readonly #freePageCount: () => number;
+
+  /** @param freePageCount - pages that the pool can still take */
+  constructor(freePageCount: () => number, options: FileSystemOptions) {
+    super(options);
+    this.#freePageCount = freePageCount;
+  }
+
+  override statistics(into: FileSystemStatistics): void {
+    super.statistics(into);
+    into.freeBlockCount = Math.min(into.freeBlockCount, Math.floor(this.#freePageCount()));
+  }
+}
+
 /** The files on a {@link MountPool}, and the directory where the kernel shows them. */
 export class PoolMount implements ServedMount {
   readonly #start: StartMessage;
@@ -82,7 +99,7 @@ export class PoolMount implements ServedMount {
     this.#pool = pool;
     const { sizeBytes, uid, gid, mode } = start.request;
     let store: PageFileStore | undefined;
-    this.#files = new FileSystem({
+    this.#files = new PoolFiles(() => pool.freePageCount(this.#store.room().usedPageCount), {
       openStore: (sink) => (store = new PageFileStore(pool.device, sink)),
       clock: new KernelClock(),
       ...{ sizeBytes, uid, gid, mode },

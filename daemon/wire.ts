@@ -15,9 +15,8 @@ import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../common/event-loop-spin
 import type { LevelLogger, Logger } from '../common/log.ts';
 import type { BlockDevice, NodeId, SlabSource, SlabSources } from '../common/ports.ts';
 import type { DirectDeviceInfo, DirectExportInfo } from '../common/rpc-schema.ts';
-import { hostOf, takesSlabs } from '../common/slab-sources.ts';
+import { takesSlabs } from '../common/slab-sources.ts';
 import { formatAddress } from '../common/units.ts';
-import { RPC_SOCKET_NAME, inheritedSockets } from '../nbd-server/inherited-sockets.ts';
 import { ConsentQueue } from '../peer/consent.ts';
 import { Identity } from '../peer/identity.ts';
 import { keepaliveLimits } from '../peer/keepalive-machine.ts';
@@ -31,7 +30,7 @@ import { SpillSource } from '../provider/spill-source.ts';
 import { VolumeBlockDevice } from '../tier/block-device.ts';
 import type { VolumeWorld } from '../tier/volume-state.ts';
 import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
-import { capacityProblem, type FreeRoom } from './capacity.ts';
+import { capacityProblem, roomOf, type FreeRoom } from './capacity.ts';
 import type { DaemonConfig } from './config.ts';
 import { DirectDevices } from './direct/devices.ts';
 import { Drain } from './drain.ts';
@@ -40,7 +39,7 @@ import type { Predecessor } from './handover/taker.ts';
 import { GarbageCollectionWatch } from './garbage-collection.ts';
 import { machineHostId } from './host.ts';
 import { LiveConfig, type Appliers } from './live-config.ts';
-import { machineMounts } from './mounts/machine.ts';
+import { machineMounts } from './mounts/assemble.ts';
 import type { Mounts } from './mounts/mounts.ts';
 import type { PoolNumbers } from './notify.ts';
 import { rpcHandlers } from './rpc-methods.ts';
@@ -56,7 +55,7 @@ import {
   type VolumeRequest,
 } from './volumes.ts';
 import { DirectService, directParts } from './wire-direct.ts';
-import { Exports } from './wire-exports.ts';
+import { Exports, activatedSocket, passedSocket } from './wire-exports.ts';
 import { Handover, type RestoreRequest } from './wire-handover.ts';
 
 const REQUEST_DEADLINE_MS = 15_000;
@@ -145,18 +144,7 @@ export class Daemon implements VolumeParts {
       logger,
     );
     const volumes = this.#volumes;
-    const mounts = machineMounts(config, hostId, logger, {
-      peers: () =>
-        peers.laneTargets().map(({ publicKey, ...target }) => ({
-          ...target,
-          publicKey: Buffer.from(publicKey).toString('base64'),
-        })),
-      quarantine: (nodeId, reason) => {
-        const name = peers.list().find((source) => source.nodeId === nodeId)?.nodeName ?? '';
-        quarantines.put(nodeId, name, reason);
-      },
-      isVolume: (name) => volumes.has(name),
-    });
+    const mounts = machineMounts(config, hostId, logger, { peers, quarantines, volumes });
     this.#mounts = mounts;
     peers.recallRoom = (source) => drainRoom(volumes.holdingsOn(source));
     const directExports = (): DirectExportInfo[] => parts.service.status();
@@ -384,13 +372,7 @@ export class Daemon implements VolumeParts {
 
   /** Socket activation: one volume, in this machine's own RAM, on the socket that was passed. */
   async #exportInherited(wanted: { name: string; sizeBytes: number }): Promise<void> {
-    const [fd] = inheritedSockets(process.env, process.pid, (name) => name !== RPC_SOCKET_NAME);
-    if (fd === undefined) {
-      throw new MemcloudError(
-        'ERR_USAGE',
-        '--export: no socket was passed (LISTEN_FDS is not set)',
-      );
-    }
+    const fd = passedSocket();
     this.#volumes.create({
       ...wanted,
       copies: 1,
@@ -479,16 +461,4 @@ export class Daemon implements VolumeParts {
     );
     return { list: () => named };
   }
-}
-
-/** The room of a source, by its last word. */
-function roomOf(source: SlabSource): FreeRoom {
-  const { offeredBytes, usedBytes } = source.usage;
-  return { name: source.nodeName, host: hostOf(source), freeBytes: offeredBytes - usedBytes };
-}
-
-/** The RPC socket that the service manager opened (systemd/memcloud.socket), if it did. */
-function activatedSocket(): { fd: number; keepFile: boolean } | undefined {
-  const [fd] = inheritedSockets(process.env, process.pid, (name) => name === RPC_SOCKET_NAME);
-  return fd === undefined ? undefined : { fd, keepFile: true };
 }

@@ -34,7 +34,7 @@ export function attributes(tree: Tree, nodeid: number, into: Attributes): number
   into.linkCount = inodes.links(slot);
   into.uid = inodes.word(slot, InodeWord.UID);
   into.gid = inodes.word(slot, InodeWord.GID);
-  into.rdev = inodes.word(slot, InodeWord.RDEV);
+  into.rdev = isRegular(mode) ? 0 : inodes.word(slot, InodeWord.RDEV);
   into.size = inodes.size(slot);
   into.blocks = isRegular(mode) ? tree.store.blocks(slot) : 0;
   into.accessSeconds = inodes.number(slot, InodeNumber.ACCESS_SECONDS);

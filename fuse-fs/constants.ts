@@ -218,8 +218,8 @@ export const FuseOutSize = {
   fuse_getxattr_out: 8,
   fuse_init_out: 64,
   fuse_lseek_out: 8,
-  fuse_copy_file_range_out: 8,
   fuse_notify_inval_inode_out: 24,
+  fuse_copy_file_range_out: 8,
   /** The name follows; the whole is padded to 8 bytes (`FUSE_DIRENT_ALIGN`). */
   fuse_dirent: 24,
   /** `fuse_entry_out` and `fuse_dirent`; the name follows, padded likewise. */

@@ -26,16 +26,21 @@ const SEEK_HOLE = 4;
 /** Open files at most; the kernel's own limit is less. */
 const HANDLE_COUNT_MAX = 2 ** 22;
 
-const HANDLE_SLOT = 0;
-const HANDLE_WORDS = 2;
+/** fcntl.h: the bits of the flags of open(2) that say what the handle is for; 0 is reading alone. */
+const O_ACCMODE = 3;
+
+/** The words of a handle. */
+const HandleWord = { SLOT: 0, WRITES: 1, LINK: 2 } as const;
+const HANDLE_WORDS = 4;
 
 /** See the top of the file. */
 export class Contents {
   readonly #tree: Tree;
   readonly #sink: FileCompletionSink;
   /** The slot of each open file, plus one. */
-  readonly #handles = new RecordTable(HANDLE_WORDS, 1);
+  readonly #handles = new RecordTable(HANDLE_WORDS, HandleWord.LINK);
   readonly #pending: PendingCalls;
+  #wasOpened = false;
 
   /** @param sink - takes the ends of calls */
   constructor(tree: Tree, sink: FileCompletionSink) {
@@ -51,26 +56,37 @@ export class Contents {
     return this.#pending;
   }
 
+  /** True when a file has ever been opened: there are transports that do not tell. */
+  get wasOpened(): boolean {
+    return this.#wasOpened;
+  }
+
   /** @returns fh, or a negative errno */
-  open(nodeid: number): number {
+  open(nodeid: number, flags: number): number {
     const slot = this.#fileOf(nodeid);
     if (slot < 0) return slot;
     if (this.#handles.count >= HANDLE_COUNT_MAX) return -Errno.ENOMEM;
+    this.#wasOpened = true;
+    const writes = (flags & O_ACCMODE) === 0 ? 0 : 1;
     const { inodes } = this.#tree;
     inodes.setWord(slot, InodeWord.OPENS, inodes.word(slot, InodeWord.OPENS) + 1);
+    inodes.setWord(slot, InodeWord.RDEV, inodes.word(slot, InodeWord.RDEV) + writes);
     const handle = this.#handles.allocate();
-    this.#handles.setWord(handle, HANDLE_SLOT, slot + 1);
+    this.#handles.setWord(handle, HandleWord.SLOT, slot + 1);
+    this.#handles.setWord(handle, HandleWord.WRITES, writes);
     return handle + 1;
   }
 
   /** Ends a handle. */
   release(fh: number): void {
     if (!this.#handles.isMapped(fh - 1)) return;
-    const slot = this.#handles.word(fh - 1, HANDLE_SLOT) - 1;
+    const slot = this.#handles.word(fh - 1, HandleWord.SLOT) - 1;
     if (slot === -1) return;
+    const writes = this.#handles.word(fh - 1, HandleWord.WRITES);
     this.#handles.free(fh - 1);
     const { inodes } = this.#tree;
     inodes.setWord(slot, InodeWord.OPENS, inodes.word(slot, InodeWord.OPENS) - 1);
+    inodes.setWord(slot, InodeWord.RDEV, inodes.word(slot, InodeWord.RDEV) - writes);
     this.#tree.reap(slot);
   }
 
@@ -218,6 +234,12 @@ export class Contents {
     if (whence === SEEK_HOLE) return store.seekHole(slot, offset, size);
     const found = store.seekData(slot, offset, size);
     return found >= size ? -Errno.ENXIO : found;
+  }
+
+  /** See {@link FileOperations.mayBeDirty}. */
+  mayBeDirty(nodeid: number): boolean {
+    const slot = this.#fileOf(nodeid);
+    return slot >= 0 && this.#tree.inodes.word(slot, InodeWord.RDEV) > 0;
   }
 
   /** See {@link FileOperations.sync}; directories too. */

@@ -23,18 +23,18 @@ import { errnoName, throwErrno } from '../common/libc.ts';
 import type { Logger } from '../common/log.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
 import type { RequestBuffer } from './codec.ts';
-import { FuseOutSize } from './constants.ts';
+import { FuseNotify, FuseOutSize } from './constants.ts';
 import { Errno } from './errno.ts';
 import type { FuseProfile } from './negotiation.ts';
 import type { FileOperations } from './operations.ts';
-import { encodeInvalidateInode, encodeOutHeader } from './reply-codec.ts';
+import { encodeOutHeader } from './reply-codec.ts';
 import { FuseSession, type FuseSessionPort } from './session.ts';
 import { REQUEST_AT, REQUEST_SIZE_MAX_BYTES, TransferBuffer } from './transfer-buffer.ts';
 
 const libc = koffi.load(null);
 const readCall = libc.func('intptr_t read(int fd, uintptr_t to, size_t length)');
 const writeCall = libc.func('intptr_t write(int fd, uintptr_t from, size_t length)');
-const notifyCall = libc.func('intptr_t write(int fd, const void *from, size_t length)');
+const notifyCall = libc.func('intptr_t write(int fd, void *from, size_t length)');
 const dup2Call = libc.func('int dup2(int from, int to)');
 const socketpairCall = libc.func('int socketpair(int domain, int type, int protocol, void *fds)');
 const fcntlCall = libc.func('int fcntl(int fd, int command, int argument)');
@@ -54,8 +54,7 @@ const IDLE_LOOKS_PER_TURN = 8;
 const TICK_INTERVAL_MS = 100;
 /** Replies that the kernel refused and that are logged; further ones are only counted. */
 const LOGGED_REFUSAL_COUNT_MAX = 20;
-const HEADER_SIZE_BYTES = FuseOutSize.fuse_out_header;
-const NOTIFICATION_SIZE_BYTES = HEADER_SIZE_BYTES + FuseOutSize.fuse_notify_inval_inode_out;
+const HEADER_SIZE_BYTES = 16;
 
 /** /dev/fuse, open and not blocking; nothing is mounted yet. @throws MemcloudError `ERR_UNSUPPORTED` */
 export function openFuseDevice(): number {
@@ -91,6 +90,8 @@ export class FuseDevice implements FuseSessionPort {
   #buffer = new TransferBuffer();
   #socket: net.Socket | undefined;
   #ticker: NodeJS.Timeout | undefined;
+  /** Messages to the kernel that a thread is writing. */
+  #messageCount = 0;
   #blocked = false;
   #ended = false;
   #closed = false;
@@ -164,7 +165,7 @@ export class FuseDevice implements FuseSessionPort {
     this.#spin.pollWith(undefined);
     clearInterval(this.#ticker);
     this.#socket?.destroy();
-    fs.closeSync(this.#fd);
+    if (this.#messageCount === 0) fs.closeSync(this.#fd);
   }
 
   reply(from: NativeBuffer, offset: number, length: number): void {
@@ -177,20 +178,29 @@ export class FuseDevice implements FuseSessionPort {
     if (buffer instanceof TransferBuffer) this.#spare.push(buffer);
   }
 
+  /**
+   * An INVAL_INODE: the write(2) of it ends when the kernel's dirty pages have come in requests of their own,
+   * so a thread of the pool must make it, while this one serves them.
+   */
+  writeBack(nodeid: number, onDone: () => void): void {
+    const length = FuseOutSize.fuse_out_header + FuseOutSize.fuse_notify_inval_inode_out;
+    const message = Buffer.alloc(length);
+    message.writeUInt32LE(length, 0);
+    message.writeInt32LE(FuseNotify.FUSE_NOTIFY_INVAL_INODE, 4);
+    message.writeBigUInt64LE(BigInt(nodeid), 16);
+    this.#messageCount += 1;
+    // ENOENT: the kernel has no such inode any more, and so nothing of it.
+    notifyCall.async(this.#fd, message, length, () => {
+      this.#messageCount -= 1;
+      if (this.#closed && this.#messageCount === 0) fs.closeSync(this.#fd);
+      onDone();
+    });
+  }
+
   onRoom(): void {
     if (!this.#blocked) return;
     this.#blocked = false;
     setImmediate(this.#onWake);
-  }
-
-  writeBack(tag: number, nodeid: number, offset: number): void {
-    const words = new Uint32Array(new ArrayBuffer(NOTIFICATION_SIZE_BYTES));
-    encodeInvalidateInode(words, nodeid, offset);
-    // In a thread of the pool, for it returns when we have answered the WRITE requests that it brings. It
-    // fails when the kernel knows no such file, or the mount is gone: then there is nothing to write back.
-    notifyCall.async(this.#fd, words, words.byteLength, () => {
-      if (!this.#closed) this.session.onWrittenBack(tag);
-    });
   }
 
   /** libuv has read a request. @returns false to make it stop */

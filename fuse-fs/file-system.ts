@@ -29,6 +29,7 @@ import type {
   FileSystemStatistics,
 } from './operations.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
+import { statistics } from './statistics.ts';
 import { ROOT_SLOT, Tree, type WallClock } from './tree.ts';
 
 const PAGE_BYTES = 4096;
@@ -211,8 +212,8 @@ export class FileSystem implements FileOperations {
     return link(this.#tree, nodeid, newParent, newName);
   }
 
-  open(nodeid: number, _flags: number): number {
-    return this.#contents.open(nodeid);
+  open(nodeid: number, flags: number): number {
+    return this.#contents.open(nodeid, flags);
   }
 
   release(fh: number): void {
@@ -270,6 +271,10 @@ export class FileSystem implements FileOperations {
     return this.#contents.seek(nodeid, offset, whence);
   }
 
+  mayBeDirty(nodeid: number): boolean {
+    return this.#contents.mayBeDirty(nodeid);
+  }
+
   sync(tag: number, nodeid: number): void {
     this.#contents.sync(tag, nodeid);
   }
@@ -310,10 +315,6 @@ export class FileSystem implements FileOperations {
   }
 
   statistics(into: FileSystemStatistics): void {
-    const { pageCount, usedPageCount } = this.#tree.store.room();
-    into.blockCount = pageCount;
-    into.freeBlockCount = Math.max(0, pageCount - usedPageCount);
-    into.inodeCount = this.#tree.limits.inodeCountMax;
-    into.freeInodeCount = this.#tree.limits.inodeCountMax - this.#tree.inodes.count;
+    statistics(this.#tree, into, this.#contents.wasOpened);
   }
 }

@@ -27,6 +27,7 @@ export const InodeWord = {
   LINKS: 11,
   UID: 12,
   GID: 13,
+  /** Of a device its number, of a regular file the open handles that can write. */
   RDEV: 14,
   ACCESS_NANOSECONDS: 15,
   MODIFY_NANOSECONDS: 16,

@@ -23,6 +23,7 @@ import {
   encodeStatfsOut,
   encodeU64,
 } from './reply-codec.ts';
+import type { RequestTable } from './request-table.ts';
 import { REPLY_DATA_AT, type TransferBuffer } from './transfer-buffer.ts';
 
 const DATA_WORD = REPLY_DATA_AT / 4;
@@ -140,6 +141,8 @@ export class MetadataRequests {
         return this.#makeTemporary(request);
       case FuseOpcode.FUSE_STATFS:
         return this.#statfs(request);
+      case FuseOpcode.FUSE_LSEEK:
+        return this.#seek(request);
       case FuseOpcode.FUSE_FSYNCDIR:
       case FuseOpcode.FUSE_DESTROY:
         return 0;
@@ -353,11 +356,24 @@ export class MetadataRequests {
     return FuseOutSize.fuse_statfs_out;
   }
 
-  /** The reply of LSEEK, made in any memory. */
-  sought(nodeid: number, offset: number, whence: number, reply: TransferBuffer): number {
-    const found = this.#operations.seek(nodeid, offset, whence);
-    if (found < 0) return found;
-    encodeU64(reply.words, DATA_WORD, found);
+  #seek(request: FuseRequest): number {
+    const invalid = request.decodeSeek();
+    if (invalid !== 0) return invalid;
+    const { nodeid, offset, flags } = request;
+    return this.#found(this.#operations.seek(nodeid, offset, flags), this.#reply);
+  }
+
+  /** The reply of an LSEEK that waited, made in any memory. */
+  sought(slots: RequestTable, slot: number, reply: TransferBuffer): number {
+    const nodeid = slots.nodeid[slot] as number;
+    const offset = slots.offset[slot] as number;
+    const whence = slots.whence[slot] as number;
+    return this.#found(this.#operations.seek(nodeid, offset, whence), reply);
+  }
+
+  #found(offset: number, reply: TransferBuffer): number {
+    if (offset < 0) return offset;
+    encodeU64(reply.words, DATA_WORD, offset);
     return FuseOutSize.fuse_lseek_out;
   }
 

@@ -220,12 +220,12 @@ function dropEntry(tree: Tree, place: Place): void {
 function dropLink(tree: Tree, slot: number): void {
   tree.inodes.addLinks(slot, -1);
   tree.touch(slot, Touch.CHANGE);
-  tree.reap(slot);
+  if (tree.inodes.links(slot) === 0) tree.orphan(slot);
 }
 
 function dropDirectory(tree: Tree, parent: number, slot: number): void {
   tree.inodes.addLinks(parent, -1);
   tree.inodes.setWord(slot, InodeWord.LINKS, 0);
   tree.touch(slot, Touch.CHANGE);
-  tree.reap(slot);
+  tree.orphan(slot);
 }

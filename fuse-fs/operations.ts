@@ -241,6 +241,12 @@ export interface FileOperations {
   ): void;
   /** @param whence - `SEEK_DATA` (3) or `SEEK_HOLE` (4) @returns the offset */
   seek(nodeid: number, offset: number, whence: number): number;
+  /**
+   * True while a handle is open that can write: with its writeback cache the kernel may then hold bytes,
+   * and a size, that have not come yet, and a transport makes it write them before it asks for
+   * {@link FileOperations.seek}.
+   */
+  mayBeDirty(nodeid: number): boolean;
   /** Ends with 0 when all that was written to the file is on all promised copies. */
   sync(tag: number, nodeid: number): void;
 

@@ -3,13 +3,16 @@
  * functions write into memory of the caller, as words of four bytes, and make no object. `at` is always
  * a word's index, so byte offset / 4; the caller sees to it that there is room.
  */
-import { CACHE_VALID_SECONDS, FuseNotify, FuseOutSize } from './constants.ts';
+import { CACHE_VALID_SECONDS, FuseOutSize } from './constants.ts';
 import type { Attributes, FileSystemStatistics } from './operations.ts';
 
 /** `st_blksize`: what programs should write at once. */
 const BLOCK_SIZE_BYTES = 4096;
 const NAME_SIZE_MAX_BYTES = 255;
 const TWO_32 = 2 ** 32;
+
+/** Words of `struct fuse_out_header`. */
+export const OUT_HEADER_WORD_COUNT = FuseOutSize.fuse_out_header / 4;
 
 /** A whole number, also a negative one (two's complement), as 64 bits. */
 export function encodeU64(words: Uint32Array, at: number, value: number): void {
@@ -120,19 +123,6 @@ export function encodeStatfsOut(
   words[at + 10] = BLOCK_SIZE_BYTES;
   words[at + 11] = NAME_SIZE_MAX_BYTES;
   words[at + 12] = BLOCK_SIZE_BYTES;
-}
-
-/**
- * A whole notification `FUSE_NOTIFY_INVAL_INODE`, header and `struct fuse_notify_inval_inode_out`: the
- * kernel writes back and drops what it caches of a file from `offset` to its end.
- */
-export function encodeInvalidateInode(words: Uint32Array, nodeid: number, offset: number): void {
-  const length = FuseOutSize.fuse_out_header + FuseOutSize.fuse_notify_inval_inode_out;
-  encodeOutHeader(words, 0, length, FuseNotify.FUSE_NOTIFY_INVAL_INODE, 0, 0);
-  encodeU64(words, 4, nodeid);
-  encodeU64(words, 6, offset);
-  // 0 or less is all the rest.
-  encodeU64(words, 8, 0);
 }
 
 /** What `struct fuse_init_out` says; see negotiation.ts. */

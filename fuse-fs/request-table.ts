@@ -31,9 +31,8 @@ export class RequestTable {
   readonly nodeid = new Float64Array(SLOT_COUNT);
   /** The handle that an open has made. */
   readonly fh = new Float64Array(SLOT_COUNT);
-  /** Where a seek begins. */
+  /** Where an lseek begins, and its `whence`. */
   readonly offset = new Float64Array(SLOT_COUNT);
-  /** What it seeks. */
   readonly whence = new Uint32Array(SLOT_COUNT);
   /** When the kernel said that nobody waits any more; 0 while it has not. */
   readonly interruptedAtMs = new Float64Array(SLOT_COUNT);
@@ -61,6 +60,8 @@ export class RequestTable {
     this.uniqueHigh[slot] = request.uniqueHigh;
     this.nodeid[slot] = request.nodeid;
     this.fh[slot] = 0;
+    this.offset[slot] = request.offset;
+    this.whence[slot] = request.flags;
     this.interruptedAtMs[slot] = 0;
     return slot;
   }

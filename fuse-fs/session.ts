@@ -11,9 +11,6 @@
  * into the slot's own buffer, behind the header of its reply. The data of a write stays where it was read
  * to: the session keeps that buffer until the write has ended.
  *
- * With the writeback cache the kernel answers LSEEK for data and holes from our word alone, though it may
- * hold pages that it has not written: so they are written back first.
- *
  * INTERRUPT says that a signal came for the caller. Files in memory do not end with EINTR, and few
  * programs expect it of files, so the answer goes its way; only a request that waits for
  * {@link INTERRUPT_PATIENCE_MS} more ends with EINTR. Its buffers are kept until the file system is done.
@@ -71,11 +68,10 @@ export interface FuseSessionPort {
   /** A slot became free after there was none. */
   onRoom(): void;
   /**
-   * Has the kernel write back what it caches of a file from `offset` on, and drop it. Serving goes on
-   * meanwhile: the kernel sends WRITE requests for it. Ends with {@link FuseSession.onWrittenBack}, also
-   * when the kernel knows no such file.
+   * Makes the kernel write back what it caches of a file, whose pages it drops, while requests are served.
+   * Calls `onDone` once, later, also when it failed.
    */
-  writeBack(tag: number, nodeid: number, offset: number): void;
+  writeBack(nodeid: number, onDone: () => void): void;
 }
 
 /** What a session has done. */
@@ -211,11 +207,6 @@ export class FuseSession implements FileCompletionSink {
     this.#giveSlot(slot);
   }
 
-  /** The kernel has written back what {@link FuseSessionPort.writeBack} was to bring. */
-  onWrittenBack(tag: number): void {
-    this.onFileDone(tag, 0);
-  }
-
   /** Ends interrupted requests that waited long enough; every 100 ms or so while `needsTick`. */
   tick(): void {
     const before = this.#clock.nowMs() - INTERRUPT_PATIENCE_MS;
@@ -259,12 +250,12 @@ export class FuseSession implements FileCompletionSink {
       case FuseOpcode.FUSE_COPY_FILE_RANGE:
       case FuseOpcode.FUSE_COPY_FILE_RANGE_64:
         return this.#copyRange(operations, request);
+      case FuseOpcode.FUSE_LSEEK:
+        return this.#seek(operations, metadata, request);
       case FuseOpcode.FUSE_FSYNC:
         return this.#sync(operations, request, request.nodeid, request.decodeSync());
       case FuseOpcode.FUSE_SYNCFS:
         return this.#sync(operations, request, ROOT_NODEID, 0);
-      case FuseOpcode.FUSE_LSEEK:
-        return this.#seek(metadata, request);
       case FuseOpcode.FUSE_INTERRUPT:
         return this.#interrupt(request);
       default:
@@ -327,7 +318,8 @@ export class FuseSession implements FileCompletionSink {
       request.buffer,
       dataAt,
       (moreFlags & FuseWrite.FUSE_WRITE_KILL_SUIDGID) !== 0,
-      (moreFlags & FuseWrite.FUSE_WRITE_CACHE) !== 0,
+      // Without its writeback cache the kernel keeps no times of what comes from mappings either.
+      this.#profile.writebackCache && (moreFlags & FuseWrite.FUSE_WRITE_CACHE) !== 0,
     );
     return ELSEWHERE;
   }
@@ -380,23 +372,20 @@ export class FuseSession implements FileCompletionSink {
     return ELSEWHERE;
   }
 
+  /** The kernel asks for data and holes without a look at its own cache: what is there must come first. */
+  #seek(operations: FileOperations, metadata: MetadataRequests, request: FuseRequest): number {
+    const invalid = request.decodeSeek();
+    const clean = !this.#profile.writebackCache || !operations.mayBeDirty(request.nodeid);
+    if (invalid !== 0 || clean) return metadata.serve(request);
+    const tag = this.#slots.tag(this.#take(request));
+    this.#port.writeBack(request.nodeid, () => this.onFileDone(tag, 0));
+    return ELSEWHERE;
+  }
+
   #sync(operations: FileOperations, request: FuseRequest, nodeid: number, invalid: number): number {
     if (invalid !== 0) return invalid;
     const slot = this.#take(request);
     operations.sync(this.#slots.tag(slot), nodeid);
-    return ELSEWHERE;
-  }
-
-  #seek(metadata: MetadataRequests, request: FuseRequest): number {
-    const invalid = request.decodeSeek();
-    if (invalid !== 0) return invalid;
-    const { nodeid, offset, flags } = request;
-    const cached = ((this.#agreed?.flags ?? 0) & FuseInit.FUSE_WRITEBACK_CACHE) !== 0;
-    if (!cached) return metadata.sought(nodeid, offset, flags, this.#prompt);
-    const slot = this.#take(request);
-    this.#slots.offset[slot] = offset;
-    this.#slots.whence[slot] = flags;
-    this.#port.writeBack(this.#slots.tag(slot), nodeid, offset);
     return ELSEWHERE;
   }
 
@@ -448,12 +437,9 @@ export class FuseSession implements FileCompletionSink {
       case FuseOpcode.FUSE_SETATTR:
         size = metadata.attributesOf(nodeid[slot] as number, late);
         break;
-      case FuseOpcode.FUSE_LSEEK: {
-        const { offset, whence } = this.#slots;
-        const [at, from] = [offset[slot] as number, whence[slot] as number];
-        size = metadata.sought(nodeid[slot] as number, at, from, late);
+      case FuseOpcode.FUSE_LSEEK:
+        size = metadata.sought(this.#slots, slot, late);
         break;
-      }
       case FuseOpcode.FUSE_OPEN:
         size = metadata.opened(fh[slot] as number, late);
         break;

@@ -51,6 +51,8 @@ export class Tree {
   readonly clock: WallClock;
   readonly limits: TreeLimits;
   readonly store: FileStore;
+  /** Inodes that lost their last name and are not at their end. */
+  readonly orphans = new Set<number>();
   /** Called before an entry ends, for who reads the directory. */
   onEntryGone: (directory: number, entry: number) => void = () => undefined;
 
@@ -157,6 +159,12 @@ export class Tree {
     return slot + 1;
   }
 
+  /** The last name of an inode went. */
+  orphan(slot: number): void {
+    this.orphans.add(slot);
+    this.reap(slot);
+  }
+
   /** Ends an inode if nothing holds it. */
   reap(slot: number): void {
     if (
@@ -167,6 +175,7 @@ export class Tree {
       return;
     }
     const mode = this.inodes.mode(slot);
+    this.orphans.delete(slot);
     this.xattrs.removeAll(slot);
     if (isSymbolicLink(mode)) this.cells.free(this.inodes.word(slot, InodeWord.KIN));
     this.inodes.free(slot);

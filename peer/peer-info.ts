@@ -35,13 +35,16 @@ export interface LaneTarget extends Reach {
   readonly nodeId: NodeId;
   /** What people call it. */
   readonly name: string;
+  /** True while it is drained from here. */
+  readonly avoided: boolean;
 }
 
 /** The nodes that take lanes, and whose pages are believed. */
 export function laneTargets(records: Iterable<PeerRecord>): LaneTarget[] {
   return [...records].flatMap(({ store, reach }) => {
     if (reach === undefined || store.quarantineReason !== undefined) return [];
-    return [{ nodeId: store.nodeId, name: store.nodeName, ...reach }];
+    const { nodeId, nodeName: name, avoided } = store;
+    return [{ nodeId, name, avoided, ...reach }];
   });
 }
 

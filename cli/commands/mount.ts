@@ -11,11 +11,12 @@ import {
   mountSettings,
   type MountWords,
 } from '../mount-settings.ts';
+import { requireVisible } from '../mount-visible.ts';
 import { note, printData, printable, table, type GlobalFlags } from '../output.ts';
 import { describeHolders, mountHolders } from '../system/mount-holders.ts';
 
 /** Longer than the daemon takes for it: it gives a process up by itself. */
-const CALL_TIMEOUT_MS = 40_000;
+const CALL_TIMEOUT_MS = 90_000;
 /** 128 + SIGINT, as shells have it. */
 const EXIT_INTERRUPTED = 130;
 
@@ -38,7 +39,7 @@ export function renderMounts(mounts: readonly MountInfo[]): string {
     const more = mount.damagedFileCount - mount.damagedFiles.length;
     return [
       ...(mount.reason === '' ? [] : [`${where}: ${mount.reason}`]),
-      ...mount.damagedFiles.map((file) => `lost bytes: ${path.join(mount.directory || '/', file)}`),
+      ...mount.damagedFiles.map((file) => `lost bytes: ${file}`),
       ...(more > 0 ? [`lost bytes: ${more} more files`] : []),
     ];
   });
@@ -163,6 +164,7 @@ const make = command<MountWords>({
       const wish = await mountSettings(client, flags);
       const made = await mountUnlessInterrupted(client, wish);
       if (made === undefined) return;
+      await requireVisible(client, made.directory);
       explain(wish, made);
       printData(flags, made, renderMounted);
     }),

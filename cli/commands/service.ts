@@ -20,7 +20,8 @@ import {
 import { UNIT_FOLDER, installPlan, planScript, uninstallPlan, type Step } from '../service/plan.ts';
 import { CONFIG_FOLDER, SETTINGS_FILE, settingsText } from '../service/settings.ts';
 import { keepSwapOn, machineHands, takeSwapOff, type SwapHands } from '../service/swap-keeper.ts';
-import { ALL_UNITS, DAEMON_UNIT, SWAP_UNIT } from '../service/units.ts';
+import { mountCommands } from '../service/mount-commands.ts';
+import { ALL_UNITS, DAEMON_UNIT, MOUNT_DROP_IN, MOUNT_UNIT, SWAP_UNIT } from '../service/units.ts';
 import { requireRoot } from '../system/root.ts';
 import { networkSwaps } from '../system/network-swap.ts';
 import { listSwaps } from '../system/swap-device.ts';
@@ -32,8 +33,8 @@ const PACKAGE_ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 const CLI_FILE = fileURLToPath(new URL('../main.js', import.meta.url));
 const DAEMON_FILE = fileURLToPath(new URL('../../daemon/main.js', import.meta.url));
 
-/** How long `install` waits to say whether the swap is on; it goes on without us. */
-const SWAP_SETTLE_MS = 20_000;
+/** How long `install` waits to say whether swap or mount are there; they go on without us. */
+const SETTLE_MS = 20_000;
 /** The first try of a boot lasts so long; then systemd starts it anew every minute. */
 const SWAP_ON_DEADLINE_S = 60;
 const SWAP_OFF_DEADLINE_S = 240;
@@ -46,6 +47,7 @@ interface TargetFlags {
 
 interface InstallFlags extends TargetFlags {
   swap: string | undefined;
+  mount: string | undefined;
   offer: string | undefined;
   connect: string[];
 }
@@ -58,10 +60,11 @@ interface Installed {
   readonly units: Readonly<Record<string, string>>;
 }
 
-function templates(): Record<string, string> {
+function templates(mount: 'on' | 'off' | 'keep'): Record<string, string> {
   const folder = path.join(PACKAGE_ROOT, 'systemd');
+  const names = [...ALL_UNITS, ...(mount === 'on' ? [MOUNT_DROP_IN] : [])];
   return Object.fromEntries(
-    ALL_UNITS.map((name) => [name, fs.readFileSync(path.join(folder, name), 'utf8')]),
+    names.map((name) => [name, fs.readFileSync(path.join(folder, name), 'utf8')]),
   );
 }
 
@@ -113,17 +116,27 @@ function swapWish(swap: string | undefined): 'on' | 'off' | 'keep' {
   return parseSizeExpression(swap, os.totalmem()) === 0 ? 'off' : 'on';
 }
 
+/** What `--mount` asks for. @throws MemcloudError `ERR_USAGE` */
+function mountWish(mount: string | undefined): 'on' | 'off' | 'keep' {
+  if (mount === undefined) return 'keep';
+  if (mount === 'off') return 'off';
+  if (path.isAbsolute(mount)) return 'on';
+  throw new MemcloudError('ERR_USAGE', `--mount: expected an absolute path or off, got "${mount}"`);
+}
+
 function planOfInstall(flags: InstallFlags, prefix: string): Step[] {
   const { offer, connect } = flags;
   if (offer !== undefined) parseSizeExpression(offer, os.totalmem());
   for (const address of connect) parseAddress(address);
   const swap = swapWish(flags.swap);
+  const mount = mountWish(flags.mount);
   const settingsFile = path.join(prefix, CONFIG_FOLDER, SETTINGS_FILE);
   const before = fs.existsSync(settingsFile) ? fs.readFileSync(settingsFile, 'utf8') : '';
   const settings = settingsText(before, {
     offer,
     connect: connect.length === 0 ? undefined : connect,
     swapSize: swap === 'on' ? flags.swap : undefined,
+    mountDirectory: mount === 'on' ? flags.mount : undefined,
   });
   const values = {
     daemon: [process.execPath, DAEMON_FILE],
@@ -131,8 +144,9 @@ function planOfInstall(flags: InstallFlags, prefix: string): Step[] {
     readme: path.join(PACKAGE_ROOT, 'README.md'),
   };
   const example = fs.readFileSync(path.join(PACKAGE_ROOT, 'docs/examples/config.toml'), 'utf8');
-  const target = { prefix, templates: templates(), present: presentUnits(prefix) };
-  return installPlan(target, { values, swap, example, settings });
+  const target = { prefix, templates: templates(mount), present: presentUnits(prefix) };
+  const mountHelper = path.join(PACKAGE_ROOT, 'kernel-scripts/mount.memcloud');
+  return installPlan(target, { values, swap, mount, mountHelper, example, settings });
 }
 
 function printPlan(flags: GlobalFlags, steps: Step[]): void {
@@ -157,18 +171,25 @@ async function install(flags: InstallFlags & GlobalFlags): Promise<void> {
   const changed = await carryOut(steps);
   const units: Record<string, string> = {};
   if (prefix === '') {
-    const services = presentUnits(prefix).filter((name) => [DAEMON_UNIT, SWAP_UNIT].includes(name));
+    const services = presentUnits(prefix).filter((name) =>
+      [DAEMON_UNIT, SWAP_UNIT, MOUNT_UNIT].includes(name),
+    );
     for (const name of services) {
-      units[name] = await settledState(name, name === SWAP_UNIT ? SWAP_SETTLE_MS : 0);
+      units[name] = await settledState(name, name === DAEMON_UNIT ? 0 : SETTLE_MS);
     }
   }
   printData(flags, { changed, units }, renderInstalled);
-  if (wasActive && changed.some((file) => path.basename(file) === DAEMON_UNIT)) {
+  if (wasActive && changed.some((file) => file.includes(`/${DAEMON_UNIT}`))) {
     note(`memcloud: memnode runs under its old unit until: systemctl restart ${DAEMON_UNIT}`);
   }
   if (units[SWAP_UNIT] !== undefined && units[SWAP_UNIT] !== 'active') {
     note(
       `memcloud: no swap yet; it is tried again until there is a provider. See: memcloud status`,
+    );
+  }
+  if (units[MOUNT_UNIT] !== undefined && units[MOUNT_UNIT] !== 'active') {
+    note(
+      'memcloud: nothing is mounted yet; it is tried again. See: memcloud status, memcloud mount',
     );
   }
 }
@@ -212,12 +233,16 @@ function daemonReplaced(): boolean {
 
 const installCommand = command<InstallFlags>({
   command: 'install',
-  describe: 'start memnode, and swap if wanted, with this machine',
+  describe: 'start memnode, and swap or a mount if wanted, with this machine',
   builder: (argv) =>
     argv
       .option('swap', {
         type: 'string',
         describe: 'swap of this size on the pool; 0 takes it away again',
+      })
+      .option('mount', {
+        type: 'string',
+        describe: 'mount files on the pool there, such as /mnt/memcloud; off takes it away again',
       })
       .option('offer', { type: 'string', describe: 'RAM to lend, as for memnode' })
       .option('connect', {
@@ -238,7 +263,7 @@ const installCommand = command<InstallFlags>({
 
 const uninstallCommand = command<TargetFlags & { purge: boolean }>({
   command: 'uninstall',
-  describe: 'take swap off, stop memnode and remove the units',
+  describe: 'take swap off, unmount, stop memnode and remove the units',
   builder: (argv) =>
     argv
       .option('purge', {
@@ -298,5 +323,6 @@ export const commands = [
     uninstallCommand,
     swapOn,
     swapOff,
+    ...mountCommands,
   ]),
 ];

@@ -1,9 +1,10 @@
-/** `memcloud status`: the daemon, its peers and its volumes at a glance. */
+/** `memcloud status`: the daemon, its peers, its volumes and its mounts at a glance. */
 import type { GiveBackInfo, StatusInfo } from '../../common/rpc-schema.ts';
 import { formatDuration, formatSize } from '../../common/units.ts';
 import { withDaemon, type Command } from '../command.ts';
 import { printData, printable } from '../output.ts';
 import type { KitPart } from '../../common/kit-status.ts';
+import { renderMounts } from './mount.ts';
 import { renderPeers } from './peer.ts';
 import { renderVolumes } from './volume.ts';
 
@@ -62,6 +63,7 @@ function render(status: StatusInfo): string {
     '',
     renderVolumes([...status.volumes]),
     ...directLines(status),
+    ...(status.mounts.length === 0 ? [] : ['', renderMounts(status.mounts)]),
   ].join('\n');
 }
 

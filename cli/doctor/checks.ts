@@ -9,6 +9,7 @@ import {
   checkTools,
 } from './checks-kernel.ts';
 import { checkControlGroups, checkKit, checkLentMemory, checkVmValues } from './checks-memory.ts';
+import { checkFuse, checkStaleMounts, checkUserMounts } from './checks-mount.ts';
 import { checkClock, checkPaths, checkPort } from './checks-network.ts';
 import { checkConsent, checkDaemon, checkLeases, checkPeers, checkVolumes } from './checks-pool.ts';
 import {
@@ -28,6 +29,9 @@ const CHECKS: readonly ((facts: MachineFacts) => CheckResult[])[] = [
   checkNbd,
   checkDirectPath,
   checkTools,
+  checkFuse,
+  checkUserMounts,
+  checkStaleMounts,
   checkCapabilities,
   checkMemlock,
   checkControlGroups,

@@ -7,6 +7,7 @@ import { ScopeRegister } from '../system/scope-register.ts';
 import { SystemFiles } from '../system/system-files.ts';
 import { collectKernel } from './collect-kernel.ts';
 import { collectMemory, collectSwaps } from './collect-memory.ts';
+import { collectFuse } from './collect-mount.ts';
 import { collectNetwork } from './collect-network.ts';
 import type { DaemonAbsence, DaemonFacts, MachineFacts } from './facts.ts';
 import { clockSynchronised } from './system-calls.ts';
@@ -50,6 +51,7 @@ export async function collectFacts(socketPath: string): Promise<MachineFacts> {
     scriptsFolder: SCRIPTS_FOLDER,
     socketPath,
     kernel: collectKernel(files),
+    fuse: collectFuse(files, socketPath),
     memory: collectMemory(files),
     swaps: collectSwaps(files),
     clock: { wallMs: Date.now(), synchronised: clockSynchronised() },

@@ -45,6 +45,18 @@ export interface KernelFacts {
   readonly memlockBytes: number;
 }
 
+/** What `memcloud mount` needs. */
+export interface FuseFacts {
+  /** /dev/fuse: there, not there, or not for this user. */
+  readonly device: 'ready' | 'absent' | 'refused';
+  /** fusermount3, with which users mount. */
+  readonly fusermount: boolean;
+  /** Root allows users to share their mounts (/etc/fuse.conf). */
+  readonly userAllowOther: boolean;
+  /** Directories of mounts that a killed memnode left. */
+  readonly staleMounts: readonly string[];
+}
+
 /** zswap's parameters. */
 export interface ZswapFacts {
   /** On. */
@@ -163,6 +175,8 @@ export interface MachineFacts {
   readonly socketPath: string;
   /** The kernel. */
   readonly kernel: KernelFacts;
+  /** File systems of programs. */
+  readonly fuse: FuseFacts;
   /** Memory. */
   readonly memory: MemoryFacts;
   /** Swap areas. */

@@ -35,6 +35,9 @@ export async function carryOut(steps: readonly Step[]): Promise<string[]> {
           changed.push(step.path);
         }
         break;
+      case 'link':
+        if (linkFile(step.path, step.target)) changed.push(step.path);
+        break;
       case 'remove':
         if (removeFile(step.path)) changed.push(step.path);
         break;
@@ -60,6 +63,23 @@ function writeFile(place: string, content: string): boolean {
     return true;
   } catch (cause) {
     throw new MemcloudError('ERR_NATIVE', `cannot write ${place}: ${String(cause)}`, { cause });
+  }
+}
+
+function linkFile(place: string, target: string): boolean {
+  try {
+    const there = fs.lstatSync(place, { throwIfNoEntry: false });
+    if (there?.isSymbolicLink() === true) {
+      if (fs.readlinkSync(place) === target) return false;
+      fs.rmSync(place);
+    } else if (there !== undefined) {
+      throw new Error('a file of others is there');
+    }
+    fs.mkdirSync(path.dirname(place), { recursive: true });
+    fs.symlinkSync(target, place);
+    return true;
+  } catch (cause) {
+    throw new MemcloudError('ERR_NATIVE', `cannot link ${place}: ${String(cause)}`, { cause });
   }
 }
 

@@ -8,6 +8,8 @@ import {
   ALL_UNITS,
   DAEMON_UNIT,
   SLEEP_UNIT,
+  MOUNT_DROP_IN,
+  MOUNT_UNIT,
   SLICE_UNIT,
   SWAP_UNIT,
   renderUnit,
@@ -18,6 +20,9 @@ import {
 export const UNIT_FOLDER = '/etc/systemd/system';
 
 /** Where identity and trust are kept, and files of the administrator. */
+/** Where mount(8) looks for the helper of a type. */
+export const MOUNT_HELPER = '/sbin/mount.memcloud';
+
 const KEPT_FOLDERS = ['/var/lib/memcloud', CONFIG_FOLDER];
 
 /** A step; a plan is a list of them. */
@@ -27,6 +32,8 @@ export type Step =
   | { readonly step: 'create'; readonly path: string; readonly content: string }
   /** A file or a folder with what is in it; it need not be there. */
   | { readonly step: 'remove'; readonly path: string }
+  /** A symbolic link at `path`, in place of one that is there; a file of others stays. */
+  | { readonly step: 'link'; readonly path: string; readonly target: string }
   | { readonly step: 'run'; readonly words: readonly string[] };
 
 /** Where to install to. */
@@ -53,6 +60,10 @@ export interface InstallWish {
   readonly values: UnitValues;
   /** `on` writes the swap units too, `off` takes them away, `keep` leaves what is there. */
   readonly swap: 'on' | 'off' | 'keep';
+  /** As `swap`, of the mount: its unit, and what memnode's own unit needs for it. */
+  readonly mount: 'on' | 'off' | 'keep';
+  /** The helper of mount(8) in this package; linked into /sbin with the mount. */
+  readonly mountHelper: string;
   /** A configuration for people to edit, where there is none. */
   readonly example: string;
   /** Settings that were given; undefined for none. */
@@ -66,20 +77,31 @@ export interface InstallWish {
  */
 export function installPlan(target: InstallTarget, wish: InstallWish): Step[] {
   const { prefix, templates, present } = target;
-  const { values, swap, settings } = wish;
+  const { values, swap, mount, settings } = wish;
   const swapUnits = swap === 'on' ? [SWAP_UNIT, SLEEP_UNIT] : [];
-  const enabled = [DAEMON_UNIT, ...swapUnits];
+  const mountUnits = mount === 'on' ? [MOUNT_UNIT] : [];
+  const enabled = [DAEMON_UNIT, ...swapUnits, ...mountUnits];
   const isHere = prefix === '';
-  const unwanted = [SLEEP_UNIT, SWAP_UNIT].filter((name) => present.includes(name));
+  const unwanted = [
+    ...(swap === 'off' ? [SLEEP_UNIT, SWAP_UNIT] : []),
+    ...(mount === 'off' ? [MOUNT_UNIT] : []),
+  ].filter((name) => present.includes(name));
   const config = path.join(prefix, CONFIG_FOLDER);
-  const units = [SLICE_UNIT, DAEMON_UNIT, ...swapUnits].map((name): Step => {
-    const content = renderUnit(templates[name] ?? '', values);
-    return { step: 'write', path: path.join(prefix, UNIT_FOLDER, name), content };
-  });
+  const dropIns = mount === 'on' ? [MOUNT_DROP_IN] : [];
+  const units = [SLICE_UNIT, DAEMON_UNIT, ...dropIns, ...swapUnits, ...mountUnits].map(
+    (name): Step => {
+      const content = renderUnit(templates[name] ?? '', values);
+      return { step: 'write', path: path.join(prefix, UNIT_FOLDER, name), content };
+    },
+  );
   const settingsFile = path.join(config, SETTINGS_FILE);
   return [
-    ...(swap === 'off' && unwanted.length > 0 ? removalOf(unwanted, prefix) : []),
+    ...(unwanted.length > 0 ? removalOf(unwanted, prefix) : []),
+    ...(mount === 'off' ? mountRemains(prefix) : []),
     ...units,
+    ...(mount === 'on'
+      ? [{ step: 'link', path: path.join(prefix, MOUNT_HELPER), target: wish.mountHelper } as const]
+      : []),
     { step: 'create', path: path.join(config, 'config.toml'), content: wish.example },
     ...(settings === undefined
       ? []
@@ -90,7 +112,15 @@ export function installPlan(target: InstallTarget, wish: InstallWish): Step[] {
     ...(isHere ? [run('systemctl', 'reload-or-restart', DAEMON_UNIT)] : []),
     // It waits for providers; whoever installs need not.
     ...(isHere && swap === 'on' ? [run('systemctl', '--no-block', 'start', SWAP_UNIT)] : []),
+    ...(isHere && mount === 'on' ? [run('systemctl', '--no-block', 'start', MOUNT_UNIT)] : []),
   ];
+}
+
+/** What the mount unit leaves when it is gone. */
+function mountRemains(prefix: string): Step[] {
+  return [path.join(UNIT_FOLDER, MOUNT_DROP_IN), MOUNT_HELPER].map((place): Step => {
+    return { step: 'remove', path: path.join(prefix, place) };
+  });
 }
 
 /** Disables before the files go, since systemctl reads in them what to disable. */
@@ -118,6 +148,7 @@ export function uninstallPlan(prefix: string, present: readonly string[], purge:
   const removed = purge ? [...dropIns, ...kept] : [];
   return [
     ...(services.length > 0 ? removalOf(services, prefix) : []),
+    ...mountRemains(prefix),
     { step: 'remove', path: path.join(folder, SLICE_UNIT) },
     { step: 'remove', path: path.join(prefix, CONFIG_FOLDER, SETTINGS_FILE) },
     ...removed.map((place): Step => ({ step: 'remove', path: place })),
@@ -139,6 +170,11 @@ export function planScript(steps: readonly Step[]): string {
             `${unless}cat >${place} <<'END_OF_FILE'\n${step.content}END_OF_FILE`
           );
         }
+        case 'link':
+          return (
+            `mkdir -p ${shellWord(path.dirname(step.path))}\n` +
+            `ln -sfn ${shellWord(step.target)} ${shellWord(step.path)}`
+          );
         case 'remove':
           return `rm -rf ${shellWord(step.path)}`;
         case 'run':

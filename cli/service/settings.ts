@@ -19,6 +19,8 @@ export interface ServiceSettings {
   readonly connect: readonly string[] | undefined;
   /** Size of the swap, as written. */
   readonly swapSize: string | undefined;
+  /** Where the mount is. */
+  readonly mountDirectory: string | undefined;
 }
 
 const HEAD = `# Written by "memcloud service install", which changes what it is given the next time. Your own
@@ -44,6 +46,7 @@ export function settingsText(before: string, settings: ServiceSettings): string 
     ['offer', settings.offer],
     ['connect', settings.connect],
     ['swap.size', settings.swapSize],
+    ['mount.directory', settings.mountDirectory],
   ] as const;
   for (const [key, value] of given) {
     if (value !== undefined) values.set(key, value);
@@ -51,10 +54,16 @@ export function settingsText(before: string, settings: ServiceSettings): string 
   const lines = (keys: readonly string[]): string =>
     keys
       .filter((key) => values.get(key) !== undefined)
-      .map((key) => `${key.replace('swap.', '')} = ${JSON.stringify(values.get(key))}\n`)
+      .map((key) => `${key.split('.').pop()} = ${JSON.stringify(values.get(key))}\n`)
       .join('');
-  const top = lines(['offer', 'connect']);
-  const swap = lines(['swap.size']);
-  if (top === '' && swap === '') return undefined;
-  return `${HEAD}${top}${swap === '' ? '' : `${top === '' ? '' : '\n'}[swap]\n${swap}`}`;
+  const parts = [
+    lines(['offer', 'connect']),
+    section('swap', lines(['swap.size'])),
+    section('mount', lines(['mount.directory'])),
+  ].filter((part) => part !== '');
+  return parts.length === 0 ? undefined : `${HEAD}${parts.join('\n')}`;
+}
+
+function section(name: string, text: string): string {
+  return text === '' ? '' : `[${name}]\n${text}`;
 }

@@ -14,8 +14,13 @@ export const SWAP_UNIT = 'memcloud-swap.service';
 /** Swap off before the machine sleeps. */
 export const SLEEP_UNIT = 'memcloud-sleep.service';
 
+/** Files on the pool. */
+export const MOUNT_UNIT = 'memcloud-mount.service';
+/** Lets what memnode mounts be seen by the machine; goes with {@link MOUNT_UNIT}. */
+export const MOUNT_DROP_IN = 'memnode.service.d/mount.conf';
+
 /** Every unit, in the order in which they are stopped. */
-export const ALL_UNITS = [SLEEP_UNIT, SWAP_UNIT, DAEMON_UNIT, SLICE_UNIT] as const;
+export const ALL_UNITS = [SLEEP_UNIT, SWAP_UNIT, MOUNT_UNIT, DAEMON_UNIT, SLICE_UNIT] as const;
 
 const DAEMON_PROGRAM = '/usr/bin/memnode';
 const CLI_PROGRAM = '/usr/bin/memcloud';

@@ -5,9 +5,11 @@
  */
 import { asMemcloudError } from '../../common/errors.ts';
 import type { Logger } from '../../common/log.ts';
+import type { SlabSource } from '../../common/ports.ts';
 import type { PeerIdentity } from '../../peer/credentials.ts';
 import type { Dialer } from '../../peer/dialer.ts';
 import type { Peers } from '../../peer/peers.ts';
+import type { RemoteStore } from '../../peer/remote-store.ts';
 import type { TrustStore } from '../../peer/trust.ts';
 import type { MountPeer } from './protocol.ts';
 
@@ -23,14 +25,22 @@ export class LanePeers {
   readonly #peers: Peers;
   readonly #trust: TrustStore;
   readonly #logger: Logger;
+  readonly #evacuate: (source: SlabSource) => void;
   /** By public key, as it is named. */
   readonly #followed = new Map<string, Followed>();
 
   /**
    * @param peers - on a lane
    * @param trust - theirs; nobody else changes it
+   * @param evacuate - makes the volume leave a provider that takes nothing more
    */
-  constructor(peers: Peers, trust: TrustStore, logger: Logger) {
+  constructor(
+    peers: Peers,
+    trust: TrustStore,
+    logger: Logger,
+    evacuate: (source: SlabSource) => void,
+  ) {
+    this.#evacuate = evacuate;
     this.#peers = peers;
     this.#trust = trust;
     this.#logger = logger;
@@ -68,14 +78,21 @@ export class LanePeers {
   #take(peer: MountPeer): void {
     const before = this.#followed.get(peer.publicKey);
     if (before?.peer.name !== peer.name) this.#trust.trust(identityOf(peer));
+    // Known from now on, so that it can be waited for and named.
+    const store = this.#peers.remember(peer.nodeId, peer.name);
+    this.#avoid(store, peer.avoided === true);
     if (before?.peer.address === peer.address) {
       this.#followed.set(peer.publicKey, { ...before, peer });
       return;
     }
     if (before !== undefined) this.#peers.stopDialling(before.peer.address);
-    // Known from now on, so that it can be waited for and named.
-    this.#peers.remember(peer.nodeId, peer.name);
     this.#followed.set(peer.publicKey, { peer, dialer: this.#peers.connect(peer.address) });
+  }
+
+  #avoid(store: RemoteStore, avoided: boolean): void {
+    if (store.avoided === avoided) return;
+    store.setAvoided(avoided);
+    if (avoided) this.#evacuate(store);
   }
 
   #drop(key: string): void {

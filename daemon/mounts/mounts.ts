@@ -13,14 +13,15 @@
  */
 import { MemcloudError, asMemcloudError } from '../../common/errors.ts';
 import type { Logger } from '../../common/log.ts';
+import type { MountRegister } from '../../common/mount-register.ts';
 import { isFuse, mountAt } from '../../common/mount-table.ts';
 import { processStart } from '../../common/process-start.ts';
 import type { MountInfo } from '../../common/rpc-schema.ts';
+import { detachIfOurs, takeAwayStale, type StaleWorld } from '../../common/stale-mounts.ts';
 import { describeMount, type MountState } from './describe.ts';
 import { checkMountPoint, followPath, type MountPointWorld } from './mount-point.ts';
 import { MountProcess, type MountProgram } from './mount-process.ts';
 import type { MountPeer, MountRequest, MountStatus, ToMount } from './protocol.ts';
-import type { MountRegister, RegisteredMount } from './register.ts';
 
 /** What a child needs of the daemon, beside the request and the peers. */
 export type MountSetting = Omit<
@@ -67,7 +68,7 @@ export interface MountPatience {
 }
 
 const PATIENCE: MountPatience = {
-  beginMs: 20_000,
+  beginMs: 60_000,
   statusMs: 1000,
   unmountMs: 20_000,
   lazyMs: 5000,
@@ -75,9 +76,6 @@ const PATIENCE: MountPatience = {
 };
 /** At the end of the daemon: the sum, with the kill, stays below what `main.ts` gives all of it. */
 const CLOSE_PATIENCE: MountPatience = { ...PATIENCE, unmountMs: 5000, lazyMs: 3000 };
-/** A process of a former daemon that is told to end has so long until it is killed. */
-const ORPHAN_LOOK_COUNT = 30;
-const ORPHAN_LOOK_MS = 50;
 const PEERS_LOOK_MS = 500;
 const MOUNT_COUNT_MAX = 64;
 
@@ -237,12 +235,7 @@ export class Mounts {
 
   /** Takes away what a daemon that was killed has left; before the first mount. */
   async cleanUp(): Promise<void> {
-    const { register } = this.#parts;
-    for (const left of register.load()) {
-      await endOrphan(left);
-      await this.#detachOurs(left);
-      register.remove(left.directory);
-    }
+    await takeAwayStale(this.#parts.register, this.#stale);
   }
 
   /** Ends every mount: cleanly, else lazily, else by force. */
@@ -382,6 +375,11 @@ export class Mounts {
     this.#forget(entry);
   }
 
+  get #stale(): StaleWorld {
+    const { detach, logger, world } = this.#parts;
+    return { detach, logger, table: world.table };
+  }
+
   #isMounted(directory: string): boolean {
     const row = mountAt(this.#parts.world.table(), directory);
     return row !== undefined && isFuse(row);
@@ -397,28 +395,11 @@ export class Mounts {
     const row = mountAt(world.table(), directory);
     const known = register.list().find((mount) => mount.directory === directory);
     if (row !== undefined && isFuse(row) && fresh) {
-      await this.#detachOurs({ directory, device: row.device });
+      await detachIfOurs({ directory, device: row.device }, this.#stale);
     } else if (known !== undefined) {
-      await this.#detachOurs(known);
+      await detachIfOurs(known, this.#stale);
     }
     register.remove(directory);
-  }
-
-  /** Takes a mount away if it is the one that is meant. */
-  async #detachOurs({
-    directory,
-    device,
-  }: Pick<RegisteredMount, 'directory' | 'device'>): Promise<void> {
-    const { world, detach, logger } = this.#parts;
-    const row = mountAt(world.table(), directory);
-    if (row?.device !== device || !isFuse(row)) return;
-    try {
-      if (await detach(directory)) logger.warn({ directory }, 'a mount of nobody was taken away');
-      else logger.error({ directory }, 'a mount of nobody could not be taken away');
-    } catch (error) {
-      const err = asMemcloudError(error).message;
-      logger.error({ directory, err }, 'a mount of nobody could not be taken away');
-    }
   }
 
   #forget(entry: Entry): void {
@@ -478,20 +459,4 @@ export class Mounts {
 function taken(directory: string): MemcloudError {
   const text = `mount point ${directory}: a mount is there already, or being made`;
   return new MemcloudError('ERR_MOUNT_POINT', text);
-}
-
-/** Ends the process of a mount whose daemon was killed, if it has not ended by itself. */
-async function endOrphan({ pid, started }: RegisteredMount): Promise<void> {
-  const isAlive = (): boolean => started !== '' && processStart(pid) === started;
-  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
-    if (!isAlive()) return;
-    try {
-      process.kill(pid, signal);
-    } catch {
-      return;
-    }
-    for (let looks = 0; isAlive() && looks < ORPHAN_LOOK_COUNT; looks += 1) {
-      await new Promise((resolve) => setTimeout(resolve, ORPHAN_LOOK_MS));
-    }
-  }
 }

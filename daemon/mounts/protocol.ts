@@ -50,6 +50,8 @@ export interface MountPeer {
   readonly address: string;
   /** Its public key, base64: the child trusts this key and no other. */
   readonly publicKey: string;
+  /** It is drained from here: nothing new is placed there, and what is there leaves. Default: no. */
+  readonly avoided?: boolean;
 }
 
 /** How a mount is. */

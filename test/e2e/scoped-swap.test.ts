@@ -3,7 +3,7 @@
  * swaps onto two providers outside with two copies, something outside the group takes memory
  * meanwhile, and a provider is killed while pages move. Every word must be right, the guard must hold
  * its floor, and each protection must be proven. Then a group that runs already is taken as scope and
- * given back. `SOAK_SECONDS=n` makes the first part last about so long.
+ * given back, and the same goes over a loop device on the pool. `SOAK_SECONDS=n` makes the first part last about so long.
  */
 import fs from 'node:fs';
 import os from 'node:os';
@@ -18,6 +18,8 @@ import { bootGuest, runOk, skipWithoutGuest } from '../helpers/guest.ts';
 const MIB = 2 ** 20;
 const RESERVE = 48 * MIB;
 const HEAP_MIB = 64;
+/** Through a loop device: it is the way that is shown, one pass is enough. */
+const LOOP_HEAP_MIB = 48;
 /** Left above the reserve when the program starts to fill its heap, and taken from outside later. */
 const SPARE_MIB = 48;
 const OUTSIDE_MIB = 16;
@@ -33,6 +35,7 @@ const PREAMBLE = `
 
 interface RunReport {
   exitCode: number;
+  device: string;
   pagesOut: number;
   pagesIn: number;
   guard: GuardReport;
@@ -207,5 +210,27 @@ t.test('memcloud run in a guest', { skip: skipWithoutGuest(), timeout: 3_600_000
     const left = stdout.split('\n').filter((line) => line.startsWith('/sys/fs/cgroup/memcloud-'));
     t.equal(left.length, 1, `only memnode's group is left: ${left.join(' ')}`);
     t.notMatch(stdout, /^\/run\/memcloud-guards\//m);
+  });
+
+  await t.test('without nbd, a loop device over a file on the pool', async (t) => {
+    const script = `${PREAMBLE}
+      $memcloud run --via loop --memory 64M --swap 160M --copies 1 --reserve ${RESERVE} -- \
+        node dist/cli/demo/hog.js ${LOOP_HEAP_MIB} 1 >/tmp/hog 2>/tmp/run
+      echo "code $?"
+      cat /tmp/hog /tmp/run
+      echo "left $(tail -n +2 /proc/swaps | wc -l) swaps, $(losetup -a | wc -l) loops,"\
+        "$(grep -c fuse.memcloud /proc/mounts) mounts, $(ls -d /run/memcloud-run-* 2>/dev/null | wc -l) folders"
+      true`;
+    const { stdout } = await runOk(t, guest, script, { timeoutMs: SOAK_MS });
+    t.match(stdout, /^code 0$/m);
+    const hog = lineWith<{ wordsChecked: number; wrongWords: number }>(stdout, 'wordsChecked');
+    t.equal(hog.wrongWords, 0, 'every word came back right');
+    const run = lineWith<RunReport>(stdout, 'peakBytes');
+    t.match(run.device, /^\/dev\/loop\d+$/);
+    const heapPages = (LOOP_HEAP_MIB * MIB) / 4096;
+    t.ok(run.pagesOut > heapPages / 4, `${run.pagesOut} pages out`);
+    t.ok(run.pagesIn > heapPages / 8, `${run.pagesIn} pages in`);
+    t.match(stdout, /^left 0 swaps, 0 loops, 0 mounts, 0 folders$/m);
+    t.notMatch(guest.kernelLog, /Read-error on swap-device|Out of memory|blocked for more than/);
   });
 });

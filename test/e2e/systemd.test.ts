@@ -9,7 +9,7 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import { NodeProcess } from '../../cli/demo/node-process.ts';
 import type { Guest } from '../../cli/guest/guest.ts';
-import { ALL_UNITS } from '../../cli/service/units.ts';
+import { ALL_UNITS, MOUNT_DROP_IN } from '../../cli/service/units.ts';
 import { bootGuest, runOk, skipWithoutGuest } from '../helpers/guest.ts';
 
 const MEMCLOUD = 'node /opt/memcloud/dist/cli/main.js';
@@ -47,7 +47,7 @@ async function boot(t: Test): Promise<Guest> {
     // The providers are strangers to a machine that has just been made.
     '/etc/memcloud/config.toml': 'auto-trust = true\n',
   };
-  const carried = [...ALL_UNITS.map((name) => `systemd/${name}`), 'docs/examples/config.toml'];
+  const carried = [...[...ALL_UNITS, MOUNT_DROP_IN].map((name) => `systemd/${name}`), 'docs/examples/config.toml'];
   for (const name of carried) files[`/opt/memcloud/${name}`] = { hostPath: path.resolve(name) };
   const onConsole = (line: string): void => {
     if (process.env['SHOW_CONSOLE'] !== undefined) t.comment(line);

@@ -351,6 +351,27 @@ t.test('an open directory that was removed lives until it is closed', (t) => {
   t.end();
 });
 
+t.test('what is removed and not open counts as free before the kernel forgets it', (t) => {
+  const rig = new FileSystemRig({}, { pageCount: 10 });
+  const statistics = { blockCount: 0, freeBlockCount: 0, inodeCount: 0, freeInodeCount: 0 };
+  const free = (): string => {
+    rig.fs.statistics(statistics);
+    return `${statistics.freeBlockCount} pages, ${statistics.inodeCount - statistics.freeInodeCount} inodes`;
+  };
+  const node = rig.file(1, 'f');
+  rig.write(node, 0, 'x'.repeat(5000));
+  t.equal(free(), '8 pages, 2 inodes');
+  const fh = rig.fs.open(node, 0);
+  rig.fs.unlink(1, 'f');
+  t.equal(free(), '8 pages, 2 inodes', 'it is open');
+  rig.fs.release(fh);
+  t.equal(free(), '10 pages, 1 inodes');
+  t.equal(rig.read(node, 0, 1), 'x', 'and yet it is there');
+  rig.fs.forget(node, 1);
+  t.equal(free(), '10 pages, 1 inodes');
+  t.end();
+});
+
 t.test('out of inodes or of bytes for names there is ENOSPC, and room again after unlink', (t) => {
   const rig = new FileSystemRig({ inodeCountMax: 4 });
   for (const name of ['a', 'b', 'c']) t.ok(rig.file(1, name) > 0);

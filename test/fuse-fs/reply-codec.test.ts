@@ -5,7 +5,6 @@ import {
   encodeEmptyEntryOut,
   encodeEntryOut,
   encodeInitOut,
-  encodeInvalidateInode,
   encodeNegativeEntryOut,
   encodeOpenOut,
   encodeOutHeader,
@@ -86,13 +85,6 @@ t.test('small replies', async (t) => {
       Buffer.concat([u64(100, 60, 60, 50, 40), u32(4096, 255, 4096, 0), Buffer.alloc(24)]),
     ),
   );
-});
-
-t.test('a notification has no unique, and its code for an error', async (t) => {
-  const bytes = bytesOf(40, (words, at) =>
-    encodeInvalidateInode(words.subarray(at), 2 ** 33, 4096),
-  );
-  t.ok(bytes.equals(Buffer.concat([u32(40, 2), u64(0, 2n ** 33n, 4096, 0)])));
 });
 
 t.test('init', async (t) => {

@@ -256,24 +256,6 @@ t.test('build-cache: no attributes, no opens', async (t) => {
   t.equal(kernel.ask(get).error, -38);
 });
 
-t.test(
-  'who seeks data has the cache of the kernel written back before, if it has one',
-  async (t) => {
-    for (const profile of ['default', 'build-cache'] as const) {
-      const { kernel } = rig(t, {}, FUSE_PROFILES[profile]);
-      const nodeid = Number(kernel.ask(create('file')).body.readBigUInt64LE(0));
-      kernel.ask(write(nodeid, 0, Buffer.alloc(100)));
-      const seek = (offset: number, whence: number): Reply =>
-        kernel.ask(request(OP.LSEEK, { nodeid }, u64(0, offset), u32(whence, 0)));
-      t.ok(seek(10, 3).body.equals(u64(10)));
-      t.ok(seek(10, 4).body.equals(u64(100)));
-      t.equal(seek(100, 3).error, -6, 'ENXIO');
-      const expected = profile === 'default' ? [10, 10, 100].map((offset) => [nodeid, offset]) : [];
-      t.strictSame(kernel.writtenBack, expected);
-    }
-  },
-);
-
 t.test('copies: 32 bits of count in the old form, 64 in the new', async (t) => {
   const { kernel } = rig(t);
   const from = Number(kernel.ask(create('from')).body.readBigUInt64LE(0));

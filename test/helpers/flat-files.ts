@@ -41,6 +41,8 @@ export interface FlatFilesOptions {
 
 /** See the top of the file. */
 export class FlatFiles implements FileOperations {
+  /** Nodes of which the kernel is said to hold bytes back. */
+  readonly dirty = new Set<number>();
   /** By nodeid, from 2. */
   readonly files = new Map<number, File>();
   /** Handles of directories. */
@@ -253,6 +255,10 @@ export class FlatFiles implements FileOperations {
     const size = this.files.get(nodeid)?.size ?? 0;
     if (offset >= size) return -Errno.ENXIO;
     return whence === 3 ? offset : size;
+  }
+
+  mayBeDirty(nodeid: number): boolean {
+    return this.dirty.has(nodeid);
   }
 
   sync(tag: number): void {

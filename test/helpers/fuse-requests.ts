@@ -80,8 +80,8 @@ export class FakeKernel implements FuseSessionPort {
   /** Buffers that came back. */
   readonly freed: RequestBuffer[] = [];
   roomCount = 0;
-  /** Nodes and offsets that were to be written back. */
-  readonly writtenBack: [number, number][] = [];
+  /** Write-backs that the session asked for, and what goes on when they are done. */
+  readonly writeBacks: { readonly nodeid: number; readonly done: () => void }[] = [];
   readonly clock = { time: 1000, nowMs: (): number => this.clock.time };
   /** What the session logged. */
   readonly logged: string[] = [];
@@ -115,9 +115,8 @@ export class FakeKernel implements FuseSessionPort {
     this.roomCount += 1;
   }
 
-  writeBack(tag: number, nodeid: number, offset: number): void {
-    this.writtenBack.push([nodeid, offset]);
-    this.session.onWrittenBack(tag);
+  writeBack(nodeid: number, done: () => void): void {
+    this.writeBacks.push({ nodeid, done });
   }
 
   /** Hands a request over. @returns true when the session kept the buffer */

@@ -106,6 +106,7 @@ export function daemonFacts(
 /** A machine on which every check is ok. */
 export function healthyFacts(): MachineFacts {
   return {
+    fuse: { device: 'ready', fusermount: true, userAllowOther: false, staleMounts: [] },
     nodeVersion: '20.19.0',
     root: true,
     scriptsFolder: '/opt/memcloud/kernel-scripts',

@@ -14,7 +14,7 @@ import type {
   ToMount,
 } from '../../daemon/mounts/protocol.ts';
 import { Identity } from '../../peer/identity.ts';
-import { CLEAN_ENV, type LabNode } from './lab-node.ts';
+import { CLEAN_ENV, LabNode, labFolder } from './lab-node.ts';
 
 const MIB = 2 ** 20;
 const ANSWER_TIMEOUT_MS = 20_000;
@@ -177,3 +177,52 @@ export class MountProcess {
     return this.child.exitCode ?? this.child.signalCode;
   }
 }
+
+/** A directory to mount on, and donors. */
+export interface MountScene {
+  folder: string;
+  directory: string;
+  donors: LabNode[];
+  peers: MountPeer[];
+}
+
+/** Starts donors by name, each with 256 MiB. */
+export async function mountScene(t: Test, donorNames: readonly string[]): Promise<MountScene> {
+  const folder = labFolder(t);
+  const directory = mountPoint(t, folder);
+  const donors = await Promise.all(
+    donorNames.map((name) => LabNode.start(t, { name, folder, offer: '256M' })),
+  );
+  return { folder, directory, donors, peers: donors.map((node) => mountPeer(folder, node)) };
+}
+
+/** A mount that is there. */
+export async function mounted(
+  t: Test,
+  { folder, directory, peers }: MountScene,
+  change: Partial<MountRequest> = {},
+): Promise<MountProcess> {
+  const mount = new MountProcess(t);
+  mount.send(startMessage(folder, mountRequest(directory, change), peers));
+  await mount.hear('mounted');
+  return mount;
+}
+
+// Reads and writes of files on a mount go through promises: a test never waits in the kernel itself.
+
+/** Writes a file. */
+export const write = (file: string, bytes: Buffer): Promise<void> =>
+  fs.promises.writeFile(file, bytes);
+
+/** Reads a file. */
+export const read = (file: string): Promise<Buffer> => fs.promises.readFile(file);
+
+/** Waits until a file is on its donors. */
+export async function sync(file: string): Promise<void> {
+  const handle = await fs.promises.open(file, 'r+');
+  await handle.sync();
+  await handle.close();
+}
+
+/** Makes the kernel forget what it has cached, so that reads reach the pool. */
+export const dropCaches = (): void => fs.writeFileSync('/proc/sys/vm/drop_caches', '3');

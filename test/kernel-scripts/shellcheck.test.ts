@@ -5,7 +5,7 @@ import t from 'tap';
 import { judge, requires } from '../helpers/judges.ts';
 
 const FOLDER = path.resolve('kernel-scripts');
-const scripts = fs.readdirSync(FOLDER).filter((name) => name.endsWith('.sh'));
+const scripts = fs.readdirSync(FOLDER).filter((name) => /\.sh$|^mount\./.test(name));
 
 t.test('shellcheck has nothing to say', requires('shellcheck'), async (t) => {
   for (const script of scripts) {

@@ -146,7 +146,11 @@ t.test(
   async (t) => {
     const { provider, address, node } = await scene(t);
     const { publicKey, nodeId } = provider.identity;
-    t.same(node.peers.laneTargets(), [{ nodeId, name: 'provider', address, publicKey }]);
+    t.same(node.peers.laneTargets(), [
+      { nodeId, name: 'provider', avoided: false, address, publicKey },
+    ]);
+    node.peers.store('provider').setAvoided(true);
+    t.match(node.peers.laneTargets(), [{ avoided: true }]);
     t.same(provider.peers.laneTargets(), [], 'a node that does not listen cannot be dialled');
     const listening = testNode(t, 'listening');
     const own = await listening.listen();

@@ -27,6 +27,15 @@ t.test(
   },
 );
 
+t.test('whoever wants to know hears of each verdict, the first time', async (t) => {
+  const store = Quarantines.inMemory();
+  const heard: string[] = [];
+  store.onPut = ({ nodeId, name, reason }) => heard.push(`${nodeId} ${name} ${reason}`);
+  store.put(A, 'alpha', 'why\n');
+  store.put(A, 'alpha', 'again');
+  t.same(heard, [`${A} alpha why?`]);
+});
+
 t.test('flush writes what has not been written', async (t) => {
   const directory = t.testdir({});
   const store = Quarantines.load(directory, silentLogger);

@@ -8,10 +8,12 @@ const FOLDER = path.resolve('systemd');
 const DAEMON = 'memnode.service';
 const SWAP = 'memcloud-swap.service';
 const SLEEP = 'memcloud-sleep.service';
-const SERVICES = [DAEMON, SWAP, SLEEP];
+const MOUNT = 'memcloud-mount.service';
+const SERVICES = [DAEMON, SWAP, SLEEP, MOUNT];
 const SLICE = 'memcloud.slice';
 const SOCKET = 'memcloud.socket';
 const DROP_IN = 'memnode.service.d/lan.conf.example';
+const MOUNT_DROP_IN = 'memnode.service.d/mount.conf';
 
 function read(name: string): string {
   return fs.readFileSync(path.join(FOLDER, name), 'utf8');
@@ -37,7 +39,7 @@ function installed(t: Test): string {
   });
   const programs = path.join(folder, 'bin');
   for (const name of fs.readdirSync(programs)) fs.chmodSync(path.join(programs, name), 0o755);
-  for (const name of [...SERVICES, SLICE, SOCKET, DROP_IN]) {
+  for (const name of [...SERVICES, SLICE, SOCKET, DROP_IN, MOUNT_DROP_IN]) {
     const text = read(name).replaceAll(/\/usr\/bin\/mem/g, `${programs}/mem`);
     fs.writeFileSync(path.join(folder, name.replace('.example', '')), text);
   }
@@ -108,7 +110,7 @@ t.test('the README explains each directive of each unit, and no other', async (t
   const cells = table.map((line) => line.split('|')[1] ?? '');
   const explained = new Set(cells.flatMap((cell) => cell.match(/[A-Za-z]+/g) ?? []));
   const used = new Set(
-    [...SERVICES, SLICE, SOCKET, DROP_IN]
+    [...SERVICES, SLICE, SOCKET, DROP_IN, MOUNT_DROP_IN]
       .flatMap(directives)
       .map((line) => line.split('=')[0] ?? ''),
   );
@@ -151,6 +153,24 @@ t.test('swapon runs where its device has a name', async (t) => {
   );
 });
 
+t.test('what memnode mounts is seen by the machine once the drop-in is there', async (t) => {
+  // Whatever would give memnode a mount namespace is undone, by what systemd takes for "off".
+  const values = new Map(
+    directives(MOUNT_DROP_IN).map((line) => line.split('=') as [string, string]),
+  );
+  const namespaced =
+    /^(Private(Devices|Mounts|Tmp)|Protect(Proc|System|Home|Kernel\w+|ControlGroups)|\w+Paths)=/;
+  for (const line of directives(DAEMON).filter((text) => namespaced.test(text))) {
+    const [name = ''] = line.split('=');
+    t.match(values.get(name), /^(no|default|)$/, name);
+  }
+  t.ok(directives(MOUNT_DROP_IN).includes('DeviceAllow=/dev/fuse rw'));
+  t.match(directives(MOUNT_DROP_IN).join('\n'), /^ExecStopPost=\+.*service mount-clean$/m);
+  const lines = directives(MOUNT);
+  t.ok(lines.includes('PartOf=memnode.service'), 'stopping the daemon unmounts first');
+  t.ok(lines.some((line) => /^After=.*memnode\.service/.test(line)));
+});
+
 t.test('each program ends by itself before systemd kills it', async (t) => {
   const deadline = (name: string, command: string): number => {
     const line = directives(name).find((text) => text.includes(command));
@@ -162,6 +182,9 @@ t.test('each program ends by itself before systemd kills it', async (t) => {
   t.ok(seconds(SLEEP, 'TimeoutStartSec') > deadline(SLEEP, swapOff) + 20);
   // `swap-on` begins its last try after 60 s and gives it 150 s; memnode gives itself 20 s to end.
   t.ok(seconds(SWAP, 'TimeoutStartSec') > 60 + 150 + 20);
+  // A call may take 40 s after the last look at the clock, and a lazy one follows.
+  t.ok(seconds(MOUNT, 'TimeoutStartSec') > deadline(MOUNT, 'mount-on') + 40 + 20);
+  t.ok(seconds(MOUNT, 'TimeoutStopSec') > deadline(MOUNT, 'mount-off') + 40);
   t.ok(seconds(DAEMON, 'WatchdogSec') > 20, 'an end that takes its time is not a stuck loop');
 });
 

@@ -79,11 +79,40 @@ t.test('another root: installed twice, removed twice', requires('systemctl'), as
   t.strictSame(files(prefix), []);
 });
 
+t.test('a mount is installed and removed', requires('systemctl'), async (t) => {
+  const prefix = labFolder(t);
+  const service = (...words: string[]): Promise<{ changed: string[] }> =>
+    memcloudJson(t, SOCKET, 'service', ...words, '--prefix', prefix);
+  t.equal((await service('install', '--mount', '/mnt/memcloud')).changed.length, 7);
+  const mounted = [
+    ...[`${CONFIG}/config.d/50-service.toml`, `${CONFIG}/config.toml`],
+    ...[`${UNITS}/memcloud-mount.service`, `${UNITS}/memcloud.slice`, `${UNITS}/memnode.service`],
+    `${UNITS}/memnode.service.d/mount.conf`,
+    `${UNITS}/memnode.service.wants/memcloud-mount.service`,
+    `${UNITS}/multi-user.target.wants/memnode.service`,
+    'sbin/mount.memcloud',
+  ];
+  t.strictSame(files(prefix), mounted);
+  const helper = path.join(prefix, 'sbin/mount.memcloud');
+  t.ok(fs.statSync(helper).mode & 0o111, 'the helper is there and can be run');
+  const check = await memcloud(SOCKET, 'config', 'check', '--config', path.join(prefix, CONFIG));
+  t.match(check, { code: 0 }, check.stderr);
+  t.strictSame((await service('install')).changed, [], 'without --mount it stays as it is');
+  t.equal((await service('install', '--mount', 'off')).changed.length, 3);
+  t.notOk(files(prefix).some((name) => /mount/.test(name)));
+  await service('install', '--mount', '/mnt/memcloud');
+  fs.rmSync(helper);
+  fs.writeFileSync(helper, 'of others');
+  const words = ['install', '--mount', '/mnt/memcloud', '--prefix', prefix];
+  t.match(await memcloud(SOCKET, 'service', ...words), { code: 1, stderr: /a file of others/ });
+});
+
 t.test('wrong words change nothing', async (t) => {
   const prefix = labFolder(t);
   for (const [words, code] of [
     ['--swap 8X', 2],
     ['--offer much', 2],
+    ['--mount here', 2],
     ['--connect nowhere', 2],
     ['--connect a:1 --swap 1G --swap 2G', 2],
   ] as const) {
@@ -108,5 +137,9 @@ t.test("the units' own commands", { skip: !ROOT && 'needs root' }, async (t) => 
   const on = await memcloud(SOCKET, 'service', 'swap-on', '--deadline', '2', '--', '1G');
   t.match(on, { code: 3, stdout: '' }, 'no memnode, also not after two seconds');
   t.equal((await memcloud(SOCKET, 'service', 'swap-on', '--', '1X')).code, 2);
-  t.notMatch((await memcloud(SOCKET, 'service', '--help')).stdout, /swap-o/, 'not for people');
+  t.match(await memcloud(SOCKET, 'service', 'mount-off'), { code: 0 }, 'nothing is mounted');
+  t.match(await memcloud(SOCKET, 'service', 'mount-clean'), { code: 0, stderr: '' });
+  t.match(await memcloud(SOCKET, 'service', 'mount-on', '--deadline', '2'), { code: 3 });
+  const { stdout } = await memcloud(SOCKET, 'service', '--help');
+  t.notMatch(stdout, /swap-o|mount-o|mount-c/, 'not for people');
 });

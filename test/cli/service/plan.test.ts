@@ -6,13 +6,19 @@ const TARGET = { prefix: '', templates: {}, present: [] as string[] };
 const WISH = {
   values: { daemon: ['/n'], cli: ['/n'], readme: '/r' },
   example: '# example\n',
+  mountHelper: '/opt/m/mount.memcloud',
 };
 const UNITS = '/etc/systemd/system';
 const SETTINGS = '/etc/memcloud/config.d/50-service.toml';
 
 /** A plan of an installation, in short. */
 function install(swap: 'on' | 'off' | 'keep', target = TARGET, settings?: string): string[] {
-  return short(installPlan(target, { ...WISH, settings, swap }));
+  return short(installPlan(target, { ...WISH, settings, swap, mount: 'keep' }));
+}
+
+/** The same of a mount. */
+function installMount(mount: 'on' | 'off', target = TARGET): string[] {
+  return short(installPlan(target, { ...WISH, settings: undefined, swap: 'keep', mount }));
 }
 
 function short(steps: readonly Step[]): string[] {
@@ -49,6 +55,27 @@ t.test('without --swap the swap units stay as they are, --swap 0 takes them away
   t.strictSame(install('off'), rest, 'nothing to take away');
 });
 
+t.test('install with a mount: its unit, what memnode’s needs for it, the helper', async (t) => {
+  t.strictSame(installMount('on'), [
+    ...['write /memcloud.slice', 'write /memnode.service'],
+    ...['write /memnode.service.d/mount.conf', 'write /memcloud-mount.service'],
+    'link /sbin/mount.memcloud',
+    'create /etc/memcloud/config.toml',
+    'systemctl daemon-reload',
+    'systemctl enable memnode.service memcloud-mount.service',
+    'systemctl reload-or-restart memnode.service',
+    'systemctl --no-block start memcloud-mount.service',
+  ]);
+  const present = ['memcloud-mount.service', 'memcloud-swap.service', 'memnode.service'];
+  t.strictSame(installMount('off', { ...TARGET, present }).slice(0, 4), [
+    'systemctl disable --now memcloud-mount.service',
+    'remove /memcloud-mount.service',
+    'remove /memnode.service.d/mount.conf',
+    'remove /sbin/mount.memcloud',
+  ]);
+  for (const text of installMount('on', { ...TARGET, prefix: '/image' })) t.match(text, /\/image/);
+});
+
 t.test('another root: nothing is started, stopped or reloaded', async (t) => {
   const target = { ...TARGET, prefix: '/image' };
   const plans = [
@@ -67,7 +94,9 @@ t.test('uninstall: swap stops first, identity stays unless purged', async (t) =>
   const present = ['memnode.service', 'memcloud.slice', 'memcloud-swap.service'];
   const steps = [
     'systemctl disable --now memcloud-swap.service memnode.service',
-    ...['remove /memcloud-swap.service', 'remove /memnode.service', 'remove /memcloud.slice'],
+    ...['remove /memcloud-swap.service', 'remove /memnode.service'],
+    ...['remove /memnode.service.d/mount.conf', 'remove /sbin/mount.memcloud'],
+    'remove /memcloud.slice',
     `remove ${SETTINGS}`,
   ];
   const plan = short(uninstallPlan('', present, false));
@@ -76,6 +105,7 @@ t.test('uninstall: swap stops first, identity stays unless purged', async (t) =>
   t.ok(purge.includes('remove /var/lib/memcloud') && purge.includes('remove /etc/memcloud'));
   t.ok(purge.includes('remove /memnode.service.d'), 'drop-ins too');
   t.strictSame(short(uninstallPlan('', [], false)), [
+    ...['remove /memnode.service.d/mount.conf', 'remove /sbin/mount.memcloud'],
     'remove /memcloud.slice',
     `remove ${SETTINGS}`,
     'systemctl daemon-reload',
@@ -86,13 +116,14 @@ t.test('the script says the same in shell', async (t) => {
   const steps: Step[] = [
     { step: 'write', path: '/a b/u', content: "x='$HOME'\n" },
     { step: 'create', path: '/d', content: 'd\n' },
+    { step: 'link', path: '/l/x', target: '/t' },
     { step: 'remove', path: '/c' },
     { step: 'run', words: ['systemctl', 'enable', "it's"] },
   ];
   t.equal(
     planScript(steps),
     "mkdir -p '/a b'\ncat >'/a b/u' <<'END_OF_FILE'\nx='$HOME'\nEND_OF_FILE\nmkdir -p /\n" +
-      "test -e /d || cat >/d <<'END_OF_FILE'\nd\nEND_OF_FILE\nrm -rf /c\n" +
+      "test -e /d || cat >/d <<'END_OF_FILE'\nd\nEND_OF_FILE\nmkdir -p /l\nln -sfn /t /l/x\nrm -rf /c\n" +
       "systemctl enable 'it'\\''s'",
   );
 });

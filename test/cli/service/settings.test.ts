@@ -3,14 +3,18 @@ import t from 'tap';
 import { parse } from 'smol-toml';
 import { settingsText, type ServiceSettings } from '../../../cli/service/settings.ts';
 
-const NONE: ServiceSettings = { offer: undefined, connect: undefined, swapSize: undefined };
+const NONE: ServiceSettings = {
+  ...{ offer: undefined, connect: undefined },
+  ...{ swapSize: undefined, mountDirectory: undefined },
+};
 
 t.test('nothing given, nothing there: no file', async (t) => {
   t.equal(settingsText('', NONE), undefined);
 });
 
 t.test('what is given is set, what is not stays as it was', async (t) => {
-  const first = settingsText('', { offer: '4G', connect: ['a:1', 'b:2'], swapSize: '8G' }) ?? '';
+  const first =
+    settingsText('', { ...NONE, offer: '4G', connect: ['a:1', 'b:2'], swapSize: '8G' }) ?? '';
   t.same(parse(first), { offer: '4G', connect: ['a:1', 'b:2'], swap: { size: '8G' } });
   t.match(first, /^# Written by/);
   t.equal(settingsText(first, NONE), first, 'the same again');
@@ -18,6 +22,9 @@ t.test('what is given is set, what is not stays as it was', async (t) => {
   t.same(parse(second), { offer: '4G', connect: ['c:3'], swap: { size: '8G' } });
   const swapOnly = settingsText('', { ...NONE, swapSize: 'min(ram, 8GiB)' }) ?? '';
   t.same(parse(swapOnly), { swap: { size: 'min(ram, 8GiB)' } });
+  const both = settingsText(swapOnly, { ...NONE, mountDirectory: '/mnt/memcloud' }) ?? '';
+  t.same(parse(both), { swap: { size: 'min(ram, 8GiB)' }, mount: { directory: '/mnt/memcloud' } });
+  t.equal(settingsText(both, NONE), both);
 });
 
 t.test('text that is no TOML is not overwritten', async (t) => {

@@ -1,15 +1,15 @@
-/** The registry of mounts over real processes and a kernel that is a file (test/helpers/mount-child). */
+/** The registry of mounts over real processes and a kernel that is a folder (test/helpers/mount-child). */
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { isErrorCode } from '../../../common/errors.ts';
 import { silentLogger } from '../../../common/log.ts';
+import { MountRegister } from '../../../common/mount-register.ts';
 import { parseMountTable } from '../../../common/mount-table.ts';
 import { processStart } from '../../../common/process-start.ts';
 import { Mounts } from '../../../daemon/mounts/mounts.ts';
 import type { MountPeer, MountRequest } from '../../../daemon/mounts/protocol.ts';
-import { MountRegister } from '../../../daemon/mounts/register.ts';
 import { eventually } from '../../helpers/lab-node.ts';
 
 const CHILD = path.join(import.meta.dirname, '../../helpers/mount-child/main.js');
@@ -30,29 +30,36 @@ interface World {
   detached: string[];
   quarantined: string[];
   peers: MountPeer[];
-  tableFile: string;
+  tableFolder: string;
   registerFile: string;
-  rows(): string[];
+  rows: () => string[];
 }
 
 /** A folder that outlives the registry of its test. */
 function freshFolder(t: Test): string {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'mc-mounts-'));
   for (const name of ['a', 'b', 'c', 'd']) fs.mkdirSync(path.join(folder, name));
-  fs.writeFileSync(path.join(folder, 'table'), '');
+  fs.mkdirSync(path.join(folder, 'table'));
   t.teardown(() => fs.rmSync(folder, { recursive: true }));
   return folder;
 }
 
 function world(t: Test, folder = freshFolder(t)): World {
-  const tableFile = path.join(folder, 'table');
-  process.env['FAKE_MOUNT_TABLE'] = tableFile;
+  const tableFolder = path.join(folder, 'table');
+  process.env['FAKE_MOUNT_TABLE'] = tableFolder;
   const detached: string[] = [];
   const quarantined: string[] = [];
   const peers: MountPeer[] = [];
   const registerFile = path.join(folder, 'register');
+  const lineOf = (name: string): string => {
+    try {
+      return fs.readFileSync(path.join(tableFolder, name), 'utf8');
+    } catch {
+      return '';
+    }
+  };
   const table = (): ReturnType<typeof parseMountTable> =>
-    parseMountTable(fs.readFileSync(tableFile, 'utf8'));
+    parseMountTable(fs.readdirSync(tableFolder).sort().map(lineOf).join(''));
   const mounts = new Mounts(
     {
       logger: silentLogger,
@@ -74,9 +81,9 @@ function world(t: Test, folder = freshFolder(t)): World {
       removeDirectory: (place) => fs.rmdirSync(place),
       detach: async (directory) => {
         detached.push(path.basename(directory));
-        const lines = fs.readFileSync(tableFile, 'utf8').split('\n');
-        const left = lines.filter((line) => line.split(' ')[4] !== directory);
-        fs.writeFileSync(tableFile, left.join('\n'));
+        const names = fs.readdirSync(tableFolder);
+        const name = names.find((each) => lineOf(each).split(' ')[4] === directory) ?? '';
+        fs.rmSync(path.join(tableFolder, name));
         return true;
       },
       register: new MountRegister(registerFile),
@@ -85,7 +92,7 @@ function world(t: Test, folder = freshFolder(t)): World {
   );
   t.teardown(() => mounts.close());
   const rows = (): string[] => table().map(({ mountPoint }) => path.basename(mountPoint));
-  return { mounts, folder, detached, quarantined, peers, tableFile, registerFile, rows };
+  return { mounts, folder, detached, quarantined, peers, tableFolder, registerFile, rows };
 }
 
 const EAGER = { lazy: false, startingOnly: false };
@@ -276,12 +283,14 @@ t.test('after a kill: the mounts of the last daemon go, and nobody else’s', as
   register.add({ directory: place('c'), device: '0:78', pid: 2 ** 22 + 1, started: '1' });
   const own = processStart(process.pid) ?? '';
   register.add({ directory: place('d'), device: '0:79', pid: process.pid, started: `${own}0` });
-  fs.appendFileSync(
-    left.tableFile,
-    `1 1 0:77 / ${place('b')} rw - fuse.memcloud memcloud rw\n` +
-      `1 1 0:99 / ${place('c')} rw - fuse.memcloud memcloud rw\n` +
-      `1 1 0:79 / ${place('d')} rw - tmpfs tmpfs rw\n`,
-  );
+  for (const [name, device, type] of [
+    ['b', '0:77', 'fuse.memcloud'],
+    ['c', '0:99', 'fuse.memcloud'],
+    ['d', '0:79', 'tmpfs'],
+  ] as const) {
+    const line = `1 1 ${device} / ${place(name)} rw - ${type} memcloud rw\n`;
+    fs.writeFileSync(path.join(left.tableFolder, name), line);
+  }
   const next = world(t, folder);
   await next.mounts.cleanUp();
   // Here the former daemon still runs, and may be the first to see that its child ended.

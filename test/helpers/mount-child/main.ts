@@ -1,7 +1,7 @@
 /**
- * A program that speaks with the daemon as the process of a mount does, over a kernel that is a file: a
- * mount is a line of it, in the format of /proc/self/mountinfo (the file is named by FAKE_MOUNT_TABLE). What
- * goes wrong is asked for by the name of the volume.
+ * A program that speaks with the daemon as the process of a mount does, over a kernel that is a folder: a
+ * mount is a file in it, named by its process, with a line of the format of /proc/self/mountinfo. The
+ * folder is FAKE_MOUNT_TABLE. What goes wrong is asked for by the name of the volume.
  *
  *     failing      says why it cannot mount
  *     speechless   ends before it says anything
@@ -11,9 +11,10 @@
  *     forging      reports a provider
  */
 import fs from 'node:fs';
+import path from 'node:path';
 import type { FromMount, MountRequest, ToMount } from '../../../daemon/mounts/protocol.ts';
 
-const table = process.env['FAKE_MOUNT_TABLE'] ?? '';
+const file = path.join(process.env['FAKE_MOUNT_TABLE'] ?? '', String(process.pid));
 let request: MountRequest | undefined;
 let directory = '';
 let peerNames = '';
@@ -22,21 +23,14 @@ function say(message: FromMount): void {
   process.send?.(message, undefined, undefined, () => undefined);
 }
 
-function lines(): string[] {
-  return fs.readFileSync(table, 'utf8').split('\n').filter(Boolean);
-}
-
 function mount(at: string): void {
   directory = at;
-  fs.appendFileSync(
-    table,
-    `9 1 0:${process.pid} / ${at} rw shared:1 - fuse.memcloud memcloud rw\n`,
-  );
+  const device = `0:${process.pid}`;
+  fs.writeFileSync(file, `9 1 ${device} / ${at} rw shared:1 - fuse.memcloud memcloud rw\n`);
 }
 
 function unmount(): void {
-  const left = lines().filter((line) => !line.includes(` 0:${process.pid} `));
-  fs.writeFileSync(table, left.map((line) => `${line}\n`).join(''));
+  fs.rmSync(file, { force: true });
   directory = '';
 }
 

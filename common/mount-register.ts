@@ -6,8 +6,8 @@
  */
 import fs from 'node:fs';
 import * as v from 'valibot';
-import { replaceFile } from '../../common/replace-file.ts';
-import { readBootId } from '../host.ts';
+import { readBootId } from './boot-id.ts';
+import { replaceFile } from './replace-file.ts';
 
 const RECORD = v.object({
   directory: v.pipe(v.string(), v.startsWith('/')),
@@ -27,6 +27,11 @@ export interface RegisteredMount {
   readonly pid: number;
   /** When that was started, ticks since the boot. */
   readonly started: string;
+}
+
+/** Where the memnode of an RPC socket keeps its list. */
+export function mountRegisterFile(socketPath: string): string {
+  return `${socketPath}.mounts.json`;
 }
 
 /** The list. */

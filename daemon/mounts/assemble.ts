@@ -2,29 +2,21 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { MOUNT, tryUnmount } from '../../common/libc.ts';
 import type { Logger } from '../../common/log.ts';
+import { MountRegister, mountRegisterFile } from '../../common/mount-register.ts';
 import { readMountTable } from '../../common/mount-table.ts';
-import { runTool } from '../../common/tool.ts';
+import { detachMount } from '../../common/stale-mounts.ts';
 import type { DaemonConfig } from '../config.ts';
+import type { Peers } from '../../peer/peers.ts';
+import type { Quarantines } from '../../peer/quarantines.ts';
 import { makeDirectory } from '../directory.ts';
-import { Mounts, type MountsParts } from './mounts.ts';
-import { MountRegister } from './register.ts';
+import type { Volumes } from '../volumes.ts';
+import { Mounts } from './mounts.ts';
 
 /** This file is `dist/daemon/mounts/machine.js`. */
 const PROGRAM_FILE = fileURLToPath(new URL('../mount-main.js', import.meta.url));
 const PACKAGE_ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 const DIRECTORY_MODE = 0o755;
-
-/**
- * Takes a mount away whose process is gone. Root asks the kernel; who is not root asks the program that
- * mounted it. Neither looks into the mount.
- */
-async function detach(directory: string): Promise<boolean> {
-  if (process.geteuid?.() === 0) return tryUnmount(directory, MOUNT.MNT_DETACH);
-  await runTool('fusermount3', ['-u', '-z', '--', directory]);
-  return true;
-}
 
 /** A path as it is written, and as it is without links. */
 function bothWays(file: string): string[] {
@@ -43,21 +35,39 @@ function preciousFiles(config: DaemonConfig): string[] {
   return ['/proc', '/sys', '/dev', ...files.flatMap(bothWays)];
 }
 
+/** Other parts of the daemon. */
+export interface MountsNeighbours {
+  /** Whom it knows. */
+  readonly peers: Peers;
+  /** Whom it does not believe. */
+  readonly quarantines: Quarantines;
+  /** What else has a name. */
+  readonly volumes: Volumes;
+}
+
 /**
  * Makes the registry of mounts; it has none yet.
  *
  * @param hostId - names this machine to peers
- * @param parts - what the daemon knows
  */
 export function machineMounts(
   config: DaemonConfig,
   hostId: string,
   logger: Logger,
-  parts: Pick<MountsParts, 'peers' | 'quarantine' | 'isVolume'>,
+  { peers, quarantines, volumes }: MountsNeighbours,
 ): Mounts {
   const { stateDirectory, name, zone, leaseTtlMs, peerDeadMs, memoryDirectory, logLevel } = config;
   return new Mounts({
-    ...parts,
+    isVolume: (name) => volumes.has(name),
+    peers: () =>
+      peers.laneTargets().map(({ publicKey, ...target }) => ({
+        ...target,
+        publicKey: Buffer.from(publicKey).toString('base64'),
+      })),
+    quarantine: (nodeId, reason) => {
+      const name = peers.list().find((source) => source.nodeId === nodeId)?.nodeName ?? '';
+      quarantines.put(nodeId, name, reason);
+    },
     logger,
     program: { file: PROGRAM_FILE },
     setting: {
@@ -75,7 +85,7 @@ export function machineMounts(
       // Somebody may have put something there meanwhile: then it stays.
       fs.rmdir(place, () => undefined);
     },
-    detach,
-    register: new MountRegister(`${config.socketPath}.mounts.json`),
+    detach: detachMount,
+    register: new MountRegister(mountRegisterFile(config.socketPath)),
   });
 }

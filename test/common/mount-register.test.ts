@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
-import { MountRegister } from '../../../daemon/mounts/register.ts';
+import { MountRegister } from '../../common/mount-register.ts';
 
 const MOUNT = { directory: '/mnt/a', device: '0:52', pid: 4000, started: '123' };
 
