@@ -329,6 +329,9 @@ export class FuseSession implements FileCompletionSink {
     if (invalid !== 0) return invalid;
     const slot = this.#take(request);
     const { caller, nodeid, change } = request;
+    // Where no open is sent, O_TRUNC comes as this: it sets the times of a file that was empty, too.
+    const empties = (change.valid & AttributeBit.SIZE) !== 0 && change.size === 0;
+    if (this.#openless && empties) change.valid |= AttributeBit.FH;
     operations.changeAttributes(this.#slots.tag(slot), caller, nodeid, change);
     return ELSEWHERE;
   }
