@@ -25,8 +25,13 @@ export function spawnModel(
   judged: string,
   ...numbers: readonly number[]
 ): Promise<ModelEnd> {
-  const child = spawn(process.execPath, [WORKER, oracle, judged, ...numbers.map(String)], {
+  return spawnWorker([oracle, judged, ...numbers.map(String)], {});
+}
+
+function spawnWorker(args: readonly string[], env: NodeJS.ProcessEnv): Promise<ModelEnd> {
+  const child = spawn(process.execPath, [WORKER, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...env },
     cwd: '/',
   });
   let [stdout, stderr] = ['', ''];
@@ -46,11 +51,12 @@ export function modelSeed(): number {
 /**
  * Random operations by several processes at once, each judged against tmpfs.
  *
- * @param base - where pairs of directories are made: tmpfs, and the file system that is judged
+ * @param base - where pairs of directories are made: tmpfs, and the file system that is judged, and whether
+ *   it has extended attributes
  */
 export async function runModel(
   t: Test,
-  base: { oracle: string; judged: string },
+  base: { oracle: string; judged: string; attributes: boolean },
   processCount: number,
 ): Promise<void> {
   const seed = modelSeed();
@@ -58,7 +64,8 @@ export async function runModel(
   const runs = Array.from({ length: processCount }, (_, i) => {
     const pair = [`${base.oracle}/model-${i}`, `${base.judged}/model-${i}`] as const;
     pair.forEach((path) => fs.mkdirSync(path));
-    return spawnModel(...pair, seed + i, MODEL_SECONDS);
+    const env = { MODEL_ATTRIBUTES: base.attributes ? '1' : '0' };
+    return spawnWorker([...pair, `${seed + i}`, `${MODEL_SECONDS}`], env);
   });
   for (const [i, end] of (await Promise.all(runs)).entries()) {
     t.equal(end.status, 0, `process ${i}, SEED=${seed + i}: no difference ${end.stderr}`);

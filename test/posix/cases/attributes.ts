@@ -125,6 +125,26 @@ const times: readonly PosixCase[] = [
     },
   },
   {
+    name: 'O_TRUNC and ftruncate move mtime of a file that is empty already, as a stamp file wants',
+    run: (room: Room): void => {
+      const path = room.file('stamp');
+      for (const step of [
+        () => sys.close(sys.open(path, O.WRONLY | O.TRUNC)),
+        () => sys.close(sys.open(path, O.WRONLY | O.CREAT | O.TRUNC)),
+        () => {
+          const fd = room.open(path, O.WRONLY);
+          const result = sys.ftruncate(fd, 0);
+          sys.close(fd);
+          return result;
+        },
+      ]) {
+        done(sys.utimens(path, [5, 0], [5, 0]));
+        done(step());
+        holds(room.status(path).mtime[0] > 1_000_000, 'mtime');
+      }
+    },
+  },
+  {
     name: 'chmod and chown move ctime alone',
     run: (room: Room): void => {
       const path = room.file('f');
