@@ -60,6 +60,26 @@ export function fioDeviceArguments(
   return [...engine, ...commonArguments(workload, run)];
 }
 
+/** How files of a mount are read and written. */
+export interface FioFileRun extends Omit<FioRun, 'uri' | 'offsetBytes'> {
+  /** The file; made when it is not there. */
+  readonly file: string;
+  /** Past the page cache (O_DIRECT). */
+  readonly direct: boolean;
+  /** Processes that do the same at once, each one request at a time. */
+  readonly jobCount: number;
+}
+
+/** The arguments of one run on a file, with system calls as programs make them; one report for all jobs. */
+export function fioFileArguments(workload: Workload, run: FioFileRun): string[] {
+  const { file, direct, jobCount } = run;
+  return [
+    ...['--ioengine=psync', `--filename=${file}`, `--direct=${direct ? 1 : 0}`],
+    ...[`--numjobs=${jobCount}`, '--group_reporting', '--fallocate=none'],
+    ...commonArguments(workload, run),
+  ];
+}
+
 function commonArguments(workload: Workload, run: Omit<FioRun, 'uri'>): string[] {
   const timed = [`--runtime=${run.seconds}`, `--ramp_time=${run.rampSeconds}`, '--time_based'];
   return [

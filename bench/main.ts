@@ -15,6 +15,7 @@ import { Stage } from './stage.ts';
 import { seededRandom } from './statistics.ts';
 import { block } from './suites/block.ts';
 import { cpu } from './suites/cpu.ts';
+import { FILE_WORK_NAMES, MOUNT_TARGETS, files } from './suites/files.ts';
 import { guest } from './suites/guest.ts';
 import { memory } from './suites/memory.ts';
 import { soakSuite } from './suites/soak.ts';
@@ -28,9 +29,9 @@ import type { Target } from './targets/target.ts';
 import { describeTool, installTools, missingTools } from './tools.ts';
 import { reasonOf } from './trials.ts';
 
-const SUITES: readonly Suite[] = [block, cpu, memory, steadyState, guest, soakSuite];
+const SUITES: readonly Suite[] = [block, cpu, memory, steadyState, files, guest, soakSuite];
 const TARGETS: readonly Target[] = [memcloud, nbdkitTls, nbdkitUnix, nbdkitTcp, qemuNbd];
-/** Guests take minutes: they are measured when asked for. */
+/** Guests take minutes, mounts want root: they are measured when asked for. */
 const DEFAULT_SUITES: readonly string[] = [block, cpu, memory, steadyState].map(({ name }) => name);
 /** Without more words, a quick run compares these. */
 const QUICK_TARGETS: readonly Target[] = [memcloud, nbdkitTls];
@@ -53,9 +54,14 @@ async function readFlags(args: readonly string[]) {
       describe: 'run only these benchmarks',
     })
     .option('targets', {
-      choices: TARGETS.map(({ name }) => name),
+      choices: [...new Set([...TARGETS, ...MOUNT_TARGETS].map(({ name }) => name))],
       array: true,
       describe: 'run only these targets',
+    })
+    .option('works', {
+      choices: FILE_WORK_NAMES,
+      array: true,
+      describe: 'of the benchmark "files", do only these works',
     })
     .option('quick', { type: 'boolean', default: false, describe: 'short, few targets, imprecise' })
     .option('rounds', { type: 'number', describe: 'rounds (default 9, memory 3)' })
@@ -68,7 +74,9 @@ async function readFlags(args: readonly string[]) {
     })
     .option('force', { type: 'boolean', default: false, describe: 'run although others compute' })
     .option('json', { type: 'boolean', default: false, describe: 'print JSON, not tables' })
-    .epilogue(`Benchmarks:\n${list(SUITES)}\n\nTargets:\n${list(TARGETS)}`)
+    .epilogue(
+      `Benchmarks:\n${list(SUITES)}\n\nTargets:\n${list(TARGETS)}\n\nTargets of "files":\n${list(MOUNT_TARGETS)}`,
+    )
     .fail((message, error) => {
       note(`bench: ${message ?? reasonOf(error)}; see --help`);
       process.exit(ExitCode.USAGE);
@@ -85,8 +93,11 @@ async function readFlags(args: readonly string[]) {
 
 type Flags = Awaited<ReturnType<typeof readFlags>>;
 
+/** Suites that choose their targets themselves. */
+const OWN_TARGETS: readonly Suite[] = [files, guest, soakSuite];
+
 /** The targets whose programs are there. @throws Error when fio is not, or no target is left */
-function usableTargets({ targets, quick, install }: Flags): Target[] {
+function usableTargets({ targets, quick, install, only }: Flags): Target[] {
   const preset = quick ? QUICK_TARGETS : TARGETS;
   const asked =
     targets === undefined ? preset : TARGETS.filter(({ name }) => targets.includes(name));
@@ -99,7 +110,8 @@ function usableTargets({ targets, quick, install }: Flags): Target[] {
     if (lacks.length > 0) note(`skipping ${target.name}: ${lacks.map(describeTool).join(', ')}`);
     return lacks.length === 0;
   });
-  if (usable.length === 0) throw new Error('no target is left to measure');
+  const asksForNone = only?.every((name) => OWN_TARGETS.some((suite) => suite.name === name));
+  if (usable.length === 0 && asksForNone !== true) throw new Error('no target is left to measure');
   return usable;
 }
 
@@ -141,7 +153,10 @@ async function main(): Promise<number> {
   for (const suite of SUITES.filter(({ name }) => (flags.only ?? DEFAULT_SUITES).includes(name))) {
     const random = seededRandom(seed);
     const result = await onStage((stage) =>
-      suite.run({ stage, targets, rounds, seconds, quick, force, random, note }),
+      suite.run({
+        ...{ stage, targets, rounds, seconds, quick, force, random, note },
+        ...{ names: flags.targets, works: flags.works },
+      }),
     );
     failed ||= Object.keys(result.failures).length > 0;
     publish(suite.name, machine, result, flags.json);

@@ -1,5 +1,5 @@
 /**
- * Everything that a benchmark leaves outside its own process: children and one temporary directory.
+ * Everything that a benchmark leaves outside its own process: children, mounts, one temporary directory.
  * All of it is gone when the stage is closed, also after an exception and after a signal. Children
  * are ended by their own process id, in the reverse order of their start, so that a consumer goes
  * before its provider.
@@ -10,6 +10,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { MOUNT, tryUnmount } from '../common/libc.ts';
 
 const STOP_TIMEOUT_MS = 15_000;
 const READY_POLL_MS = 20;
@@ -63,6 +64,7 @@ export class Stage {
   readonly directory: string;
   readonly #children = new Set<Child>();
   readonly #extraDirectories: string[] = [];
+  readonly #mountPoints: string[] = [];
   #closed = false;
 
   constructor() {
@@ -79,6 +81,13 @@ export class Stage {
   makeDirectoryIn(parent: string): string {
     const directory = fs.mkdtempSync(path.join(parent, 'memcloud-bench-'));
     this.#extraDirectories.push(directory);
+    return directory;
+  }
+
+  /** Makes a directory for a mount, which is detached when the stage is closed, before its server ends. */
+  makeMountPoint(name: string): string {
+    const directory = this.makeDirectory(name);
+    this.#mountPoints.push(directory);
     return directory;
   }
 
@@ -134,6 +143,7 @@ export class Stage {
   /** Ends what still runs, newest first, and removes the directories. Nothing starts after it. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.#detachMounts();
     for (const child of [...this.#children].reverse()) await end(child.process, 'SIGTERM');
     this.#children.clear();
     this.#removeDirectories();
@@ -157,6 +167,10 @@ export class Stage {
     return child;
   }
 
+  #detachMounts(): void {
+    for (const directory of this.#mountPoints) tryUnmount(directory, MOUNT.MNT_DETACH);
+  }
+
   #removeDirectories(): void {
     for (const directory of [this.directory, ...this.#extraDirectories]) {
       fs.rmSync(directory, { recursive: true, force: true });
@@ -165,6 +179,7 @@ export class Stage {
 
   /** The last resort, when the process ends without a close: nothing may wait here. */
   readonly #abandon = (): void => {
+    this.#detachMounts();
     for (const child of this.#children) child.process.kill('SIGKILL');
     this.#removeDirectories();
   };

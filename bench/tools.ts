@@ -2,6 +2,9 @@
 import { spawnSync } from 'node:child_process';
 import type { ToolName } from './targets/target.ts';
 
+/** sshd(8) wants to be called by its path. */
+export const SSHD_PATH = '/usr/sbin/sshd';
+
 interface Tool {
   /** The Debian package. */
   readonly debianPackage: string;
@@ -14,6 +17,20 @@ const TOOLS: Readonly<Record<ToolName, Tool>> = {
   fio: { debianPackage: 'fio', probe: ['fio', '--enghelp'], says: /^\s*nbd$/m },
   nbdkit: { debianPackage: 'nbdkit', probe: ['nbdkit', '--dump-config'], says: /^tls=yes$/m },
   'qemu-nbd': { debianPackage: 'qemu-utils', probe: ['qemu-nbd', '--version'], says: /qemu-nbd/ },
+  gcc: { debianPackage: 'gcc', probe: ['gcc', '--version'], says: /gcc/i },
+  libfuse3: {
+    debianPackage: 'libfuse3-dev pkg-config',
+    probe: ['pkg-config', '--modversion', 'fuse3'],
+    says: /^3\./,
+  },
+  sshfs: { debianPackage: 'sshfs', probe: ['sshfs', '--version'], says: /SSHFS/ },
+  sshd: {
+    debianPackage: 'openssh-server',
+    probe: ['test', '-x', SSHD_PATH],
+    says: /^$/,
+  },
+  git: { debianPackage: 'git', probe: ['git', '--version'], says: /git version/ },
+  ccache: { debianPackage: 'ccache', probe: ['ccache', '--version'], says: /ccache version/ },
 };
 
 const INSTALLER = 'apt-get';
@@ -45,7 +62,7 @@ export function describeTool(name: ToolName): string {
  */
 export function installTools(names: readonly ToolName[]): void {
   if (process.getuid?.() !== 0) throw new Error('--install: expected to be run by root');
-  const packages = names.map((name) => TOOLS[name].debianPackage);
+  const packages = names.flatMap((name) => TOOLS[name].debianPackage.split(' '));
   const args = ['install', '--yes', '--no-install-recommends', ...packages];
   const result = spawnSync(INSTALLER, args, {
     stdio: ['ignore', 2, 2],

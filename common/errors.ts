@@ -178,6 +178,11 @@ export const ERROR_CODES = {
     exitCode: 1,
     meaning: 'the file system could not be mounted or unmounted',
   },
+  ERR_MOUNT_TRANSPORT: {
+    fault: 'local',
+    exitCode: 1,
+    meaning: 'requests of a mount cannot come the way that was asked for',
+  },
   ERR_SWAP_UNSAFE: {
     fault: 'local',
     exitCode: 1,

@@ -2,7 +2,7 @@
  * The composition of a mount's process, and with `wire.ts` what knows both ends of its seams:
  *
  *   peers on a lane, RAM of this machine -- SlabSources --> volume -- BlockDevice --> file store
- *                                             kernel <-- FUSE device <-- file system <---'
+ *                                               kernel <-- transport <-- file system <---'
  *
  * It never looks at a path below its own mount, where it would wait for itself. Ends come in the order in
  * which work flows: the mount, the store, and the pool (wire-mount-pool.ts).
@@ -13,21 +13,20 @@ import { monotonicClock } from '../common/clock.ts';
 import { asMemcloudError, MemcloudError } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
 import { PAGE_SIZE_BYTES } from '../common/units.ts';
-import { FuseDevice } from '../fuse-fs/device.ts';
 import { FileSystem, type FileSystemOptions } from '../fuse-fs/file-system.ts';
-import { mountFuse, unmountFuse } from '../fuse-fs/mounting.ts';
+import { KernelTransport } from '../fuse-fs/kernel-transport.ts';
+import { unmountFuse } from '../fuse-fs/mounting.ts';
+import { NativeTransport } from '../fuse-fs/native-transport.ts';
 import { FUSE_PROFILES } from '../fuse-fs/negotiation.ts';
 import type { FileSystemStatistics } from '../fuse-fs/operations.ts';
 import { PageFileStore } from '../fuse-fs/page-file-store.ts';
-import type { FuseSession } from '../fuse-fs/session.ts';
+import type { Transport, TransportEnd } from '../fuse-fs/transport.ts';
 import { KernelClock } from '../fuse-fs/wall-clock.ts';
 import { within } from './handover/within.ts';
 import type { ServedMount, StartMessage } from './mounts/child.ts';
 import type { MountPeer, MountStatus } from './mounts/protocol.ts';
 import { MountPool, REQUEST_DEADLINE_MS } from './wire-mount-pool.ts';
 
-/** How long a mount may take to agree with the kernel on a protocol, milliseconds. */
-const AGREE_WAIT_MS = 5_000;
 /** After an unmount the kernel says at once that it is gone; users of a lazy one have so long to leave. */
 const GONE_WAIT_MS = 1_500;
 /** Calls of files that wait for providers: who unmounts waits so long for their end, milliseconds. */
@@ -50,7 +49,7 @@ export interface PoolMountEvents {
 /** A mount that the kernel has. */
 interface Served {
   readonly directory: string;
-  readonly device: FuseDevice;
+  readonly transport: Transport;
   /** The kernel says that the mount is gone. */
   gone: boolean;
   /** We are taking it away ourselves. */
@@ -112,7 +111,8 @@ export class PoolMount implements ServedMount {
   /**
    * Makes the pool, the files and the mount.
    *
-   * @throws MemcloudError as {@link MountPool.open}; `ERR_MOUNT_POINT`, `ERR_MOUNT_FAILED`, `ERR_UNSUPPORTED`
+   * @throws MemcloudError as {@link MountPool.open}; `ERR_MOUNT_POINT`, `ERR_MOUNT_FAILED`,
+   *   `ERR_MOUNT_TRANSPORT`, `ERR_UNSUPPORTED`
    */
   static async open(
     start: StartMessage,
@@ -120,9 +120,6 @@ export class PoolMount implements ServedMount {
     events: PoolMountEvents,
   ): Promise<PoolMount> {
     const { cancelled, onQuarantine } = events;
-    if (start.request.transport !== 'kernel') {
-      throw new MemcloudError('ERR_UNSUPPORTED', 'this build mounts by way of /dev/fuse only');
-    }
     const pool = await MountPool.open(start, logger, cancelled, onQuarantine);
     const mount = new PoolMount(start, logger, events, pool);
     try {
@@ -144,7 +141,7 @@ export class PoolMount implements ServedMount {
     const { volumeName, sizeBytes, copies, transport } = this.#start.request;
     const directory = this.#served?.directory ?? '';
     const damaged = this.#files.damagedPaths(DAMAGED_FILE_COUNT_MAX);
-    const served = this.#served?.device.session.statistics.requestCount ?? 0;
+    const served = this.#served?.transport.requestCount ?? 0;
     return {
       ...{ directory, volumeName, sizeBytes, copies, transport },
       usedBytes: this.#store.room().usedPageCount * PAGE_SIZE_BYTES,
@@ -201,32 +198,32 @@ export class PoolMount implements ServedMount {
   }
 
   async #mount(directory: string): Promise<void> {
-    const { allowOther, profile } = this.#start.request;
-    const fd = await mountFuse({ directory, allowOther });
-    const device = new FuseDevice({
-      fd,
+    const transport = this.#transportTo(directory, (end) => this.#onEnd(served, end));
+    // Until it is mounted its end is ours to tell.
+    const served: Served = { directory, transport, gone: false, leaving: true };
+    this.#files.connect(transport.sink);
+    try {
+      await transport.mount(this.#files);
+    } catch (error) {
+      transport.close();
+      throw error;
+    }
+    this.#served = served;
+    served.leaving = false;
+    if (served.gone) this.#onEnd(served, undefined);
+  }
+
+  #transportTo(directory: string, onEnd: (end: TransportEnd) => void): Transport {
+    const { allowOther, profile, transport, uid, gid } = this.#start.request;
+    const options = { directory, allowOther, onEnd };
+    if (transport === 'native') return new NativeTransport({ ...options, uid, gid });
+    return new KernelTransport({
+      ...options,
       profile: FUSE_PROFILES[profile],
       spin: this.#pool.spin,
       clock: monotonicClock,
       log: this.#logger,
-      onEnd: (error) => this.#onEnd(served, error),
     });
-    const served: Served = { directory, device, gone: false, leaving: false };
-    this.#served = served;
-    try {
-      this.#files.connect(device.session);
-      device.serve(this.#files);
-      const agreed = (): boolean => device.session.agreed !== undefined || served.gone;
-      if (!(await within(AGREE_WAIT_MS, LOOK_MS, agreed)) || served.gone) {
-        throw new MemcloudError(
-          'ERR_UNSUPPORTED',
-          `mount ${directory}: this kernel and memnode have no version of the FUSE protocol in common`,
-        );
-      }
-    } catch (error) {
-      await this.unmount(true).catch(() => undefined);
-      throw error;
-    }
   }
 
   /** The kernel ended the conversation: nobody will ask any more. */
@@ -251,22 +248,22 @@ export class PoolMount implements ServedMount {
   async #disconnect(served: Served): Promise<void> {
     if (this.#served !== served) return;
     this.#served = undefined;
-    const { device } = served;
-    this.#formerRequestCount += device.session.statistics.requestCount;
-    device.close();
+    const { transport } = served;
+    this.#formerRequestCount += transport.requestCount;
+    transport.close();
     let isSettled = false;
-    this.#settled = this.#settle(device.session).finally(() => (isSettled = true));
+    this.#settled = this.#settle(transport).finally(() => (isSettled = true));
     await within(CALLS_WAIT_MS, LOOK_MS, () => isSettled);
   }
 
-  /** Calls under way hold memory of the session, and mean files that would be forgotten: they end first. */
-  async #settle(session: FuseSession): Promise<void> {
-    const isIdle = (): boolean => session.waitingCount === 0;
+  /** Calls under way hold memory of the transport, and mean files that would be forgotten: they end first. */
+  async #settle(transport: Transport): Promise<void> {
+    const isIdle = (): boolean => transport.waitingCount === 0;
     if (!(await within(REQUEST_DEADLINE_MS + CALLS_WAIT_MS, LOOK_MS, isIdle))) {
-      this.#logger.error({ calls: session.waitingCount }, 'calls of files did not end');
+      this.#logger.error({ calls: transport.waitingCount }, 'calls of files did not end');
       return;
     }
-    session.close();
+    transport.free();
     this.#files.disconnect();
   }
 }

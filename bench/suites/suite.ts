@@ -8,6 +8,10 @@ import type { Target } from '../targets/target.ts';
 export interface SuiteOptions {
   readonly stage: Stage;
   readonly targets: readonly Target[];
+  /** Names of targets asked for; undefined leaves them to the suite. */
+  readonly names: readonly string[] | undefined;
+  /** Names of the works asked for, of a suite that has several; undefined is all. */
+  readonly works: readonly string[] | undefined;
   /** Rounds asked for; undefined leaves it to the suite. */
   readonly rounds: number | undefined;
   /** Seconds a trial asked for; undefined leaves it to the suite. */

@@ -31,4 +31,5 @@ export interface Target {
 }
 
 /** The commands that benchmarks use. */
-export type ToolName = 'fio' | 'nbdkit' | 'qemu-nbd';
+export type ToolName =
+  'fio' | 'nbdkit' | 'qemu-nbd' | 'gcc' | 'libfuse3' | 'sshfs' | 'sshd' | 'git' | 'ccache';

@@ -15,6 +15,7 @@ import { FuseDevice } from '../../../fuse-fs/device.ts';
 import { FileSystem } from '../../../fuse-fs/file-system.ts';
 import { mountFuse, unmountFuse } from '../../../fuse-fs/mounting.ts';
 import { FUSE_PROFILES } from '../../../fuse-fs/negotiation.ts';
+import { NativeTransport } from '../../../fuse-fs/native-transport.ts';
 import { PageFileStore } from '../../../fuse-fs/page-file-store.ts';
 import { KernelClock } from '../../../fuse-fs/wall-clock.ts';
 import { MemoryDevice } from '../memory-device.ts';
@@ -86,7 +87,43 @@ async function main(): Promise<void> {
   say({ type: 'mounted' });
 }
 
-main().catch((error: unknown) => {
+/** The same files through fuse-native. */
+async function mainNative(): Promise<void> {
+  const transport = new NativeTransport({
+    directory: options.directory,
+    allowOther: options.allowOther ?? true,
+    ...{ uid: options.uid ?? 0, gid: options.gid ?? 0 },
+    onEnd: () => {
+      fileSystem.close();
+      process.disconnect();
+      process.exit(0);
+    },
+  });
+  fileSystem.connect(transport.sink);
+  await transport.mount(fileSystem);
+  const stop = async (lazy: boolean): Promise<void> => {
+    if ((await unmountFuse(options.directory, { lazy })) === 'busy') say({ type: 'busy' });
+  };
+  const status = (): FuseMountStatus => ({
+    ...{ requestCount: transport.requestCount, waitingCount: transport.waitingCount },
+    ...{ errorCount: 0, malformedCount: 0, defectCount: 0, interruptedCount: 0 },
+    refusedReplyCount: 0,
+    inodeCount: fileSystem.inodeCount,
+    metadataBytes: fileSystem.metadataBytes,
+    residentBytes: process.memoryUsage().rss,
+  });
+  process.on('message', (message: ToFuseMount) => {
+    if (message.type === 'status') say({ type: 'status', status: status() });
+    else void stop(message.lazy);
+  });
+  process.on('disconnect', () => void stop(true));
+  process.on('SIGTERM', () => void stop(true));
+  process.on('SIGINT', () => void stop(true));
+  say({ type: 'mounted' });
+}
+
+const run = options.transport === 'native' ? mainNative : main;
+run().catch((error: unknown) => {
   const code = error instanceof MemcloudError ? error.code : 'ERR_INTERNAL';
   say({ type: 'failed', code, message: error instanceof Error ? error.message : String(error) });
   process.disconnect();

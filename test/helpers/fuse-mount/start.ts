@@ -14,6 +14,8 @@ export interface FuseMountOptions {
   readonly store?: 'pages' | 'flat';
   /** `default` unless given. */
   readonly profile?: 'default' | 'build-cache';
+  /** How requests come; `kernel` unless given. */
+  readonly transport?: 'kernel' | 'native';
   /** Let other users in; true unless given. */
   readonly allowOther?: boolean;
   /** Mount by fusermount3 although we are root. */
