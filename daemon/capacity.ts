@@ -1,4 +1,5 @@
 /** Whether the pool has room for a volume, said before anything is made. */
+import os from 'node:os';
 import type { SlabSource } from '../common/ports.ts';
 import { hostOf } from '../common/slab-sources.ts';
 import { formatSize } from '../common/units.ts';
@@ -17,6 +18,19 @@ export interface FreeRoom {
 export function roomOf(source: SlabSource): FreeRoom {
   const { offeredBytes, usedBytes } = source.usage;
   return { name: source.nodeName, host: hostOf(source), freeBytes: offeredBytes - usedBytes };
+}
+
+/**
+ * Room in this machine's RAM for another process, beside what the daemon lends.
+ *
+ * @param memory - as the provider saw it last; 0 before its first look, when the system is asked
+ */
+export function localRoom(
+  source: SlabSource,
+  memory: { readonly availableBytes: number; readonly reserveBytes: number },
+): FreeRoom {
+  const availableBytes = memory.availableBytes || os.freemem();
+  return { ...roomOf(source), freeBytes: availableBytes - memory.reserveBytes };
 }
 
 /** A volume to be. */

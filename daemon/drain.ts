@@ -5,7 +5,7 @@
  * its consumers move their slabs. Whether they can, only they know, since only they see the other
  * providers: each is asked for the numbers first (control method `recall-room`).
  *
- * *Drain a peer*: an order to this node's own volumes, to leave that peer; the peer need not know, and
+ * *Drain a peer*: an order to this node's own volumes and mounts, to leave that peer; the peer need not know, and
  * other consumers stay there.
  *
  * Both refuse beforehand what the rest cannot take, and both last until undrain or a restart: whoever
@@ -67,6 +67,11 @@ export interface DrainParts {
     holdingsOn(nodeId: NodeId): DrainHolding[];
     /** Makes them leave it. */
     evacuate(nodeId: NodeId): void;
+  };
+  /** Its mounts; that they are to leave a peer they hear by themselves. */
+  readonly mounts: {
+    /** What each has on a provider. */
+    holdingsOn(provider: DrainPeer): Promise<DrainHolding[]>;
   };
   /** What other machines have here directly. */
   readonly directExports: () => readonly DirectExportInfo[];
@@ -162,9 +167,12 @@ export class Drain {
     }
   }
 
-  #peerStatus({ nodeId, nodeName, avoided }: DrainPeer): DrainInfo {
-    const { name, volumes, directDevices } = this.#parts;
-    const holdings = volumes.holdingsOn(nodeId).filter(({ heldBytes }) => heldBytes > 0);
+  async #peerStatus(peer: DrainPeer): Promise<DrainInfo> {
+    const { nodeId, nodeName, avoided } = peer;
+    const { name, volumes, mounts, directDevices } = this.#parts;
+    const holdings = [...volumes.holdingsOn(nodeId), ...(await mounts.holdingsOn(peer))].filter(
+      (holding) => holding.heldBytes > 0,
+    );
     const { heldBytes, roomBytes, problem } = drainRoom(holdings);
     const self = { nodeId: this.#parts.nodeId, name, heldBytes, roomBytes, problem };
     const holders = heldBytes > 0 ? [self] : [];

@@ -10,7 +10,7 @@ import { MemcloudError } from '../common/errors.ts';
 import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../common/event-loop-spin.ts';
 import type { Logger } from '../common/log.ts';
 import type { SlabSource, SlabSources } from '../common/ports.ts';
-import { hostOf, takesSlabs } from '../common/slab-sources.ts';
+import { takesSlabs } from '../common/slab-sources.ts';
 import { PAGE_SIZE_BYTES, SEALED_PAGE_SIZE_BYTES, SLAB_PAGE_COUNT } from '../common/units.ts';
 import { ConsentQueue } from '../peer/consent.ts';
 import { Identity } from '../peer/identity.ts';
@@ -23,7 +23,7 @@ import { leaseChargeBytes } from '../provider/quota.ts';
 import { RamProvider } from '../provider/service.ts';
 import { VolumeBlockDevice } from '../tier/block-device.ts';
 import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
-import { capacityProblem, type FreeRoom } from './capacity.ts';
+import { capacityProblem, roomOf } from './capacity.ts';
 import { drainRoom } from './drain-room.ts';
 import type { StartMessage } from './mounts/child.ts';
 import { LanePeers } from './mounts/lane-peers.ts';
@@ -271,11 +271,6 @@ async function waitForRoom(
     }
     await new Promise((resolve) => setTimeout(resolve, PROVIDER_LOOK_MS));
   }
-}
-
-function roomOf(source: SlabSource): FreeRoom {
-  const { offeredBytes, usedBytes } = source.usage;
-  return { name: source.nodeName, host: hostOf(source), freeBytes: offeredBytes - usedBytes };
 }
 
 function makeVolume(start: StartMessage, sources: SlabSources, logger: Logger): Volume {

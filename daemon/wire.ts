@@ -30,7 +30,7 @@ import { SpillSource } from '../provider/spill-source.ts';
 import { VolumeBlockDevice } from '../tier/block-device.ts';
 import type { VolumeWorld } from '../tier/volume-state.ts';
 import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
-import { capacityProblem, roomOf, type FreeRoom } from './capacity.ts';
+import { capacityProblem, localRoom, roomOf, type FreeRoom } from './capacity.ts';
 import type { DaemonConfig } from './config.ts';
 import { DirectDevices } from './direct/devices.ts';
 import { Drain } from './drain.ts';
@@ -39,6 +39,7 @@ import type { Predecessor } from './handover/taker.ts';
 import { GarbageCollectionWatch } from './garbage-collection.ts';
 import { machineHostId } from './host.ts';
 import { LiveConfig, type Appliers } from './live-config.ts';
+import { drainedMounts } from './mounts/holdings.ts';
 import { machineMounts } from './mounts/assemble.ts';
 import type { Mounts } from './mounts/mounts.ts';
 import type { PoolNumbers } from './notify.ts';
@@ -153,7 +154,7 @@ export class Daemon implements VolumeParts {
     const { name, zone } = config;
     const drain = new Drain({
       ...{ nodeId, name, provider, peers, volumes },
-      ...{ directExports, directDevices },
+      ...{ directExports, directDevices, mounts: drainedMounts(mounts, peers) },
     });
     this.liveConfig = new LiveConfig(config.written, this.#appliers(logger), logger);
     const handlers = rpcHandlers({
@@ -228,9 +229,8 @@ export class Daemon implements VolumeParts {
       });
       undo.push(() => provider.close());
       const spin = new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US);
-      const { name, zone, host: hostId = machineHostId() } = config;
+      const { name, zone, allowPlain, host: hostId = machineHostId() } = config;
       let peerPort = 0;
-      const { allowPlain } = config;
       if (allowPlain) {
         logger.warn({}, '--allow-plain: direct swap may come over bare TCP, open to tampering');
       }
@@ -386,11 +386,10 @@ export class Daemon implements VolumeParts {
   /** Room for a mount, whose process keeps `local` pages itself, beside what the daemon lends. */
   #rooms(providers: readonly string[] | undefined): FreeRoom[] {
     const rooms = this.sourcesFor(providers).list().filter(takesSlabs);
-    return rooms.map((source) => {
-      if (source !== this.#local) return roomOf(source);
-      const { availableBytes, reserveBytes } = this.#provider.status().giveBack;
-      return { ...roomOf(source), freeBytes: availableBytes - reserveBytes };
-    });
+    const memory = this.#provider.status().giveBack;
+    return rooms.map((source) =>
+      source === this.#local ? localRoom(source, memory) : roomOf(source),
+    );
   }
 
   // --- What volumes are made of ------------------------------------------------------------------

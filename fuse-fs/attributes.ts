@@ -15,6 +15,17 @@ import { Touch, type Tree } from './tree.ts';
  */
 export const FILE_SIZE_MAX = 2 ** 43;
 
+/** Bits of a change that somebody asked for by name. */
+const NAMED_BITS =
+  AttributeBit.MODE |
+  AttributeBit.UID |
+  AttributeBit.GID |
+  AttributeBit.SIZE |
+  AttributeBit.ATIME |
+  AttributeBit.MTIME |
+  AttributeBit.ATIME_NOW |
+  AttributeBit.MTIME_NOW;
+
 const NANOSECONDS = 1_000_000_000;
 
 /** Seconds that the kernel can hand back: what a float64 counts exactly. */
@@ -73,8 +84,7 @@ function isTime(seconds: number, nanoseconds: number): boolean {
 
 /**
  * Changes everything that `change` names, in the inode. The caller truncates the bytes if the size
- * became less. Of a truncation that changes nothing only ftruncate(2) and O_TRUNC set the times: the
- * kernel marks them with FATTR_FH.
+ * became less. A truncation sets the time of modification although the size stays, as on tmpfs.
  */
 export function applyChange(tree: Tree, slot: number, change: AttributeChange): void {
   const { inodes } = tree;
@@ -86,7 +96,10 @@ export function applyChange(tree: Tree, slot: number, change: AttributeChange): 
     const type = inodes.mode(slot) & FileMode.S_IFMT;
     setMode(tree, slot, type | (change.mode & PERMISSION_BITS));
   }
-  if (has(AttributeBit.KILL_SUIDGID)) killSetIds(tree, slot);
+  // What names nothing, or its time alone, is chown(2) of no owner and no group, or a write that takes
+  // privileges: the kernel strips what says so.
+  const nameless = (change.valid & NAMED_BITS) === 0 && !isDirectory(inodes.mode(slot));
+  if (nameless || has(AttributeBit.KILL_SUIDGID)) killSetIds(tree, slot);
   if (
     has(AttributeBit.KILL_SUIDGID | AttributeBit.UID | AttributeBit.GID | AttributeBit.SIZE) &&
     !isDirectory(inodes.mode(slot))
@@ -94,9 +107,8 @@ export function applyChange(tree: Tree, slot: number, change: AttributeChange): 
     killCapability(tree, slot);
   }
   if (has(AttributeBit.SIZE)) {
-    const same = change.size === inodes.size(slot);
     inodes.setSize(slot, change.size);
-    if (!same || has(AttributeBit.FH)) tree.touch(slot, Touch.MODIFY);
+    tree.touch(slot, Touch.MODIFY);
   }
   applyTimes(tree, slot, change);
 }

@@ -18,6 +18,7 @@ import {
   XATTR_VALUE_SIZE_MAX_BYTES,
 } from './constants.ts';
 import { Errno } from './errno.ts';
+import type { InitIn } from './negotiation.ts';
 import type { AttributeChange, Caller } from './operations.ts';
 
 /** Memory that requests are read into; `words[i]` is the four bytes at `bytes[4 * i]`. */
@@ -388,18 +389,22 @@ export class FuseRequest {
     return this.#u32(at + 48) === 0 && this.#u32(at + 52) === 0 ? 0 : -Errno.EINVAL;
   }
 
-  /**
-   * `INIT`: a word of the structure. Words that an older kernel does not send are 0.
-   *
-   * @param index - 0 major, 1 minor, 2 max_readahead, 3 flags, 4 flags2
-   */
-  initWord(index: number): number {
-    return 4 * (index + 1) <= this.#bodySize() ? this.#u32(this.#bodyAt + 4 * index) : 0;
-  }
-
   /** `INIT`: the size is one that a kernel sends. Newer ones may be longer. */
   decodeInit(): number {
     return this.#bodySize() >= 8 ? 0 : -Errno.EINVAL;
+  }
+
+  /** `INIT`, after {@link FuseRequest.decodeInit}: a fresh record; what an older kernel does not send is 0. */
+  get init(): InitIn {
+    const word = (index: number): number =>
+      4 * (index + 1) <= this.#bodySize() ? this.#u32(this.#bodyAt + 4 * index) : 0;
+    return {
+      major: word(0),
+      minor: word(1),
+      maxReadahead: word(2),
+      flags: word(3),
+      flags2: word(4),
+    };
   }
 
   #bodySize(): number {

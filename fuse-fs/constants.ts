@@ -170,9 +170,6 @@ export const FuseNotify = {
   FUSE_NOTIFY_PRUNE: 9,
 } as const;
 
-/** `FUSE_MIN_READ_BUFFER`: the kernel refuses to read into less. */
-export const FUSE_MIN_READ_BUFFER_BYTES = 8192;
-
 /** `sizeof` of each structure that a request holds, bytes. Names and data follow some of them. */
 export const FuseInSize = {
   fuse_in_header: 40,

@@ -6,6 +6,7 @@
 import type { FuseRequest } from './codec.ts';
 import {
   FUSE_SETXATTR_ACL_KILL_SGID,
+  FuseInit,
   FuseOpcode,
   FuseOpenReply,
   FuseOutSize,
@@ -13,6 +14,7 @@ import {
 } from './constants.ts';
 import { DirectoryPacker } from './directory-codec.ts';
 import { Errno } from './errno.ts';
+import type { FuseProfile } from './negotiation.ts';
 import type { Attributes, FileOperations, FileSystemStatistics } from './operations.ts';
 import {
   encodeAttrOut,
@@ -28,6 +30,8 @@ import { REPLY_DATA_AT, type TransferBuffer } from './transfer-buffer.ts';
 
 const DATA_WORD = REPLY_DATA_AT / 4;
 /** `include/uapi/linux/stat.h`. */
+const S_IFMT = 0o170000;
+const S_IFDIR = 0o040000;
 const S_IFREG = 0o100000;
 const PERMISSION_BITS = 0o7777;
 /** What the kernel may do with an open file: nobody else changes it. */
@@ -70,12 +74,9 @@ export function emptyAttributes(): Attributes {
 
 /** See the top of the file. */
 export class MetadataRequests {
-  /** Opening and closing files asks nothing. */
-  openless = false;
-  /** The profile has extended attributes. */
-  extendedAttributes = true;
-  /** `FUSE_SETXATTR_EXT` was agreed. */
-  extendedSetXattr = false;
+  #openless = false;
+  #extendedAttributes = true;
+  #extendedSetXattr = false;
   readonly #operations: FileOperations;
   readonly #reply: TransferBuffer;
   readonly #words: Uint32Array;
@@ -94,6 +95,20 @@ export class MetadataRequests {
     this.#reply = reply;
     this.#words = reply.words;
     this.#packer = new DirectoryPacker(reply.bytes, reply.words, emptyAttributes());
+  }
+
+  /** INIT has ended. @param flags - `FuseInit` bits that were agreed */
+  configure(profile: FuseProfile, flags: number): void {
+    this.#openless = (flags & FuseInit.FUSE_NO_OPEN_SUPPORT) !== 0;
+    this.#extendedSetXattr = (flags & FuseInit.FUSE_SETXATTR_EXT) !== 0;
+    this.#extendedAttributes = profile.extendedAttributes;
+  }
+
+  /** True for a directory that is there. */
+  isDirectory(nodeid: number): boolean {
+    const attributes = this.#attributes;
+    const found = this.#operations.attributes(nodeid, attributes) >= 0;
+    return found && (attributes.mode & S_IFMT) === S_IFDIR;
   }
 
   /** Serves a request that is not for data. */
@@ -151,7 +166,7 @@ export class MetadataRequests {
       case FuseOpcode.FUSE_NOTIFY_REPLY:
         return ELSEWHERE;
       default:
-        return this.extendedAttributes ? this.#serveXattr(request) : -Errno.ENOSYS;
+        return this.#extendedAttributes ? this.#serveXattr(request) : -Errno.ENOSYS;
     }
   }
 
@@ -321,7 +336,7 @@ export class MetadataRequests {
   }
 
   #setXattr(request: FuseRequest): number {
-    const invalid = request.decodeSetXattr(this.extendedSetXattr);
+    const invalid = request.decodeSetXattr(this.#extendedSetXattr);
     if (invalid !== 0) return invalid;
     const { caller, nodeid, name, text, flags } = request;
     const killSetGid = (request.moreFlags & FUSE_SETXATTR_ACL_KILL_SGID) !== 0;
@@ -393,7 +408,7 @@ export class MetadataRequests {
   /** `fuse_entry_out` and `fuse_open_out` of a file that was just made. */
   #created(nodeid: number, flags: number): number {
     if (nodeid < 0) return nodeid;
-    const fh = this.openless ? 0 : this.#operations.open(nodeid, flags);
+    const fh = this.#openless ? 0 : this.#operations.open(nodeid, flags);
     if (fh < 0) {
       this.#operations.forget(nodeid, 1);
       return fh;

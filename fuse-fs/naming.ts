@@ -7,7 +7,7 @@
  * directory meanwhile finds the name once.
  */
 import { Errno } from './errno.ts';
-import { FileMode, isDirectory } from './file-mode.ts';
+import { FileMode, isDirectory, isRegular } from './file-mode.ts';
 import { InodeNumber, InodeWord } from './inodes.ts';
 import { nameError } from './making.ts';
 import { ENTRY_SIZE_BYTES, ROOT_SLOT, Touch, type Tree } from './tree.ts';
@@ -62,10 +62,12 @@ export function link(tree: Tree, nodeid: number, newParent: number, newName: str
   const error = nameError(newName);
   if (error < 0) return error;
   if (tree.dentries.find(directory, newName) !== -1) return -Errno.EEXIST;
-  if (isDirectory(tree.inodes.mode(slot))) return -Errno.EPERM;
+  const mode = tree.inodes.mode(slot);
+  if (isDirectory(mode)) return -Errno.EPERM;
   const links = tree.inodes.links(slot);
   // A file that lost its last name gets none again, unless it never had one.
-  if (links === 0 && tree.inodes.word(slot, InodeWord.KIN) !== 1) return -Errno.ENOENT;
+  const unnamed = isRegular(mode) && tree.inodes.word(slot, InodeWord.KIN) === 1;
+  if (links === 0 && !unnamed) return -Errno.ENOENT;
   if (links >= LINK_COUNT_MAX) return -Errno.EMLINK;
   if (!tree.hasRoom(0, tree.entryBytes(newName))) return -Errno.ENOSPC;
   tree.clock.sample();

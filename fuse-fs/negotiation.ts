@@ -28,14 +28,17 @@ export interface FuseProfile {
   readonly writebackCache: boolean;
   /** Extended attributes and ACLs are there. */
   readonly extendedAttributes: boolean;
-  /** Opening and closing a file asks us nothing: its handle is its inode. */
+  /**
+   * Opening and closing a file asks us nothing: the kernel, which checks permissions, keeps an inode
+   * looked up as long as it is open, and that keeps the file.
+   */
   readonly openless: boolean;
 }
 
 /** The profiles of `memcloud mount --profile`. */
 export const FUSE_PROFILES = {
   /** All that tmpfs has. */
-  default: { writebackCache: true, extendedAttributes: true, openless: false },
+  default: { writebackCache: true, extendedAttributes: true, openless: true },
   /** Fewer requests for each small file made: no extended attributes, times kept here. */
   'build-cache': { writebackCache: false, extendedAttributes: false, openless: true },
 } as const satisfies Record<string, FuseProfile>;

@@ -7,29 +7,16 @@
  * The bytes of a file's last page behind its end are zeroes at all times, so appends and reads at the end
  * need no care. A page without bytes (a hole, or promised and never written) reads as zeroes.
  */
-import { copyMemory, zeroMemory } from '../common/libc.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
-import { IoStatus, type BlockQueue, type IoStatusValue } from '../common/ports.ts';
+import { IoStatus, type IoStatusValue } from '../common/ports.ts';
 import { PAGE_SIZE_BYTES } from '../common/units.ts';
-import type { BouncePages } from './bounce-pages.ts';
-import type { Damage } from './page-damage.ts';
 import { Errno } from './errno.ts';
+import type { FilePages } from './file-pages.ts';
 import { resultOf } from './io-errno.ts';
-import type { PageAllocator } from './page-allocator.ts';
-import type { PageReclaim } from './page-reclaim.ts';
-import type { PageTable } from './page-table.ts';
-import { CallKind, NO_FILE, PartPhase, type StoreRequests } from './store-requests.ts';
-
-/** What the parts of a store share. */
-export interface StoreState {
-  readonly table: PageTable;
-  readonly allocator: PageAllocator;
-  readonly reclaim: PageReclaim;
-  readonly requests: StoreRequests;
-  readonly damage: Damage;
-  readonly bounce: BouncePages;
-  readonly queue: BlockQueue;
-}
+import { PageParts } from './page-parts.ts';
+import { SMALL_FILE_SIZE_MAX } from './small-files.ts';
+import { CallKind, NO_FILE, PartPhase } from './store-requests.ts';
+import { smallDamageKey, type StoreState } from './store-state.ts';
 
 /** Device tags are `row * 4 + part`; parts 0 and 1 are those of {@link PartPhase}. */
 const BODY = 2;
@@ -40,11 +27,15 @@ const RUN_PAGE_COUNT_MAX = 256;
 /** The reads, writes and changes of files. */
 export class PageCalls {
   readonly #state: StoreState;
+  readonly #pages: FilePages;
+  readonly #parts: PageParts;
   readonly #onCallDone: (row: number, result: number) => void;
 
   /** @param onCallDone - a call that was started ended; may come before the start returns */
   constructor(state: StoreState, onCallDone: (row: number, result: number) => void) {
     this.#state = state;
+    this.#pages = state.pages;
+    this.#parts = new PageParts(state);
     this.#onCallDone = onCallDone;
   }
 
@@ -54,47 +45,95 @@ export class PageCalls {
     const file = requests.file[row] as number;
     const end = requests.endPage[row] as number;
     requests.pendingCount[row] = 1;
-    for (let page = requests.firstPage[row] as number; page < end;) {
+    let page = requests.firstPage[row] as number;
+    if (page === 0 && this.#state.small?.has(file) === true) {
+      this.#parts.readSmall(row, this.#state.small, file);
+      page = 1;
+    }
+    while (page < end) {
       const count = Math.min(table.run(file, page, end), RUN_PAGE_COUNT_MAX);
       const volumePage = table.runPage;
       if (volumePage === -1) {
-        this.#zeroFill(row, page, count);
+        this.#parts.zeroFill(row, page, count);
         page += count;
       } else {
         const run = allocator.writtenRunEnd(volumePage, volumePage + count) - volumePage;
         if (allocator.isWritten(volumePage)) this.#readRun(row, page, volumePage, run);
-        else this.#zeroFill(row, page, run);
+        else this.#parts.zeroFill(row, page, run);
         page += run;
       }
     }
     this.#finish(row);
   }
 
-  /** Pages that a write takes. */
+  /** Pages that a write takes, or a clearing that must move a small file's bytes to a page. */
   neededPageCount(row: number): number {
-    const { requests } = this.#state;
+    const { requests, small } = this.#state;
+    const file = requests.file[row] as number;
     const first = requests.firstPage[row] as number;
-    return this.holeCount(requests.file[row] as number, first, requests.endPage[row] as number);
+    if (requests.kind[row] === CallKind.READ) return 0;
+    if (requests.kind[row] !== CallKind.WRITE) {
+      return this.#parts.clearsWithinSmall(row) ? this.#pages.holeCount(file, 0, 1) : 0;
+    }
+    if (this.isSmallWrite(row)) return small?.neededPageCount(requests.length[row] as number) ?? 0;
+    return this.#pages.holeCount(file, first, requests.endPage[row] as number);
+  }
+
+  /** True for a write that makes a small file: all of its bytes, and it has no page promised. */
+  isSmallWrite(row: number): boolean {
+    const { requests, table, small } = this.#state;
+    const length = requests.length[row] as number;
+    return (
+      small !== undefined &&
+      length <= SMALL_FILE_SIZE_MAX &&
+      requests.offset[row] === 0 &&
+      (requests.size[row] as number) <= length &&
+      small.canTake(length) &&
+      table.get(requests.file[row] as number, 0) === -1
+    );
   }
 
   /** Starts a write, which takes `neededCount` pages; so many are free. */
   startWrite(row: number, neededCount: number): void {
-    const { requests } = this.#state;
+    const { requests, small } = this.#state;
+    if (small !== undefined && this.isSmallWrite(row)) {
+      const length = requests.length[row] as number;
+      requests.pendingCount[row] = 1;
+      requests.smallPlace[row] = small.write(row, this.#parts.addressAt(row, 0), length);
+      small.flush();
+      return;
+    }
     if (neededCount > 0) {
       const first = requests.firstPage[row] as number;
-      this.fillHoles(requests.file[row] as number, first, requests.endPage[row] as number);
+      const file = requests.file[row] as number;
+      this.#pages.fillHoles(file, first, requests.endPage[row] as number);
     }
     requests.pendingCount[row] = 1;
-    this.#startParts(row);
+    this.#parts.startParts(row);
     this.#writeBody(row);
+    this.#finish(row);
+  }
+
+  /** The write of a fragment ended. */
+  onSmallWritten(row: number, status: IoStatusValue): void {
+    this.#state.requests.status[row] = status;
     this.#finish(row);
   }
 
   /** Starts what makes a range zeroes: its edges now, and holes of its whole pages at the end. */
   startClear(row: number): void {
-    this.#state.requests.pendingCount[row] = 1;
-    this.#startParts(row);
+    const { requests } = this.#state;
+    if (this.#parts.clearsWithinSmall(row))
+      this.#pages.fillHoles(requests.file[row] as number, 0, 1);
+    requests.pendingCount[row] = 1;
+    this.#parts.startParts(row);
     this.#finish(row);
+  }
+
+  /** Gives up all that a file has. */
+  forget(file: number): void {
+    if (this.#state.small?.has(file) === true) this.#releaseSmall(file);
+    this.#pages.drop(file, 0, Infinity, false);
   }
 
   /** A device request ended. */
@@ -102,60 +141,11 @@ export class PageCalls {
     const { requests } = this.#state;
     if (part !== BODY) {
       const phase = requests.partPhase[row * 2 + part] as number;
-      if (phase === PartPhase.READ && this.#onPartRead(row, part, status)) return;
+      if (phase === PartPhase.READ && this.#parts.onPartRead(row, part, status)) return;
       requests.partPhase[row * 2 + part] = PartPhase.NONE;
     }
     if (status !== IoStatus.OK) this.#noteFailure(row, part, status);
     this.#finish(row);
-  }
-
-  /** Pages of `[first, end)` that a file does not have. */
-  holeCount(file: number, first: number, end: number): number {
-    const { table } = this.#state;
-    let holes = 0;
-    for (let page = first; page < end;) {
-      const count = table.run(file, page, end);
-      if (table.runPage === -1) holes += count;
-      page += count;
-    }
-    return holes;
-  }
-
-  /** Gives a file pages without bytes where it has holes; there must be as many free. */
-  fillHoles(file: number, first: number, end: number): void {
-    const { table, allocator } = this.#state;
-    for (let page = first; page < end;) {
-      const count = table.run(file, page, end);
-      let done = table.runPage === -1 ? 0 : count;
-      while (done < count) {
-        const before = page + done === 0 ? -1 : table.get(file, page + done - 1);
-        const volumePage = allocator.find(before === -1 ? -1 : before + 1);
-        const taken = allocator.take(volumePage, count - done);
-        table.set(file, page + done, taken, volumePage);
-        done += taken;
-      }
-      page += count;
-    }
-  }
-
-  /** Makes pages `[first, end)` of a file holes; with `unwrittenOnly` those that hold no bytes. */
-  drop(file: number, first: number, end: number, unwrittenOnly: boolean): void {
-    const { table, allocator, reclaim, damage } = this.#state;
-    for (let page = first; page < end;) {
-      let count = table.run(file, page, end);
-      const volumePage = table.runPage;
-      if (volumePage !== -1) {
-        if (unwrittenOnly) {
-          count = allocator.writtenRunEnd(volumePage, volumePage + count) - volumePage;
-        }
-        if (!unwrittenOnly || !allocator.isWritten(volumePage)) {
-          table.clear(file, page, count);
-          damage.mend(volumePage, count);
-          reclaim.giveUp(volumePage, count);
-        }
-      }
-      page += count;
-    }
   }
 
   /** One request less under way; with the last one the call ends. */
@@ -166,7 +156,8 @@ export class PageCalls {
     if (left > 0) return;
     const result = resultOf(requests.status[row] as IoStatusValue);
     const file = requests.file[row] as number;
-    if (file !== NO_FILE) this.#settle(row, file);
+    if (requests.smallPlace[row] !== 0) this.#settleSmallWrite(row, file);
+    else if (file !== NO_FILE) this.#settle(row, file);
     const isCleared =
       requests.kind[row] === CallKind.TRUNCATE || requests.kind[row] === CallKind.PUNCH;
     if (result < 0) this.#onCallDone(row, result);
@@ -177,42 +168,59 @@ export class PageCalls {
 
   /** Enters the outcome into the tables. */
   #settle(row: number, file: number): void {
-    const { requests } = this.#state;
+    const { requests, small, damage } = this.#state;
     const first = requests.firstPage[row] as number;
     const end = requests.endPage[row] as number;
-    const status = requests.status[row];
+    const isOk = requests.status[row] === IoStatus.OK;
     const kind = requests.kind[row];
-    if (kind === CallKind.WRITE) {
-      if (status === IoStatus.OK) this.#noteWritten(file, first, end);
-      else this.drop(file, first, end, true);
-    } else if (kind !== CallKind.READ && status === IoStatus.OK) {
+    const touchesSmall = first === 0 && small?.has(file) === true;
+    if (kind === CallKind.READ) {
+      if (!isOk || damage.isEmpty) return;
+      this.#pages.noteMended(file, first, end);
+      if (touchesSmall) damage.mend(smallDamageKey(file), 1);
+    } else if (!isOk) {
+      if (kind === CallKind.WRITE) this.#pages.drop(file, first, end, true);
+      else if (touchesSmall) this.#pages.drop(file, 0, 1, true);
+    } else if (kind === CallKind.WRITE) {
+      this.#pages.noteWritten(file, first, end);
+      if (touchesSmall) this.#releaseSmall(file);
+    } else {
+      if (touchesSmall) this.#clearSmall(row, file);
       const offset = requests.offset[row] as number;
       const stop = offset + (requests.length[row] as number);
       const wholeFirst = Math.ceil(offset / PAGE_SIZE_BYTES);
-      this.drop(file, wholeFirst, Math.floor(stop / PAGE_SIZE_BYTES), false);
-    } else if (status === IoStatus.OK && !this.#state.damage.isEmpty) {
-      this.#noteMended(file, first, end);
+      this.#pages.drop(file, wholeFirst, Math.floor(stop / PAGE_SIZE_BYTES), false);
     }
   }
 
-  #noteWritten(file: number, first: number, end: number): void {
-    const { table, allocator, damage } = this.#state;
-    for (let page = first; page < end;) {
-      const count = table.run(file, page, end);
-      if (table.runPage !== -1) {
-        allocator.setWritten(table.runPage, count);
-        damage.mend(table.runPage, count);
-      }
-      page += count;
+  #settleSmallWrite(row: number, file: number): void {
+    const { requests, small, damage } = this.#state;
+    const place = requests.smallPlace[row] as number;
+    const length = requests.length[row] as number;
+    if (file === NO_FILE || requests.status[row] !== IoStatus.OK) {
+      small?.giveBack(place, length);
+      return;
     }
+    damage.mend(smallDamageKey(file), 1);
+    small?.assign(file, place, length);
   }
 
-  #noteMended(file: number, first: number, end: number): void {
-    const { table, damage } = this.#state;
-    for (let page = first; page < end;) {
-      const count = table.run(file, page, end);
-      if (table.runPage !== -1) damage.mend(table.runPage, count);
-      page += count;
+  #releaseSmall(file: number): void {
+    this.#state.damage.mend(smallDamageKey(file), 1);
+    this.#state.small?.release(file);
+  }
+
+  /** A clearing of the start of a small file ended well. */
+  #clearSmall(row: number, file: number): void {
+    const { requests, small } = this.#state;
+    const offset = requests.offset[row] as number;
+    if (this.#parts.clearsWithinSmall(row)) {
+      this.#pages.noteWritten(file, 0, 1);
+      this.#releaseSmall(file);
+    } else if (offset === 0) {
+      this.#releaseSmall(file);
+    } else {
+      small?.shorten(file, offset);
     }
   }
 
@@ -223,35 +231,20 @@ export class PageCalls {
     const file = requests.file[row] as number;
     if (status !== IoStatus.LOST || file === NO_FILE) return;
     const isBody = part === BODY;
+    if (
+      !isBody &&
+      requests.partPage[row * 2 + part] === 0 &&
+      this.#state.small?.has(file) === true
+    ) {
+      damage.add(file, smallDamageKey(file));
+      return;
+    }
     const first = (isBody ? requests.firstPage[row] : requests.partPage[row * 2 + part]) as number;
     const end = isBody ? (requests.endPage[row] as number) : first + 1;
     for (let page = first; page < end; page += 1) {
       const volumePage = table.get(file, page);
       if (volumePage !== -1 && allocator.isWritten(volumePage)) damage.add(file, volumePage);
     }
-  }
-
-  /** Fills the part of a read's buffer that belongs to a run of pages with zeroes. */
-  #zeroFill(row: number, page: number, count: number): void {
-    const { requests } = this.#state;
-    const offset = requests.offset[row] as number;
-    const start = Math.max(offset, page * PAGE_SIZE_BYTES);
-    const end = Math.min(
-      offset + (requests.length[row] as number),
-      (page + count) * PAGE_SIZE_BYTES,
-    );
-    zeroMemory(this.#addressAt(row, start), end - start);
-  }
-
-  /** Address of the byte of the caller's buffer that belongs to a byte of the file. */
-  #addressAt(row: number, fileOffset: number): number {
-    const { requests } = this.#state;
-    return (requests.buffer[row] as NativeBuffer).address + this.#bufferOffsetAt(row, fileOffset);
-  }
-
-  #bufferOffsetAt(row: number, fileOffset: number): number {
-    const { requests } = this.#state;
-    return (requests.bufferOffset[row] as number) + fileOffset - (requests.offset[row] as number);
   }
 
   #readRun(row: number, firstPage: number, firstVolumePage: number, runCount: number): void {
@@ -264,14 +257,14 @@ export class PageCalls {
     if (page * PAGE_SIZE_BYTES < offset) {
       const start = offset - page * PAGE_SIZE_BYTES;
       const end = Math.min(PAGE_SIZE_BYTES, stop - page * PAGE_SIZE_BYTES);
-      this.#readPart(row, 0, page, volumePage, start, end);
+      this.#parts.readPart(row, 0, page, volumePage, start, end);
       page += 1;
       volumePage += 1;
     }
     if (endPage > page && endPage * PAGE_SIZE_BYTES > stop) {
       endPage -= 1;
       const end = stop - endPage * PAGE_SIZE_BYTES;
-      this.#readPart(row, 1, endPage, volumePage + endPage - page, 0, end);
+      this.#parts.readPart(row, 1, endPage, volumePage + endPage - page, 0, end);
     }
     if (endPage <= page) return;
     requests.pendingCount[row] = (requests.pendingCount[row] as number) + 1;
@@ -280,116 +273,8 @@ export class PageCalls {
       volumePage * PAGE_SIZE_BYTES,
       (endPage - page) * PAGE_SIZE_BYTES,
       requests.buffer[row] as NativeBuffer,
-      this.#bufferOffsetAt(row, page * PAGE_SIZE_BYTES),
+      this.#parts.bufferOffsetAt(row, page * PAGE_SIZE_BYTES),
     );
-  }
-
-  /** Reads a page, of which the call wants bytes `[start, end)`, into a bounce page. */
-  #readPart(
-    row: number,
-    part: number,
-    page: number,
-    volumePage: number,
-    start: number,
-    end: number,
-  ): void {
-    const { requests, bounce, queue } = this.#state;
-    const bouncePage = this.#takeBounce(row, part, page, start, end);
-    requests.partPhase[row * 2 + part] = PartPhase.READ;
-    requests.pendingCount[row] = (requests.pendingCount[row] as number) + 1;
-    queue.read(
-      row * 4 + part,
-      volumePage * PAGE_SIZE_BYTES,
-      PAGE_SIZE_BYTES,
-      bounce.memory,
-      bouncePage * PAGE_SIZE_BYTES,
-    );
-  }
-
-  #takeBounce(row: number, part: number, page: number, start: number, end: number): number {
-    const { requests, bounce } = this.#state;
-    const bouncePage = bounce.take();
-    requests.partBounce[row * 2 + part] = bouncePage;
-    requests.partPage[row * 2 + part] = page;
-    requests.partStart[row * 2 + part] = start;
-    requests.partEnd[row * 2 + part] = end;
-    return bouncePage;
-  }
-
-  /** The page of a part is in its bounce page. @returns true when a write follows */
-  #onPartRead(row: number, part: number, status: IoStatusValue): boolean {
-    const { requests, bounce, table } = this.#state;
-    if (status !== IoStatus.OK) return false;
-    const index = row * 2 + part;
-    const page = requests.partPage[index] as number;
-    const start = requests.partStart[index] as number;
-    const length = (requests.partEnd[index] as number) - start;
-    if (requests.kind[row] === CallKind.READ) {
-      const bounceOffset = (requests.partBounce[index] as number) * PAGE_SIZE_BYTES + start;
-      const to = this.#addressAt(row, page * PAGE_SIZE_BYTES + start);
-      copyMemory(to, bounce.memory.address + bounceOffset, length);
-      return false;
-    }
-    const file = requests.file[row] as number;
-    if (file === NO_FILE) return false;
-    this.#changePart(row, part);
-    this.#writePart(row, part, table.get(file, page));
-    return true;
-  }
-
-  /** Starts the pages at the edges of a write or a clearing. */
-  #startParts(row: number): void {
-    const { requests } = this.#state;
-    const offset = requests.offset[row] as number;
-    const stop = offset + (requests.length[row] as number);
-    const first = Math.floor(offset / PAGE_SIZE_BYTES);
-    const last = Math.floor(stop / PAGE_SIZE_BYTES);
-    const start = offset - first * PAGE_SIZE_BYTES;
-    const end = stop === Infinity ? 0 : stop - last * PAGE_SIZE_BYTES;
-    if (start > 0 || (end > 0 && first === last)) {
-      this.#startPart(row, 0, first, start, first === last ? end : PAGE_SIZE_BYTES);
-    }
-    if (end > 0 && first !== last) this.#startPart(row, 1, last, 0, end);
-  }
-
-  #startPart(row: number, part: number, page: number, start: number, end: number): void {
-    const { requests, table, allocator, bounce } = this.#state;
-    const volumePage = table.get(requests.file[row] as number, page);
-    const isWritten = volumePage !== -1 && allocator.isWritten(volumePage);
-    const isWrite = requests.kind[row] === CallKind.WRITE;
-    if (!isWritten && !isWrite) return;
-    const size = (requests.size[row] as number) - page * PAGE_SIZE_BYTES;
-    const keepsStart = start > 0 && size > 0;
-    const keepsEnd = end < PAGE_SIZE_BYTES && size > end;
-    if (isWritten && (keepsStart || keepsEnd)) {
-      this.#readPart(row, part, page, volumePage, start, end);
-      return;
-    }
-    const bouncePage = this.#takeBounce(row, part, page, start, end);
-    zeroMemory(bounce.memory.address + bouncePage * PAGE_SIZE_BYTES, PAGE_SIZE_BYTES);
-    this.#changePart(row, part);
-    requests.pendingCount[row] = (requests.pendingCount[row] as number) + 1;
-    this.#writePart(row, part, volumePage);
-  }
-
-  /** Brings the bytes of the call into the bounce page. */
-  #changePart(row: number, part: number): void {
-    const { requests, bounce } = this.#state;
-    const index = row * 2 + part;
-    const start = requests.partStart[index] as number;
-    const length = (requests.partEnd[index] as number) - start;
-    const bounceOffset = (requests.partBounce[index] as number) * PAGE_SIZE_BYTES + start;
-    const to = bounce.memory.address + bounceOffset;
-    const page = requests.partPage[index] as number;
-    if (requests.kind[row] !== CallKind.WRITE) zeroMemory(to, length);
-    else copyMemory(to, this.#addressAt(row, page * PAGE_SIZE_BYTES + start), length);
-  }
-
-  #writePart(row: number, part: number, volumePage: number): void {
-    const { requests, bounce } = this.#state;
-    const bouncePage = requests.partBounce[row * 2 + part] as number;
-    requests.partPhase[row * 2 + part] = PartPhase.WRITE;
-    this.#write(row * 4 + part, volumePage, 1, bounce.memory, bouncePage * PAGE_SIZE_BYTES);
   }
 
   /** Writes the whole pages of a write. */
@@ -401,25 +286,11 @@ export class PageCalls {
     const end = Math.floor(stop / PAGE_SIZE_BYTES);
     for (let page = Math.ceil(offset / PAGE_SIZE_BYTES); page < end;) {
       const count = Math.min(table.run(file, page, end), RUN_PAGE_COUNT_MAX);
-      const fromOffset = this.#bufferOffsetAt(row, page * PAGE_SIZE_BYTES);
+      const fromOffset = this.#parts.bufferOffsetAt(row, page * PAGE_SIZE_BYTES);
       const from = requests.buffer[row] as NativeBuffer;
       requests.pendingCount[row] = (requests.pendingCount[row] as number) + 1;
-      this.#write(row * 4 + BODY, table.runPage, count, from, fromOffset);
+      this.#parts.write(row * 4 + BODY, table.runPage, count, from, fromOffset);
       page += count;
     }
-  }
-
-  #write(
-    tag: number,
-    volumePage: number,
-    count: number,
-    from: NativeBuffer,
-    fromOffset: number,
-  ): void {
-    const { queue } = this.#state;
-    const offset = volumePage * PAGE_SIZE_BYTES;
-    const length = count * PAGE_SIZE_BYTES;
-    if (queue.tryWrite(tag, offset, length, from, fromOffset, false)) return;
-    queue.write(tag, offset, length, from, fromOffset, false);
   }
 }

@@ -7,8 +7,8 @@
 import { NativeMemory } from '../common/native-memory.ts';
 import { PAGE_SIZE_BYTES } from '../common/units.ts';
 import { Errno } from './errno.ts';
-import type { StoreState } from './page-calls.ts';
 import { CallKind, NO_FILE } from './store-requests.ts';
+import type { StoreState } from './store-state.ts';
 
 /** Copies under way at most. */
 export const COPY_ACTIVE_MAX = 2;
@@ -113,7 +113,7 @@ export class PageCopies {
 
   /** Starts the next step. @returns true when there was none and the copy ended */
   #look(row: number): boolean {
-    const { requests, table, allocator } = this.#state;
+    const { requests, table, allocator, small } = this.#state;
     const length = requests.length[row] as number;
     const cursor = requests.cursor[row] as number;
     if (cursor === length) return this.#end(row, length);
@@ -125,8 +125,11 @@ export class PageCopies {
     const endPage = Math.ceil((at + length - cursor) / PAGE_SIZE_BYTES);
     let count = table.run(source, page, endPage);
     const volumePage = table.runPage;
-    const isData = volumePage !== -1 && allocator.isWritten(volumePage);
-    if (volumePage !== -1) {
+    const isSmall = page === 0 && small?.has(source) === true;
+    const isData = isSmall || (volumePage !== -1 && allocator.isWritten(volumePage));
+    if (isSmall) {
+      count = 1;
+    } else if (volumePage !== -1) {
       count = allocator.writtenRunEnd(volumePage, volumePage + count) - volumePage;
     }
     const runLength = Math.min(length - cursor, (page + count) * PAGE_SIZE_BYTES - at);

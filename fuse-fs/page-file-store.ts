@@ -20,20 +20,26 @@ import { PAGE_SIZE_BYTES } from '../common/units.ts';
 import { BouncePages } from './bounce-pages.ts';
 import { Damage } from './page-damage.ts';
 import { Errno } from './errno.ts';
+import { FilePages } from './file-pages.ts';
 import { resultOf } from './io-errno.ts';
 import type { FileCompletionSink, FileStore, FileStoreRoom } from './operations.ts';
 import { PageAllocator } from './page-allocator.ts';
-import { PageCalls, type StoreState } from './page-calls.ts';
+import { PageCalls } from './page-calls.ts';
 import { COPY_ACTIVE_MAX, PageCopies } from './page-copy.ts';
 import { PageReclaim } from './page-reclaim.ts';
 import { PageTable } from './page-table.ts';
+import { SmallFiles } from './small-files.ts';
 import { CallKind, NO_FILE, RowQueue, StoreRequests } from './store-requests.ts';
+import type { StoreState } from './store-state.ts';
 
 /** Calls under way at most, not counting the steps of copies; others wait. */
 const ACTIVE_CALL_COUNT_MAX = 128;
 
 /** Device tags from here on are trims, `TRIM_TAG_FIRST + slot`; those below are `row * 4 + part`. */
 const TRIM_TAG_FIRST = 2 ** 31;
+
+/** Device tags from here on are writes of small files. */
+const SMALL_TAG_FIRST = 2 ** 30;
 
 /** The part of a device tag that says flush. */
 const FLUSH_PART = 3;
@@ -42,6 +48,8 @@ const FLUSH_PART = 3;
 export interface PageFileStoreOptions {
   /** Runs a task later; `setTimeout` unless told. */
   readonly after?: (delayMs: number, task: () => void) => void;
+  /** Small files share pages; true unless told. */
+  readonly packsSmallFiles?: boolean;
 }
 
 function afterByTimer(delayMs: number, task: () => void): void {
@@ -77,12 +85,18 @@ export class PageFileStore implements FileStore, BlockCompletionSink {
       after: options.after ?? afterByTimer,
       onPagesFree: () => this.#resume(),
     });
+    const files = { table: new PageTable(), allocator, reclaim, damage: new Damage() };
+    const onWritten = (row: number, status: IoStatusValue): void =>
+      this.#calls.onSmallWritten(row, status);
+    const small =
+      options.packsSmallFiles === false
+        ? undefined
+        : new SmallFiles({ allocator, reclaim, queue, tagFirst: SMALL_TAG_FIRST, onWritten });
     this.#state = {
-      table: new PageTable(),
-      allocator,
-      reclaim,
+      ...files,
+      pages: new FilePages(files),
+      small,
       requests: new StoreRequests(),
-      damage: new Damage(),
       bounce: new BouncePages((ACTIVE_CALL_COUNT_MAX + COPY_ACTIVE_MAX) * 2),
       queue,
     };
@@ -96,7 +110,8 @@ export class PageFileStore implements FileStore, BlockCompletionSink {
 
   /** Bytes of the tables that say where files lie. */
   get metadataBytes(): number {
-    return this.#state.table.sizeBytes + this.#state.allocator.sizeBytes;
+    const { table, allocator, small } = this.#state;
+    return table.sizeBytes + allocator.sizeBytes + (small?.sizeBytes ?? 0);
   }
 
   /** @inheritDoc */
@@ -153,9 +168,9 @@ export class PageFileStore implements FileStore, BlockCompletionSink {
     if (this.#closed) return -Errno.EIO;
     const first = Math.floor(offset / PAGE_SIZE_BYTES);
     const end = Math.ceil((offset + length) / PAGE_SIZE_BYTES);
-    const needed = this.#calls.holeCount(file, first, end);
+    const needed = this.#state.pages.holeCount(file, first, end);
     if (needed > this.#state.allocator.freeCount) return -Errno.ENOSPC;
-    if (needed > 0) this.#calls.fillHoles(file, first, end);
+    if (needed > 0) this.#state.pages.fillHoles(file, first, end);
     return 0;
   }
 
@@ -177,7 +192,8 @@ export class PageFileStore implements FileStore, BlockCompletionSink {
 
   /** @inheritDoc */
   seekData(file: number, offset: number, size: number): number {
-    const { table, allocator } = this.#state;
+    const { table, allocator, small } = this.#state;
+    if (offset < PAGE_SIZE_BYTES && small?.has(file) === true) return offset;
     const end = Math.ceil(size / PAGE_SIZE_BYTES);
     for (let page = Math.floor(offset / PAGE_SIZE_BYTES); page < end;) {
       let count = table.run(file, page, end);
@@ -193,9 +209,11 @@ export class PageFileStore implements FileStore, BlockCompletionSink {
 
   /** @inheritDoc */
   seekHole(file: number, offset: number, size: number): number {
-    const { table, allocator } = this.#state;
+    const { table, allocator, small } = this.#state;
     const end = Math.ceil(size / PAGE_SIZE_BYTES);
-    for (let page = Math.floor(offset / PAGE_SIZE_BYTES); page < end;) {
+    let page = Math.floor(offset / PAGE_SIZE_BYTES);
+    if (page === 0 && small?.has(file) === true) page = 1;
+    while (page < end) {
       const count = table.run(file, page, end);
       const volumePage = table.runPage;
       if (volumePage === -1 || !allocator.isWritten(volumePage)) {
@@ -209,13 +227,15 @@ export class PageFileStore implements FileStore, BlockCompletionSink {
   /** @inheritDoc */
   remove(file: number): void {
     this.#state.requests.forgetFile(file);
-    this.#calls.drop(file, 0, Infinity, false);
+    this.#calls.forget(file);
     this.#resume();
   }
 
   /** @inheritDoc */
   blocks(file: number): number {
-    return this.#state.table.filePageCount(file) * (PAGE_SIZE_BYTES / 512);
+    const { table, small } = this.#state;
+    const bytes = table.filePageCount(file) * PAGE_SIZE_BYTES + (small?.takenBytes(file) ?? 0);
+    return bytes / 512;
   }
 
   /** @inheritDoc */
@@ -226,8 +246,9 @@ export class PageFileStore implements FileStore, BlockCompletionSink {
 
   /** @inheritDoc */
   room(): FileStoreRoom {
-    const { allocator, table } = this.#state;
-    return { pageCount: allocator.pageCount, usedPageCount: table.pageCount };
+    const { allocator, table, small } = this.#state;
+    const usedPageCount = table.pageCount + (small?.pageCount ?? 0);
+    return { pageCount: allocator.pageCount, usedPageCount };
   }
 
   /** @inheritDoc */
@@ -249,6 +270,11 @@ export class PageFileStore implements FileStore, BlockCompletionSink {
   onBlockDone(tag: number, status: IoStatusValue): void {
     if (tag >= TRIM_TAG_FIRST) {
       this.#state.reclaim.onTrimmed(tag - TRIM_TAG_FIRST, status === IoStatus.OK);
+      return;
+    }
+    if (tag >= SMALL_TAG_FIRST) {
+      this.#state.small?.onDeviceDone(tag - SMALL_TAG_FIRST, status);
+      this.#resume();
       return;
     }
     const part = tag % 4;
@@ -282,10 +308,7 @@ export class PageFileStore implements FileStore, BlockCompletionSink {
     requests.firstPage[row] = Math.floor(offset / PAGE_SIZE_BYTES);
     requests.endPage[row] = Math.ceil(stop / PAGE_SIZE_BYTES);
     if (this.#isChange(row)) requests.link(row);
-    if (this.#tryStart(row)) return;
-    // Sizes change while it waits.
-    requests.size[row] = Infinity;
-    this.#waiting.push(row);
+    if (!this.#tryStart(row)) this.#waiting.push(row);
   }
 
   /** True for calls that change a file for themselves; the steps of a copy have its place. */
@@ -304,9 +327,13 @@ export class PageFileStore implements FileStore, BlockCompletionSink {
       this.#end(row, -Errno.EIO);
       return true;
     }
-    if (this.#isChange(row) && requests.isBlocked(row)) return false;
+    if (this.#isChange(row) && requests.isBlocked(row)) {
+      // What it waits for may write behind the size that it was told.
+      requests.size[row] = Infinity;
+      return false;
+    }
     if (kind === CallKind.COPY && !this.#copies.hasRoom) return false;
-    const neededCount = kind === CallKind.WRITE ? this.#calls.neededPageCount(row) : 0;
+    const neededCount = this.#calls.neededPageCount(row);
     const shortCount = neededCount - allocator.freeCount;
     if (shortCount > 0 && shortCount <= reclaim.pendingPageCount) return false;
     if (shortCount > 0) {
@@ -369,5 +396,6 @@ export class PageFileStore implements FileStore, BlockCompletionSink {
     this.#freed = true;
     this.#copies.free();
     this.#state.bounce.memory.free();
+    this.#state.small?.free();
   }
 }

@@ -4,12 +4,10 @@
  * A file costs 5 bytes here while it has no page or only page 0, whose place is the file's own word. Up to
  * 64 pages it has a run of 4, 16 or 64 words of `WordSlabs`. A bigger file is a tree: directories of
  * 1024 chunks of 1024 pages, made only where there are pages, so that a sparse file costs what is in it.
- * Words are the volume page + 1; 0 is a hole. Numbers of files and pages are trusted to be in range.
+ * Words are the volume page + 1; 0 is a hole. Numbers of files are trusted to be dense, pages to be below 2^31
+ * (8 TiB).
  */
 import { SLAB_WORDS, WordSlabs, type SlabClass } from './word-slabs.ts';
-
-/** Pages of a file at most: 8 TiB. */
-export const FILE_PAGE_COUNT_MAX = 2 ** 31;
 
 /** How the pages of a file are kept. */
 const Shape = {

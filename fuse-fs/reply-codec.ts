@@ -11,9 +11,6 @@ const BLOCK_SIZE_BYTES = 4096;
 const NAME_SIZE_MAX_BYTES = 255;
 const TWO_32 = 2 ** 32;
 
-/** Words of `struct fuse_out_header`. */
-export const OUT_HEADER_WORD_COUNT = FuseOutSize.fuse_out_header / 4;
-
 /** A whole number, also a negative one (two's complement), as 64 bits. */
 export function encodeU64(words: Uint32Array, at: number, value: number): void {
   words[at] = value;

@@ -59,6 +59,9 @@ const DATA_WORD = REPLY_DATA_AT / 4;
 /** What fits a reply's 32 bits, in whole pages: COPY_FILE_RANGE may copy less than it was asked. */
 const COPY_SIZE_MAX_BYTES = 2 ** 32 - 4096;
 
+/** Bits of a change that say how, not what. */
+const IGNORED_CHANGES = AttributeBit.FH | AttributeBit.LOCKOWNER;
+
 /** What a session asks of its shell. */
 export interface FuseSessionPort {
   /** Sends a whole reply, at once: `from` is the session's again on return. */
@@ -242,7 +245,7 @@ export class FuseSession implements FileCompletionSink {
       case FuseOpcode.FUSE_WRITE:
         return this.#write(operations, request);
       case FuseOpcode.FUSE_SETATTR:
-        return this.#setAttributes(operations, request);
+        return this.#setAttributes(operations, metadata, request);
       case FuseOpcode.FUSE_OPEN:
         return this.#open(operations, metadata, request);
       case FuseOpcode.FUSE_FALLOCATE:
@@ -267,25 +270,11 @@ export class FuseSession implements FileCompletionSink {
     const invalid = request.decodeInit();
     if (invalid !== 0) return invalid;
     if (this.#agreed !== undefined) return -Errno.EINVAL;
-    const flags = request.initWord(3);
-    const verdict = negotiate(
-      {
-        major: request.initWord(0),
-        minor: request.initWord(1),
-        maxReadahead: request.initWord(2),
-        flags,
-        flags2: (flags & FuseInit.FUSE_INIT_EXT) === 0 ? 0 : request.initWord(4),
-      },
-      this.#profile,
-    );
+    const verdict = negotiate(request.init, this.#profile);
     if (verdict.kind === 'refused') return -Errno.EPROTO;
     if (verdict.kind === 'agreed') {
       this.#agreed = verdict.reply;
-      if (this.#metadata !== undefined) {
-        this.#metadata.openless = this.#openless;
-        this.#metadata.extendedAttributes = this.#profile.extendedAttributes;
-        this.#metadata.extendedSetXattr = (verdict.reply.flags & FuseInit.FUSE_SETXATTR_EXT) !== 0;
-      }
+      this.#metadata?.configure(this.#profile, verdict.reply.flags);
     }
     encodeInitOut(this.#prompt.words, DATA_WORD, verdict.reply);
     return FuseOutSize.fuse_init_out;
@@ -324,14 +313,19 @@ export class FuseSession implements FileCompletionSink {
     return ELSEWHERE;
   }
 
-  #setAttributes(operations: FileOperations, request: FuseRequest): number {
+  #setAttributes(
+    operations: FileOperations,
+    metadata: MetadataRequests,
+    request: FuseRequest,
+  ): number {
     const invalid = request.decodeSetAttributes();
     if (invalid !== 0) return invalid;
-    const slot = this.#take(request);
     const { caller, nodeid, change } = request;
-    // Where no open is sent, O_TRUNC comes as this: it sets the times of a file that was empty, too.
-    const empties = (change.valid & AttributeBit.SIZE) !== 0 && change.size === 0;
-    if (this.#openless && empties) change.valid |= AttributeBit.FH;
+    // chown(2) to nobody new comes as a change of nothing, or of the change time with the writeback cache;
+    // files lose set-user-id by it all the same.
+    const nothing = (change.valid & ~AttributeBit.CTIME & ~IGNORED_CHANGES) === 0;
+    if (nothing && !metadata.isDirectory(nodeid)) change.valid |= AttributeBit.KILL_SUIDGID;
+    const slot = this.#take(request);
     operations.changeAttributes(this.#slots.tag(slot), caller, nodeid, change);
     return ELSEWHERE;
   }
@@ -378,7 +372,9 @@ export class FuseSession implements FileCompletionSink {
   /** The kernel asks for data and holes without a look at its own cache: what is there must come first. */
   #seek(operations: FileOperations, metadata: MetadataRequests, request: FuseRequest): number {
     const invalid = request.decodeSeek();
-    const clean = !this.#profile.writebackCache || !operations.mayBeDirty(request.nodeid);
+    // Who is not told of opens cannot tell whether a file was written.
+    const unknown = this.#openless || operations.mayBeDirty(request.nodeid);
+    const clean = !this.#profile.writebackCache || !unknown;
     if (invalid !== 0 || clean) return metadata.serve(request);
     const tag = this.#slots.tag(this.#take(request));
     this.#port.writeBack(request.nodeid, () => this.onFileDone(tag, 0));

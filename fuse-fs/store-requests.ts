@@ -88,6 +88,10 @@ export class StoreRequests {
   partPage = new Float64Array(0);
   partStart = new Uint16Array(0);
   partEnd = new Uint16Array(0);
+  /** Where a small file's fragment starts in its page, bytes. */
+  partShift = new Uint16Array(0);
+  /** WRITE: the place of the fragment that is being written, or 0. */
+  smallPlace = new Uint32Array(0);
   /** The caller's buffer, borrowed until the end. */
   readonly buffer: (NativeBuffer | undefined)[] = [];
   /** Rows in use. */
@@ -125,6 +129,8 @@ export class StoreRequests {
     this.status[row] = 0;
     this.active[row] = 0;
     this.parent[row] = -1;
+    this.smallPlace[row] = 0;
+    this.partShift.fill(0, row * 2, row * 2 + 2);
     this.partPhase.fill(PartPhase.NONE, row * 2, row * 2 + 2);
     this.partBounce.fill(-1, row * 2, row * 2 + 2);
     return row;
@@ -213,6 +219,8 @@ export class StoreRequests {
     this.partPage = extended(this.partPage, capacity * 2);
     this.partStart = extended(this.partStart, capacity * 2);
     this.partEnd = extended(this.partEnd, capacity * 2);
+    this.partShift = extended(this.partShift, capacity * 2);
+    this.smallPlace = extended(this.smallPlace, capacity);
     this.#next = extended(this.#next, capacity);
     this.#previous = extended(this.#previous, capacity);
     this.#nextFree = extended(this.#nextFree, capacity);

@@ -55,3 +55,34 @@ t.test('a window of 0 never spins', async (t) => {
   spin.onActivity();
   t.notOk(spin.spinning);
 });
+
+t.test('what is polled is looked at in each turn while it spins, and not after', async (t) => {
+  const clock = { time: 0, nowMs: () => clock.time };
+  const spin = new EventLoopSpin(clock, 100);
+  let looks = 0;
+  spin.pollWith(() => {
+    looks += 1;
+    // Something comes at the third look.
+    if (looks === 3) spin.onActivity();
+  });
+  await turns(3);
+  t.equal(looks, 0, 'asleep');
+  spin.onActivity();
+  clock.time = 0.05;
+  await turns(3);
+  t.ok(looks >= 2);
+  clock.time = 0.14;
+  await turns(2);
+  t.ok(spin.spinning, 'what came kept it awake');
+  clock.time = 1;
+  await turns(2);
+  t.notOk(spin.spinning);
+  const before = looks;
+  await turns(3);
+  t.equal(looks, before);
+  spin.pollWith(undefined);
+  spin.onActivity();
+  await turns(2);
+  t.equal(looks, before);
+  clock.time = 2;
+});

@@ -1,5 +1,6 @@
 import t from 'tap';
-import { capacityProblem } from '../../daemon/capacity.ts';
+import type { SlabSource } from '../../common/ports.ts';
+import { capacityProblem, localRoom, roomOf } from '../../daemon/capacity.ts';
 
 const GIB = 2 ** 30;
 const two = [
@@ -37,4 +38,15 @@ t.test('what fits and what does not', async (t) => {
     if (expected === undefined) t.equal(problem, undefined, `${sizeBytes} x ${copies}`);
     else t.match(problem, expected);
   }
+});
+
+t.test('the room of a lender, and of this machine before it was ever looked at', async (t) => {
+  const usage = { offeredBytes: 5 * GIB, usedBytes: GIB, residentBytes: 0, leaseCount: 1 };
+  const source = { nodeId: 'id', nodeName: 'alpha', hostId: 'h', usage } as unknown as SlabSource;
+  t.strictSame(roomOf(source), { name: 'alpha', host: 'h', freeBytes: 4 * GIB });
+  t.equal(roomOf({ ...source, hostId: '' } as SlabSource).host, 'id');
+  const seen = { availableBytes: 3 * GIB, reserveBytes: GIB };
+  t.equal(localRoom(source, seen).freeBytes, 2 * GIB);
+  const { freeBytes } = localRoom(source, { availableBytes: 0, reserveBytes: 0 });
+  t.ok(freeBytes > 0, `the system was asked: ${freeBytes}`);
 });

@@ -14,12 +14,14 @@ interface World {
   leases: { holder: string; chargedBytes: number }[];
   rooms: Record<string, DrainRoom | MemcloudError>;
   holdings: DrainHolding[];
+  mounts: DrainHolding[];
   exports: DirectExportInfo[];
   devices: DirectDeviceInfo[];
 }
 
 function world(change: Partial<World> = {}) {
-  const state: World = { leases: [], rooms: {}, holdings: [], exports: [], devices: [], ...change };
+  const nothing = { leases: [], rooms: {}, holdings: [], mounts: [], exports: [], devices: [] };
+  const state: World = { ...nothing, ...change };
   const log: string[] = [];
   let draining = false;
   const peer = (nodeId: string, nodeName: string) => ({
@@ -54,6 +56,7 @@ function world(change: Partial<World> = {}) {
       holdingsOn: () => state.holdings,
       evacuate: (nodeId) => log.push(`evacuate ${nodeId}`),
     },
+    mounts: { holdingsOn: async () => state.mounts },
     directExports: () => state.exports,
     directDevices: () => state.devices,
   });
@@ -161,4 +164,7 @@ t.test('a peer is left by the volumes of this node, and by them alone', async (t
   state.holdings = [{ ...holdings[0]!, heldBytes: 60 }];
   await t.rejects(drain.start('beta', false), { code: 'ERR_DRAIN_ROOM' });
   await t.rejects(drain.start('nobody', true), { code: 'ERR_PEER_UNKNOWN' });
+  state.holdings = [];
+  state.mounts = [{ ...holdings[0]!, name: 'files', heldBytes: 30 }];
+  t.match(await drain.status('beta'), { heldBytes: 30, holders: [{ heldBytes: 30 }] }, 'a mount');
 });

@@ -47,7 +47,10 @@ async function boot(t: Test): Promise<Guest> {
     // The providers are strangers to a machine that has just been made.
     '/etc/memcloud/config.toml': 'auto-trust = true\n',
   };
-  const carried = [...[...ALL_UNITS, MOUNT_DROP_IN].map((name) => `systemd/${name}`), 'docs/examples/config.toml'];
+  const carried = [
+    ...[...ALL_UNITS, MOUNT_DROP_IN].map((name) => `systemd/${name}`),
+    'docs/examples/config.toml',
+  ];
   for (const name of carried) files[`/opt/memcloud/${name}`] = { hostPath: path.resolve(name) };
   const onConsole = (line: string): void => {
     if (process.env['SHOW_CONSOLE'] !== undefined) t.comment(line);

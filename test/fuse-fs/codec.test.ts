@@ -393,10 +393,12 @@ t.test('the rest', async (t) => {
     decode((r) => r.decodeInit(), [u32(7, 23, 0, 5)]),
     0,
   );
-  t.strictSame(
-    [0, 1, 2, 3, 4].map((word) => reader.initWord(word)),
-    [7, 23, 0, 5, 0],
+  t.strictSame(reader.init, { major: 7, minor: 23, maxReadahead: 0, flags: 5, flags2: 0 });
+  t.equal(
+    decode((r) => r.decodeInit(), [u32(7, 45, 9, 5, 6), Buffer.alloc(44)]),
+    0,
   );
+  t.strictSame(reader.init, { major: 7, minor: 45, maxReadahead: 9, flags: 5, flags2: 6 });
   t.equal(
     decode((r) => r.decodeInit(), [u32(7)]),
     -22,

@@ -172,6 +172,10 @@ t.test('a file without a name lives while it is open; one made so can be given a
   t.equal(rig.stat(temporary).linkCount, 1);
   rig.fs.unlink(1, 'c');
   t.equal(rig.fs.link(temporary, 1, 'c'), ENOENT, 'it had its name');
+
+  const symlink = rig.fs.symlink(ROOT, 1, 'l', 'x');
+  rig.fs.unlink(1, 'l');
+  t.equal(rig.fs.link(symlink, 1, 'm'), ENOENT, 'a symbolic link is no temporary file');
   t.end();
 });
 

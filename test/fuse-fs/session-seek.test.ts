@@ -1,6 +1,6 @@
 /** LSEEK with the writeback cache: what the kernel holds back comes first. */
 import t from 'tap';
-import { FUSE_PROFILES } from '../../fuse-fs/negotiation.ts';
+import { FUSE_PROFILES, type FuseProfile } from '../../fuse-fs/negotiation.ts';
 import { FlatFiles } from '../helpers/flat-files.ts';
 import { FakeKernel, initRequest, name, request, u32, u64 } from '../helpers/fuse-requests.ts';
 
@@ -9,8 +9,11 @@ const LSEEK = 46;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
-function begin(profile: keyof typeof FUSE_PROFILES): { kernel: FakeKernel; files: FlatFiles } {
-  const kernel = new FakeKernel(FUSE_PROFILES[profile]);
+/** With requests for open and release. */
+const WITH_OPENS: FuseProfile = { ...FUSE_PROFILES.default, openless: false };
+
+function begin(profile: FuseProfile): { kernel: FakeKernel; files: FlatFiles } {
+  const kernel = new FakeKernel(profile);
   const files = new FlatFiles(kernel.session);
   kernel.session.attach(files);
   kernel.ask(initRequest());
@@ -25,7 +28,7 @@ function seek(unique: number, offset: number, whence: number): Buffer {
 }
 
 t.test('a file that nobody can write to is answered at once', (t) => {
-  const { kernel, files } = begin('default');
+  const { kernel, files } = begin(WITH_OPENS);
   files.files.get(2)!.size = 100;
   t.equal(kernel.ask(seek(9, 10, SEEK_DATA)).body.readBigUInt64LE(0), 10n);
   t.equal(kernel.ask(seek(10, 10, SEEK_HOLE)).body.readBigUInt64LE(0), 100n);
@@ -34,7 +37,7 @@ t.test('a file that nobody can write to is answered at once', (t) => {
 });
 
 t.test('one that may be dirty is answered when the kernel has written it back', (t) => {
-  const { kernel, files } = begin('default');
+  const { kernel, files } = begin(WITH_OPENS);
   files.dirty.add(2);
   const before = kernel.replies.length;
   kernel.send(seek(9, 10, SEEK_DATA));
@@ -56,7 +59,7 @@ t.test('one that may be dirty is answered when the kernel has written it back', 
 });
 
 t.test('without the writeback cache there is nothing to wait for', (t) => {
-  const { kernel, files } = begin('build-cache');
+  const { kernel, files } = begin(FUSE_PROFILES['build-cache']);
   files.dirty.add(2);
   files.files.get(2)!.size = 100;
   t.equal(kernel.ask(seek(9, 10, SEEK_DATA)).error, 0);
@@ -64,9 +67,20 @@ t.test('without the writeback cache there is nothing to wait for', (t) => {
 });
 
 t.test('a malformed LSEEK is refused before anything is written back', (t) => {
-  const { kernel, files } = begin('default');
+  const { kernel, files } = begin(WITH_OPENS);
   files.dirty.add(2);
   t.equal(kernel.ask(request(LSEEK, { nodeid: 2 }, u64(1))).error, -22);
   t.equal(kernel.writeBacks.length, 0);
+  t.end();
+});
+
+t.test('who is not told of opens has every file written back before', (t) => {
+  const { kernel, files } = begin({ ...FUSE_PROFILES.default, openless: true });
+  files.files.get(2)!.size = 100;
+  const before = kernel.replies.length;
+  kernel.send(seek(9, 10, SEEK_DATA));
+  t.equal(kernel.replies.length, before, 'no answer yet');
+  kernel.writeBacks[0]!.done();
+  t.equal(kernel.replies[before]!.body.readBigUInt64LE(0), 10n);
   t.end();
 });

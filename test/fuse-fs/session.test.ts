@@ -52,16 +52,15 @@ const OP = {
   COPY_FILE_RANGE_64: 53,
 };
 
+/** With requests for open and release. */
+const WITH_OPENS: FuseProfile = { ...FUSE_PROFILES.default, openless: false };
+
 interface Rig {
   readonly kernel: FakeKernel;
   readonly files: FlatFiles;
 }
 
-function rig(
-  t: Test,
-  options: FlatFilesOptions = {},
-  profile: FuseProfile = FUSE_PROFILES.default,
-): Rig {
+function rig(t: Test, options: FlatFilesOptions = {}, profile: FuseProfile = WITH_OPENS): Rig {
   const kernel = new FakeKernel(profile);
   const files = new FlatFiles(kernel.session, options);
   kernel.session.attach(files);
@@ -198,6 +197,32 @@ t.test('SETATTR answers with what became of it', async (t) => {
   t.equal(kernel.ask(change(2n ** 40n)).error, -27, 'the file system says so too');
 });
 
+t.test(
+  'chown to nobody new comes as no change, and takes set-user-id from files alone',
+  async (t) => {
+    const { kernel, files } = rig(t);
+    kernel.ask(create('file'));
+    const seen: number[] = [];
+    files.changeAttributes = (tag, _caller, _nodeid, change) => {
+      seen.push(change.valid);
+      kernel.session.onFileDone(tag, 0);
+    };
+    const change = (nodeid: number, valid: number): Reply =>
+      kernel.ask(request(OP.SETATTR, { nodeid }, u32(valid, 0), Buffer.alloc(80)));
+    // FATTR_FH 64, FATTR_MTIME 32, FATTR_CTIME 1024, FATTR_KILL_SUIDGID 2048.
+    for (const [nodeid, valid] of [
+      [2, 0],
+      [2, 1024],
+      [2, 1024 + 64],
+      [2, 1024 + 32],
+      [1, 1024],
+    ] as const) {
+      change(nodeid, valid);
+    }
+    t.strictSame(seen, [2048, 1024 + 2048, 1024 + 64 + 2048, 1024 + 32, 1024]);
+  },
+);
+
 t.test('extended attributes: sizes first, then values, never too much', async (t) => {
   const { kernel } = rig(t);
   const nodeid = Number(kernel.ask(create('file')).body.readBigUInt64LE(0));
@@ -245,7 +270,7 @@ t.test('what we do not have is ENOSYS, so that the kernel stops asking', async (
   t.equal(kernel.ask(request(OP.STATFS)).body.length, 80);
 });
 
-t.test('build-cache: no attributes, no opens', async (t) => {
+t.test('build-cache: no attributes, and no opens', async (t) => {
   const { kernel, files } = rig(t, {}, FUSE_PROFILES['build-cache']);
   const made = kernel.ask(create('file'));
   t.equal(made.body.readBigUInt64LE(128), 0n, 'no handle');

@@ -14,7 +14,11 @@ import { eventually } from '../../helpers/lab-node.ts';
 
 const CHILD = path.join(import.meta.dirname, '../../helpers/mount-child/main.js');
 const MIB = 2 ** 20;
-const PATIENCE = { beginMs: 4000, statusMs: 300, unmountMs: 600, lazyMs: 400, killMs: 2000 };
+/** Long where it should not matter: the machine may be busy. */
+const PATIENCE = {
+  ...{ beginMs: 30_000, statusMs: 1500, unmountMs: 2500 },
+  ...{ lazyMs: 1000, killMs: 10_000 },
+};
 
 function request(directory: string, volumeName: string, keep = false): MountRequest {
   return {
@@ -173,7 +177,7 @@ t.test(
       const [row] = await mounts.list();
       t.match(row, { state: 'silent', reason: /does not answer/, usedBytes: 4096 });
     }
-    t.ok(performance.now() - startMs < 2000);
+    t.ok(performance.now() - startMs < 10_000);
     peers.push({ nodeId: 'x', name: 'newcomer', address: 'h:1', publicKey: '' });
     await t.rejects(mounts.remove(directory, EAGER), { code: 'ERR_TIMEOUT', message: /--lazy/ });
     process.kill(pid, 'SIGCONT');

@@ -58,7 +58,7 @@ async function main(): Promise<void> {
       if (end !== undefined) logger.warn({ err: end }, 'the mount ended');
       device.close();
       fileSystem.close();
-      process.disconnect();
+      if (process.connected) process.disconnect();
       process.exit(0);
     },
   });
@@ -126,6 +126,6 @@ const run = options.transport === 'native' ? mainNative : main;
 run().catch((error: unknown) => {
   const code = error instanceof MemcloudError ? error.code : 'ERR_INTERNAL';
   say({ type: 'failed', code, message: error instanceof Error ? error.message : String(error) });
-  process.disconnect();
+  if (process.connected) process.disconnect();
   process.exitCode = 1;
 });
