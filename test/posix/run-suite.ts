@@ -19,8 +19,6 @@ export interface SuiteTarget {
   large: boolean;
   /** Cases that are known to fail here, `group: case`, with the reason. */
   differences?: Readonly<Record<string, string>>;
-  /** Files that a case had open when it failed may be left for a while. */
-  mayLeaveFiles?: boolean;
 }
 
 type Line =
@@ -53,9 +51,7 @@ export async function runPosixSuite(t: Test, target: SuiteTarget): Promise<void>
     if ('name' in line) {
       current = `${line.group}: ${line.name}`;
     } else if ('untidy' in line) {
-      if (target.mayLeaveFiles !== true) {
-        t.fail(`${current}: its files cannot be removed: ${line.untidy}`);
-      }
+      t.fail(`${current}: its files cannot be removed: ${line.untidy}`);
     } else {
       count += 1;
       const reason = differences[current];
