@@ -16,7 +16,7 @@ import koffi from 'koffi';
 import { MemcloudError } from '../common/errors.ts';
 
 /** Ends an operation: zero, a count, or a negative errno; then what the operation gives. */
-export type NativeReply = (result: number, value?: unknown) => void;
+export type NativeReply = (result: number, value?: unknown, more?: unknown) => void;
 
 /** What getattr gives: numbers of stat(2), times in milliseconds since 1970, none before. */
 export interface NativeStat {

@@ -21,6 +21,7 @@ import {
 
 const S_IFREG = 0o100000;
 const O_RDWR = 2;
+const CUT = AttributeBit.SIZE | AttributeBit.FH;
 /** chown(2): leave this one as it is. */
 const UNCHANGED_ID = 0xffffffff;
 const MS_PER_SECOND = 1000;
@@ -172,7 +173,8 @@ export class NativeServer implements ExtendedOperations {
         this.#change(path, change, reply);
       },
       truncate: (path: string, size: number, reply: NativeReply) =>
-        this.#change(path, { ...noChange(), valid: AttributeBit.SIZE, size }, reply),
+        // Opening with O_TRUNC comes as this too, and moves the times of a file that is empty already.
+        this.#change(path, { ...noChange(), valid: CUT, size }, reply),
       setxattr: (
         path: string,
         name: string,
@@ -236,7 +238,7 @@ export class NativeServer implements ExtendedOperations {
         this.requestCount += 1;
         const nodeid = this.#handles.get(fh);
         if (nodeid === undefined) return reply(-Errno.EBADF);
-        this.#changeNode(nodeid, { ...noChange(), valid: AttributeBit.SIZE, size }, reply);
+        this.#changeNode(nodeid, { ...noChange(), valid: CUT, size }, reply);
       },
       fsync: (_path: string, _dataOnly: number, fh: number, reply: NativeReply) => {
         this.requestCount += 1;
@@ -310,11 +312,13 @@ export class NativeServer implements ExtendedOperations {
   #readDirectory(path: string, reply: NativeReply): void {
     this.requestCount += 1;
     const names: string[] = [];
+    const stats: Pick<NativeStat, 'mode' | 'ino'>[] = [];
     const list = (nodeid: number): number => {
       const fh = this.#files.openDirectory(nodeid);
       if (fh < 0) return fh;
-      const onEntry = (_nodeid: number, name: string): boolean => {
+      const onEntry = (ino: number, name: string, mode: number): boolean => {
         names.push(textOfBytes(name));
+        stats.push({ mode, ino });
         return true;
       };
       const result = this.#files.readDirectory(fh, 0, { onEntry });
@@ -323,7 +327,7 @@ export class NativeServer implements ExtendedOperations {
     };
     const result = this.#paths.at(path, list);
     if (result < 0) reply(result);
-    else reply(0, names);
+    else reply(0, names, stats);
   }
 
   #change(path: string, change: AttributeChange, reply: NativeReply): void {
@@ -337,6 +341,7 @@ export class NativeServer implements ExtendedOperations {
   }
 
   #changeNode(nodeid: number, change: AttributeChange, reply: NativeReply): void {
+    if (change.size > Number.MAX_SAFE_INTEGER) return reply(-Errno.EFBIG);
     const begin = (tag: number): void =>
       this.#files.changeAttributes(tag, this.#caller, nodeid, change);
     this.#calls.call(begin, reply);
@@ -375,6 +380,7 @@ export class NativeServer implements ExtendedOperations {
     const nodeid = this.#handles.get(fh);
     if (nodeid === undefined) return reply(-Errno.EBADF);
     if (length > NATIVE_REQUEST_SIZE_MAX) return reply(-Errno.EIO);
+    if (offset + length > Number.MAX_SAFE_INTEGER) return reply(0);
     this.#calls.callWithBuffer(
       (tag, buffer) => this.#files.read(tag, nodeid, offset, length, buffer, 0),
       (result, buffer) => {
@@ -389,6 +395,8 @@ export class NativeServer implements ExtendedOperations {
     const nodeid = this.#handles.get(fh);
     if (nodeid === undefined) return reply(-Errno.EBADF);
     if (length > NATIVE_REQUEST_SIZE_MAX) return reply(-Errno.EIO);
+    // The package makes one number of two halves, which holds no more than this exactly.
+    if (offset + length > Number.MAX_SAFE_INTEGER) return reply(-Errno.EFBIG);
     this.#calls.callWithBuffer(
       (tag, buffer) => {
         from.copy(buffer.bytes, 0, 0, length);

@@ -5,7 +5,7 @@
  * as a yardstick, with the limits of what lies beneath it:
  *
  * - utimens comes with the access time twice, and never with one time alone: times of contents that tar,
- *   cp and touch set are lost. All times have milliseconds, none is before 1970.
+ *   cp and touch set are lost. All times have milliseconds, and one before 1970 is refused.
  * - Who asks is not known: what is made belongs to the user who mounts.
  * - libfuse renames a file that is removed while it is open (`.fuse_hidden...`), so its directory is not
  *   empty, and the kernel caches pages for each name of a file, not for each file.

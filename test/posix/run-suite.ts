@@ -51,7 +51,10 @@ export async function runPosixSuite(t: Test, target: SuiteTarget): Promise<void>
     if ('name' in line) {
       current = `${line.group}: ${line.name}`;
     } else if ('untidy' in line) {
-      t.fail(`${current}: its files cannot be removed: ${line.untidy}`);
+      // A case that stopped half-way has files open, which not every transport can hide.
+      if (differences[current] === undefined) {
+        t.fail(`${current}: its files cannot be removed: ${line.untidy}`);
+      }
     } else {
       count += 1;
       const reason = differences[current];
