@@ -44,7 +44,7 @@ t.test('the room of a lender, and of this machine before it was ever looked at',
   const usage = { offeredBytes: 5 * GIB, usedBytes: GIB, residentBytes: 0, leaseCount: 1 };
   const source = { nodeId: 'id', nodeName: 'alpha', hostId: 'h', usage } as unknown as SlabSource;
   t.strictSame(roomOf(source), { name: 'alpha', host: 'h', freeBytes: 4 * GIB });
-  t.equal(roomOf({ ...source, hostId: '' } as SlabSource).host, 'id');
+  t.equal(roomOf({ ...source, hostId: '' }).host, 'id');
   const seen = { availableBytes: 3 * GIB, reserveBytes: GIB };
   t.equal(localRoom(source, seen).freeBytes, 2 * GIB);
   const { freeBytes } = localRoom(source, { availableBytes: 0, reserveBytes: 0 });

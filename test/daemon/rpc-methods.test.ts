@@ -31,6 +31,7 @@ function handlers(
         return 'nbd://x';
       },
     },
+    mounts: { has: () => false },
   };
   return { rpc: rpcHandlers(context as unknown as RpcContext), asked };
 }

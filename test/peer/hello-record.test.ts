@@ -26,7 +26,7 @@ function setUp(t: Test, fill: (writer: RecordWriter) => void) {
 t.test('a HELLO is taken when its record is whole', async (t) => {
   const { length, take } = setUp(t, (writer) => writer.body(HELLO, 0, 0, pending));
   for (let end = 0; end < length; end += 1) t.equal(take(end), undefined);
-  t.same(take(length + 5), { hello: { verdict: 'pending' }, size: length });
+  t.same(take(length + 5), { hello: { verdict: 'pending', lane: '' }, size: length });
 });
 
 const REFUSED: Record<string, (writer: RecordWriter) => void> = {
