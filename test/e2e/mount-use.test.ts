@@ -168,8 +168,10 @@ function stateOf(pid: number): string {
   }
 }
 
-/** Processes that write, read, list and remove in the mount until they cannot. */
+/** Processes that write, read, list and remove in the mount until it is no more. */
 function usersOf(t: Test, place: string): ChildProcess[] {
+  const inside = path.join(place, 'inside');
+  fs.mkdirSync(inside);
   const script = `
     while :; do
       i=0; while [ $i -lt 20 ]; do head -c 20000 /dev/urandom >"$1/$2-$i" || exit 1; i=$((i + 1)); done
@@ -177,7 +179,7 @@ function usersOf(t: Test, place: string): ChildProcess[] {
       ls -l "$1" >/dev/null || exit 1; rm "$1/$2"-* || exit 1
     done`;
   return ['a', 'b', 'c', 'd'].map((name) => {
-    const child = spawn('sh', ['-c', script, 'sh', place, name], { stdio: 'ignore', cwd: '/' });
+    const child = spawn('sh', ['-c', script, 'sh', inside, name], { stdio: 'ignore', cwd: '/' });
     t.teardown(() => void child.kill('SIGKILL'));
     return child;
   });

@@ -9,8 +9,8 @@ import type { Test } from 'tap';
 
 const WORKER = new URL('../helpers/model-worker/main.js', import.meta.url).pathname;
 
-/** Seconds of random operations, for each process. */
-export const MODEL_SECONDS = Number(process.env['FUSE_MODEL_SECONDS'] ?? 20);
+/** Seconds of random operations; half of it where several processes share the machine. */
+const MODEL_SECONDS = Number(process.env['FUSE_MODEL_SECONDS'] ?? 20);
 
 /** How a run ended. */
 export interface ModelEnd {
@@ -61,11 +61,12 @@ export async function runModel(
 ): Promise<void> {
   const seed = modelSeed();
   t.comment(`SEED=${seed}`);
+  const seconds = processCount > 1 ? MODEL_SECONDS / 2 : MODEL_SECONDS;
   const runs = Array.from({ length: processCount }, (_, i) => {
     const pair = [`${base.oracle}/model-${i}`, `${base.judged}/model-${i}`] as const;
     pair.forEach((path) => fs.mkdirSync(path));
     const env = { MODEL_ATTRIBUTES: base.attributes ? '1' : '0' };
-    return spawnWorker([...pair, `${seed + i}`, `${MODEL_SECONDS}`], env);
+    return spawnWorker([...pair, `${seed + i}`, `${seconds}`], env);
   });
   for (const [i, end] of (await Promise.all(runs)).entries()) {
     t.equal(end.status, 0, `process ${i}, SEED=${seed + i}: no difference ${end.stderr}`);
