@@ -32,7 +32,6 @@ function handlers(
         return 'nbd://x';
       },
     },
-    mounts: { has: () => false },
   };
   return { rpc: rpcHandlers(context as unknown as RpcContext), asked };
 }
