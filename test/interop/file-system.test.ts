@@ -14,17 +14,21 @@ import { runFioVerify, runStressors } from './file-system-suite.ts';
 
 const skip = fuseMissing() ?? false;
 
-/** A mount of 2 GiB over the memory of its own process. */
-async function mounted(t: Test, profile: 'default' | 'build-cache'): Promise<string> {
+/** Judges a mount of 2 GiB over the memory of its own process, which must come out of it well. */
+async function onMount(
+  t: Test,
+  profile: 'default' | 'build-cache',
+  work: (directory: string) => Promise<void>,
+): Promise<void> {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'mc-judged-'));
   const mount = await startMount({ directory, sizeBytes: 2 ** 31, profile });
   t.teardown(async () => {
-    const { malformedCount, defectCount, refusedReplyCount } = await mount.status();
-    t.same([malformedCount, defectCount, refusedReplyCount], [0, 0, 0], 'the server is well');
     await mount.stop();
     fs.rmdirSync(directory);
   });
-  return directory;
+  await work(directory);
+  const { malformedCount, defectCount, refusedReplyCount } = await mount.status();
+  t.same([malformedCount, defectCount, refusedReplyCount], [0, 0, 0], 'the server is well');
 }
 
 const oracle =
@@ -39,17 +43,17 @@ t.test('the recipes come out right on tmpfs', { skip: oracle, timeout: 600_000 }
 
 // The other profile: test/e2e/mount-use.test.ts, on the pool.
 t.test('the recipes on our mount, profile build-cache', { skip, timeout: 900_000 }, async (t) => {
-  await runRecipes(t, await mounted(t, 'build-cache'), tmpfsBase(t), false);
+  await onMount(t, 'build-cache', (directory) => runRecipes(t, directory, tmpfsBase(t), false));
 });
 
 t.test('fio verifies what it wrote', { skip, timeout: 900_000 }, async (t) => {
-  await runFioVerify(t, await mounted(t, 'default'));
+  await onMount(t, 'default', (directory) => runFioVerify(t, directory));
 });
 
 t.test(
   'the stressors of stress-ng find nothing',
   { skip: skip || requires('stress-ng').skip, timeout: 3_600_000 },
   async (t) => {
-    await runStressors(t, await mounted(t, 'default'));
+    await onMount(t, 'default', (directory) => runStressors(t, directory));
   },
 );
