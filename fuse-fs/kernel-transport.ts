@@ -5,7 +5,7 @@ import { MemcloudError } from '../common/errors.ts';
 import type { EventLoopSpin } from '../common/event-loop-spin.ts';
 import type { Logger } from '../common/log.ts';
 import { FuseDevice } from './device.ts';
-import { mountFuse, unmountFuse } from './mounting.ts';
+import { mountFuse, raiseReadAhead, unmountFuse } from './mounting.ts';
 import type { FuseProfile } from './negotiation.ts';
 import type { FileCompletionSink, FileOperations } from './operations.ts';
 import type { Transport, TransportEnd, TransportOptions } from './transport.ts';
@@ -64,6 +64,7 @@ export class KernelTransport implements Transport {
       }
       await sleep(LOOK_MS);
     }
+    raiseReadAhead(directory);
   }
 
   /** @inheritDoc */

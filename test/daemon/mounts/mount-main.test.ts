@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
+import { mountAt, readMountTable } from '../../../common/mount-table.ts';
 import { eventually } from '../../helpers/lab-node.ts';
 import {
   cannotMount,
@@ -110,6 +111,19 @@ t.test('RAM of this machine alone, asked for by name', { skip }, async (t) => {
   t.match((await mount.status()).providers, [{ name: 'daemon', up: true }]);
   t.equal(await mount.unmount({ lazy: false }), 'done');
   t.equal(await mount.ended(), 0);
+});
+
+t.test('the kernel reads ahead as far as one request goes', { skip }, async (t) => {
+  const at = await mountScene(t, []);
+  await mounted(t, at, { providers: ['local'] });
+  const file = `/sys/class/bdi/${mountAt(readMountTable(), at.directory)?.device}/read_ahead_kb`;
+  const said = fs.readFileSync(file, 'utf8').trim();
+  try {
+    fs.writeFileSync(file, said);
+  } catch {
+    return t.comment('SKIP: /sys cannot be written here');
+  }
+  t.equal(said, '1024');
 });
 
 t.test('a provider that is taken off the list is used no more', { skip }, async (t) => {
