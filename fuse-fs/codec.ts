@@ -19,7 +19,7 @@ import {
 } from './constants.ts';
 import { Errno } from './errno.ts';
 import type { InitIn } from './negotiation.ts';
-import type { AttributeChange, Caller } from './operations.ts';
+import { emptyChange, type AttributeChange, type Caller } from './operations.ts';
 
 /** Memory that requests are read into; `words[i]` is the four bytes at `bytes[4 * i]`. */
 export interface RequestBuffer extends NativeBuffer {
@@ -75,19 +75,7 @@ export class FuseRequest {
   /** Where the data of a write begins in the buffer. */
   dataAt = 0;
   /** What setattr is to change. */
-  readonly change: AttributeChange = {
-    valid: 0,
-    mode: 0,
-    uid: 0,
-    gid: 0,
-    size: 0,
-    accessSeconds: 0,
-    accessNanoseconds: 0,
-    modifySeconds: 0,
-    modifyNanoseconds: 0,
-    changeSeconds: 0,
-    changeNanoseconds: 0,
-  };
+  readonly change: AttributeChange = emptyChange();
 
   #buffer: RequestBuffer | undefined;
   #words: Uint32Array = new Uint32Array(0);

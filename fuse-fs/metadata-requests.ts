@@ -15,7 +15,7 @@ import {
 import { DirectoryPacker } from './directory-codec.ts';
 import { Errno } from './errno.ts';
 import type { FuseProfile } from './negotiation.ts';
-import type { Attributes, FileOperations, FileSystemStatistics } from './operations.ts';
+import { emptyAttributes, type FileOperations, type FileSystemStatistics } from './operations.ts';
 import {
   encodeAttrOut,
   encodeEntryOut,
@@ -50,26 +50,6 @@ export function isSilent(opcode: number): boolean {
     opcode === FuseOpcode.FUSE_INTERRUPT ||
     opcode === FuseOpcode.FUSE_NOTIFY_REPLY
   );
-}
-
-/** A fresh record of attributes. */
-export function emptyAttributes(): Attributes {
-  return {
-    nodeid: 0,
-    mode: 0,
-    linkCount: 0,
-    uid: 0,
-    gid: 0,
-    rdev: 0,
-    size: 0,
-    blocks: 0,
-    accessSeconds: 0,
-    accessNanoseconds: 0,
-    modifySeconds: 0,
-    modifyNanoseconds: 0,
-    changeSeconds: 0,
-    changeNanoseconds: 0,
-  };
 }
 
 /** See the top of the file. */

@@ -13,8 +13,9 @@ import { NATIVE_REQUEST_SIZE_MAX, type NativeCalls } from './native-calls.ts';
 import { NativePaths, bytesOfText, textOfBytes } from './native-paths.ts';
 import {
   AttributeBit,
+  emptyAttributes,
+  emptyChange,
   type AttributeChange,
-  type Attributes,
   type Caller,
   type FileOperations,
 } from './operations.ts';
@@ -34,21 +35,6 @@ const HANDLE_MAX = 0x7fffffff;
 /** Without FUSE_POSIX_ACL the kernel would store them and not heed them. */
 const ACL_PREFIX = 'system.posix_acl_';
 
-function noAttributes(): Attributes {
-  return {
-    ...{ nodeid: 0, mode: 0, linkCount: 0, uid: 0, gid: 0, rdev: 0, size: 0, blocks: 0 },
-    ...{ accessSeconds: 0, accessNanoseconds: 0, modifySeconds: 0, modifyNanoseconds: 0 },
-    ...{ changeSeconds: 0, changeNanoseconds: 0 },
-  };
-}
-
-function noChange(): AttributeChange {
-  return {
-    ...{ valid: 0, mode: 0, uid: 0, gid: 0, size: 0, accessSeconds: 0, accessNanoseconds: 0 },
-    ...{ modifySeconds: 0, modifyNanoseconds: 0, changeSeconds: 0, changeNanoseconds: 0 },
-  };
-}
-
 const milliseconds = (seconds: number, nanoseconds: number): number =>
   Math.max(0, seconds * MS_PER_SECOND + Math.floor(nanoseconds / NS_PER_MS));
 
@@ -62,7 +48,7 @@ export class NativeServer implements ExtendedOperations {
   readonly #caller: Caller;
   /** Node of each open handle, and how often the same handle is open. */
   readonly #handles = new Map<number, number>();
-  readonly #attributes = noAttributes();
+  readonly #attributes = emptyAttributes();
 
   /** @param caller - to whom what is made belongs: the package does not say who asks */
   constructor(files: FileOperations, calls: NativeCalls, caller: Caller) {
@@ -151,19 +137,19 @@ export class NativeServer implements ExtendedOperations {
       },
       statfs: (_path: string, reply: NativeReply) => this.#statistics(reply),
       chmod: (path: string, mode: number, reply: NativeReply) =>
-        this.#change(path, { ...noChange(), valid: AttributeBit.MODE, mode }, reply),
+        this.#change(path, { ...emptyChange(), valid: AttributeBit.MODE, mode }, reply),
       chown: (path: string, uid: number, gid: number, reply: NativeReply) => {
         const valid =
           (uid === UNCHANGED_ID ? 0 : AttributeBit.UID) |
           (gid === UNCHANGED_ID ? 0 : AttributeBit.GID);
-        this.#change(path, { ...noChange(), valid, uid, gid }, reply);
+        this.#change(path, { ...emptyChange(), valid, uid, gid }, reply);
       },
       // The second time is the first again; see the top of native-transport.ts.
       utimens: (path: string, accessMs: number, _modifyMs: number, reply: NativeReply) => {
         const seconds = Math.floor(accessMs / MS_PER_SECOND);
         const nanoseconds = Math.floor(accessMs - seconds * MS_PER_SECOND) * NS_PER_MS;
         const change: AttributeChange = {
-          ...noChange(),
+          ...emptyChange(),
           valid: AttributeBit.ATIME | AttributeBit.MTIME,
           accessSeconds: seconds,
           accessNanoseconds: nanoseconds,
@@ -174,7 +160,7 @@ export class NativeServer implements ExtendedOperations {
       },
       truncate: (path: string, size: number, reply: NativeReply) =>
         // Opening with O_TRUNC comes as this too, and moves the times of a file that is empty already.
-        this.#change(path, { ...noChange(), valid: CUT, size }, reply),
+        this.#change(path, { ...emptyChange(), valid: CUT, size }, reply),
       setxattr: (
         path: string,
         name: string,
@@ -238,7 +224,7 @@ export class NativeServer implements ExtendedOperations {
         this.requestCount += 1;
         const nodeid = this.#handles.get(fh);
         if (nodeid === undefined) return reply(-Errno.EBADF);
-        this.#changeNode(nodeid, { ...noChange(), valid: CUT, size }, reply);
+        this.#changeNode(nodeid, { ...emptyChange(), valid: CUT, size }, reply);
       },
       fsync: (_path: string, _dataOnly: number, fh: number, reply: NativeReply) => {
         this.requestCount += 1;

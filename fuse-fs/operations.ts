@@ -59,6 +59,15 @@ export interface Attributes {
   changeNanoseconds: number;
 }
 
+/** Attributes that are not filled in yet. */
+export function emptyAttributes(): Attributes {
+  return {
+    ...{ nodeid: 0, mode: 0, linkCount: 0, uid: 0, gid: 0, rdev: 0, size: 0, blocks: 0 },
+    ...{ accessSeconds: 0, accessNanoseconds: 0, modifySeconds: 0, modifyNanoseconds: 0 },
+    ...{ changeSeconds: 0, changeNanoseconds: 0 },
+  };
+}
+
 /** Bits of {@link AttributeChange.valid}, equal to `FATTR_*` of fuse.h. */
 export const AttributeBit = {
   MODE: 1,
@@ -99,6 +108,14 @@ export interface AttributeChange {
   changeSeconds: number;
   /** As in {@link Attributes}. */
   changeNanoseconds: number;
+}
+
+/** A change of nothing. */
+export function emptyChange(): AttributeChange {
+  return {
+    ...{ valid: 0, mode: 0, uid: 0, gid: 0, size: 0, accessSeconds: 0, accessNanoseconds: 0 },
+    ...{ modifySeconds: 0, modifyNanoseconds: 0, changeSeconds: 0, changeNanoseconds: 0 },
+  };
 }
 
 /** What statfs(2) tells; the caller's object, filled in. */

@@ -34,6 +34,7 @@ import { ELSEWHERE, isSilent, MetadataRequests } from './metadata-requests.ts';
 import { negotiate, type FuseProfile } from './negotiation.ts';
 import {
   AttributeBit,
+  emptyChange,
   ROOT_NODEID,
   type AttributeChange,
   type FileCompletionSink,
@@ -118,7 +119,7 @@ export class FuseSession implements FileCompletionSink {
   readonly #writeBuffers: (RequestBuffer | undefined)[] = new Array<undefined>(SLOT_COUNT).fill(
     undefined,
   );
-  readonly #truncation: AttributeChange = { ...new FuseRequest().change };
+  readonly #truncation: AttributeChange = emptyChange();
   #operations: FileOperations | undefined;
   #metadata: MetadataRequests | undefined;
   #agreed: InitOut | undefined;

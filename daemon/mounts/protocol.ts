@@ -7,6 +7,7 @@
  * Ctrl-C in a terminal reaches the child too; it ignores SIGINT and SIGHUP, since the daemon tells it to
  * end. SIGTERM to the child alone is a lazy unmount and an end.
  */
+import type { MountInfo } from '../../common/rpc-schema.ts';
 
 /** What a mount is to be. */
 export interface MountRequest {
@@ -54,42 +55,27 @@ export interface MountPeer {
   readonly avoided?: boolean;
 }
 
-/** How a mount is. */
-export interface MountStatus {
-  /** Where; empty while files are kept without a mount. */
-  readonly directory: string;
+/** How a mount is: what of {@link MountInfo} only its process knows. */
+export interface MountStatus extends Pick<
+  MountInfo,
+  | 'directory'
+  | 'sizeBytes'
+  | 'usedBytes'
+  | 'inodeCount'
+  | 'metadataBytes'
+  | 'leasedBytes'
+  | 'copies'
+  | 'degradedSlabs'
+  | 'providers'
+  | 'damagedFiles'
+  | 'damagedFileCount'
+  | 'requestCount'
+  | 'pid'
+> {
   /** Its volume. */
   readonly volumeName: string;
-  /** Quota, bytes. */
-  readonly sizeBytes: number;
-  /** Bytes in files. */
-  readonly usedBytes: number;
-  /** Inodes in use. */
-  readonly inodeCount: number;
-  /** Bytes of metadata. */
-  readonly metadataBytes: number;
-  /** Bytes leased from providers, all copies. */
-  readonly leasedBytes: number;
-  /** Copies promised. */
-  readonly copies: number;
-  /** Slabs with fewer copies than promised. */
-  readonly degradedSlabs: number;
-  /** Providers: name, whether reachable, bytes leased there. */
-  readonly providers: readonly {
-    readonly name: string;
-    readonly up: boolean;
-    readonly leasedBytes: number;
-  }[];
-  /** Paths of files of which bytes are lost, at most 100. */
-  readonly damagedFiles: readonly string[];
-  /** Files of which bytes are lost. */
-  readonly damagedFileCount: number;
-  /** FUSE requests answered. */
-  readonly requestCount: number;
   /** How requests come. */
   readonly transport: 'kernel' | 'native';
-  /** Process id of the child. */
-  readonly pid: number;
 }
 
 /** From the daemon to the child. */

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { DirectoryPacker, type EntryLookup } from '../../fuse-fs/directory-codec.ts';
-import { emptyAttributes } from '../../fuse-fs/metadata-requests.ts';
+import { emptyAttributes } from '../../fuse-fs/operations.ts';
 import { u32, u64 } from '../helpers/fuse-requests.ts';
 
 const S_IFDIR = 0o040000;

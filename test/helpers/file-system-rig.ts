@@ -2,7 +2,13 @@
  * A file system over a memory store, with a clock that tests move, and calls that return what they end with.
  */
 import { FileSystem, type FileSystemOptions } from '../../fuse-fs/file-system.ts';
-import type { AttributeChange, Attributes, Caller } from '../../fuse-fs/operations.ts';
+import {
+  emptyAttributes,
+  emptyChange,
+  type AttributeChange,
+  type Attributes,
+  type Caller,
+} from '../../fuse-fs/operations.ts';
 import { MemoryFileStore, type MemoryFileStoreOptions } from './memory-file-store.ts';
 
 /** A clock that stands until it is moved. */
@@ -17,26 +23,6 @@ export class TestClock {
 
 /** Root, as a caller. */
 export const ROOT: Caller = { uid: 0, gid: 0, pid: 1 };
-
-/** No attributes yet. */
-export function emptyAttributes(): Attributes {
-  return {
-    nodeid: 0,
-    mode: 0,
-    linkCount: 0,
-    uid: 0,
-    gid: 0,
-    rdev: 0,
-    size: 0,
-    blocks: 0,
-    accessSeconds: 0,
-    accessNanoseconds: 0,
-    modifySeconds: 0,
-    modifyNanoseconds: 0,
-    changeSeconds: 0,
-    changeNanoseconds: 0,
-  };
-}
 
 /** See the top of the file. */
 export class FileSystemRig {
@@ -102,20 +88,7 @@ export class FileSystemRig {
 
   /** setattr. */
   change(nodeid: number, change: Partial<AttributeChange>, caller = ROOT): number {
-    const whole: AttributeChange = {
-      valid: 0,
-      mode: 0,
-      uid: 0,
-      gid: 0,
-      size: 0,
-      accessSeconds: 0,
-      accessNanoseconds: 0,
-      modifySeconds: 0,
-      modifyNanoseconds: 0,
-      changeSeconds: 0,
-      changeNanoseconds: 0,
-      ...change,
-    };
+    const whole: AttributeChange = { ...emptyChange(), ...change };
     return this.call((tag) => this.fs.changeAttributes(tag, caller, nodeid, whole));
   }
 
