@@ -28,7 +28,7 @@ import { PageCalls } from './page-calls.ts';
 import { COPY_ACTIVE_MAX, PageCopies } from './page-copy.ts';
 import { PageReclaim } from './page-reclaim.ts';
 import { PageTable } from './page-table.ts';
-import { SmallFiles } from './small-files.ts';
+import { SMALL_VOLUME_PAGE_COUNT_MAX, SmallFiles } from './small-files.ts';
 import { CallKind, NO_FILE, RowQueue, StoreRequests } from './store-requests.ts';
 import type { StoreState } from './store-state.ts';
 
@@ -48,7 +48,7 @@ const FLUSH_PART = 3;
 export interface PageFileStoreOptions {
   /** Runs a task later; `setTimeout` unless told. */
   readonly after?: (delayMs: number, task: () => void) => void;
-  /** Small files share pages; true unless told. */
+  /** Small files share pages; true unless told, or the volume is too large for it. */
   readonly packsSmallFiles?: boolean;
 }
 
@@ -89,7 +89,7 @@ export class PageFileStore implements FileStore, BlockCompletionSink {
     const onWritten = (row: number, status: IoStatusValue): void =>
       this.#calls.onSmallWritten(row, status);
     const small =
-      options.packsSmallFiles === false
+      options.packsSmallFiles === false || allocator.pageCount > SMALL_VOLUME_PAGE_COUNT_MAX
         ? undefined
         : new SmallFiles({ allocator, reclaim, queue, tagFirst: SMALL_TAG_FIRST, onWritten });
     this.#state = {

@@ -18,6 +18,9 @@ import type { PageReclaim } from './page-reclaim.ts';
 /** Bytes of a file that is kept in a fragment, at most. */
 export const SMALL_FILE_SIZE_MAX = 2048;
 
+/** Volumes beyond 2 TiB have no fragments: a place is a page and a unit in 32 bits. */
+export const SMALL_VOLUME_PAGE_COUNT_MAX = 2 ** 29 - 1;
+
 /** Fragments are whole numbers of these. */
 const UNIT_SIZE_BYTES = 512;
 
