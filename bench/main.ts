@@ -18,7 +18,7 @@ import { cpu } from './suites/cpu.ts';
 import { FILE_WORK_NAMES, MOUNT_TARGETS, files } from './suites/files.ts';
 import { guest } from './suites/guest.ts';
 import { memory } from './suites/memory.ts';
-import { soakSuite } from './suites/soak.ts';
+import { SOAK_STACKS, soakSuite } from './suites/soak.ts';
 import { steadyState } from './suites/steady-state.ts';
 import type { Suite, SuiteResult } from './suites/suite.ts';
 import { formatNumber } from './table.ts';
@@ -54,7 +54,7 @@ async function readFlags(args: readonly string[]) {
       describe: 'run only these benchmarks',
     })
     .option('targets', {
-      choices: [...new Set([...TARGETS, ...MOUNT_TARGETS].map(({ name }) => name))],
+      choices: [...new Set([...TARGETS, ...MOUNT_TARGETS, ...SOAK_STACKS].map(({ name }) => name))],
       array: true,
       describe: 'run only these targets',
     })
@@ -75,7 +75,8 @@ async function readFlags(args: readonly string[]) {
     .option('force', { type: 'boolean', default: false, describe: 'run although others compute' })
     .option('json', { type: 'boolean', default: false, describe: 'print JSON, not tables' })
     .epilogue(
-      `Benchmarks:\n${list(SUITES)}\n\nTargets:\n${list(TARGETS)}\n\nTargets of "files":\n${list(MOUNT_TARGETS)}`,
+      `Benchmarks:\n${list(SUITES)}\n\nTargets:\n${list(TARGETS)}\n\nTargets of "files":\n${list(MOUNT_TARGETS)}` +
+        `\n\nTargets of "soak":\n${list(SOAK_STACKS)}`,
     )
     .fail((message, error) => {
       note(`bench: ${message ?? reasonOf(error)}; see --help`);

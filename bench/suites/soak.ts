@@ -24,6 +24,8 @@ const SECONDS_DEFAULT = 60;
 const FROZEN_TASK_S = 120;
 const START_TIMEOUT_MS = 180_000;
 const OFFER_BYTES = 2 * 2 ** 30;
+/** What a kernel says that gives up, or is about to. */
+const LAST_WORDS = /Kernel panic[^\n]*|INFO: task [^\n]*blocked[^\n]*/;
 const SOCKET = '/tmp/memcloud.sock';
 /** The name in the certificate of nbdkit. */
 const SERVER_NAME = 'soak';
@@ -36,8 +38,10 @@ interface Scenery {
   readonly files?: Readonly<Record<string, { hostPath: string }>>;
 }
 
-interface Stack {
+/** A way to swap onto another machine. */
+export interface Stack {
   readonly name: string;
+  readonly description: string;
   readonly prepare: (stage: Stage) => Promise<Scenery>;
 }
 
@@ -116,19 +120,23 @@ async function tlsScenery(stage: Stage): Promise<Scenery> {
   return { files, script: `${attach} >&2 && ${SWAP_ON}` };
 }
 
-const STACKS: readonly Stack[] = [
+/** What is compared, by the names that `--targets` takes. */
+export const SOAK_STACKS: readonly Stack[] = [
   {
-    name: 'direct, 2 copies (memcloud swap on)',
+    name: 'direct-2',
+    description: 'memcloud swap on, direct path, 2 copies',
     prepare: (stage) => memnodeScenery(stage, '--via direct --copies 2'),
   },
   {
-    name: 'direct, 1 copy',
+    name: 'direct-1',
+    description: 'memcloud swap on, direct path, 1 copy',
     prepare: (stage) => memnodeScenery(stage, '--via direct --copies 1'),
   },
-  { name: 'kernel nbd, plain, to nbdkit', prepare: plainScenery },
-  { name: 'nbd-client -swap with TLS, to nbdkit', prepare: tlsScenery },
+  { name: 'nbd-plain', description: 'kernel nbd, plain, to nbdkit', prepare: plainScenery },
+  { name: 'nbd-tls', description: 'nbd-client -swap with TLS, to nbdkit', prepare: tlsScenery },
   {
-    name: 'relay without protection (swap on --via pool --force)',
+    name: 'relay',
+    description: 'memcloud swap on --via pool --force: a relay without protection',
     prepare: (stage) => memnodeScenery(stage, '--via pool --force --copies 1'),
   },
 ];
@@ -186,18 +194,27 @@ async function soak(options: SuiteOptions, stack: Stack, hog: string): Promise<O
     files: { ...files, '/opt/hog': { hostPath: hog } },
     onProgress: note,
   });
+  let isUnderWay = false;
   try {
     const set = await guest.run(script, { timeoutMs: START_TIMEOUT_MS });
     if (set.exitCode !== 0) {
       const detail = set.stderr.trim().split('\n').at(-1) ?? '';
-      return { stack: stack.name, verdict: 'failed', detail, ...nothing };
+      return { stack: stack.description, verdict: 'failed', detail, ...nothing };
     }
+    isUnderWay = true;
     const startMs = performance.now();
     const { stdout, exitCode } = await guest.run(hogScript(seconds), { timeoutMs: limitMs });
-    return judgeRun(stack.name, stdout, exitCode, performance.now() - startMs);
+    return judgeRun(stack.description, stdout, exitCode, performance.now() - startMs);
   } catch (thrown) {
-    const [detail = ''] = asMemcloudError(thrown).message.split('\n');
-    return { stack: stack.name, verdict: 'frozen', detail, ...nothing };
+    const { message } = asMemcloudError(thrown);
+    const [first = ''] = message.split('\n');
+    const detail = LAST_WORDS.exec(guest.kernelLog)?.[0] ?? first;
+    return {
+      stack: stack.description,
+      verdict: isUnderWay ? 'frozen' : 'failed',
+      detail,
+      ...nothing,
+    };
   } finally {
     await guest.stop();
   }
@@ -225,8 +242,9 @@ export const soakSuite: Suite = {
     const hog = path.join(options.stage.makeDirectory('hog'), 'hog');
     try {
       execFileSync('gcc', ['-O2', '-static', '-o', hog, SOURCE.pathname]);
-      for (const stack of STACKS) {
-        options.note(`soak: ${stack.name}`);
+      const asked = SOAK_STACKS.filter(({ name }) => options.names?.includes(name) !== false);
+      for (const stack of asked) {
+        options.note(`soak: ${stack.description}`);
         outcomes.push(await soak(options, stack, hog));
       }
     } catch (thrown) {
