@@ -11,7 +11,7 @@ import { note } from './output.ts';
 import { requireSaidAloud } from './swap-settings.ts';
 import type { Cleanup } from './system/cleanup.ts';
 import { kernelModule } from './system/kernel-modules.ts';
-import { attachLoop, detachLoop } from './system/loop-device.ts';
+import { attachLoop, detachLoop, loadLoopModules } from './system/loop-device.ts';
 import { swapOff, swapOn } from './system/swap-device.ts';
 
 /** Longest wait for a device of the kernel. */
@@ -116,6 +116,7 @@ async function attachLoopFile(
 ): Promise<ScopedDevice> {
   const { swapBytes, copies, providers } = swap;
   const directory = `${LOOP_MOUNT_PREFIX}${name}`;
+  await loadLoopModules();
   fs.mkdirSync(directory, { mode: 0o700 });
   cleanup.add(`remove ${directory}`, () => fs.rmdirSync(directory));
   const timeoutMs = ATTACH_TIMEOUT_MS;

@@ -9,9 +9,13 @@ import { runTool } from '../../common/tool.ts';
 
 const LOOP_DEVICE = /^\/dev\/loop\d+$/;
 
+/** Loads what the way over a file needs; what is built in cannot be loaded, and need not. */
+export async function loadLoopModules(): Promise<void> {
+  for (const name of ['loop', 'fuse']) await runTool('modprobe', [name]).catch(() => undefined);
+}
+
 /** A file as a block device. @returns its path @throws MemcloudError `ERR_UNSUPPORTED`, `ERR_NATIVE` */
 export async function attachLoop(file: string): Promise<string> {
-  await runTool('modprobe', ['loop']).catch(() => undefined);
   const sector = String(PAGE_SIZE_BYTES);
   const words = ['--find', '--show', '--direct-io=on', '--sector-size', sector, file];
   return (await runTool('losetup', words)).trim();

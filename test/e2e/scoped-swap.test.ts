@@ -19,7 +19,7 @@ const MIB = 2 ** 20;
 const RESERVE = 48 * MIB;
 const HEAP_MIB = 64;
 /** Through a loop device: it is the way that is shown, one pass is enough. */
-const LOOP_HEAP_MIB = 48;
+const LOOP_HEAP_MIB = 96;
 /** Left above the reserve when the program starts to fill its heap, and taken from outside later. */
 const SPARE_MIB = 48;
 const OUTSIDE_MIB = 16;
