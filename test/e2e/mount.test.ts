@@ -11,6 +11,7 @@ import { MOUNT, tryUnmount } from '../../common/libc.ts';
 import { mountAt, readMountTable } from '../../common/mount-table.ts';
 import type { MountInfo, StatusInfo } from '../../common/rpc-schema.ts';
 import { judge, patternBytes } from '../helpers/judges.ts';
+import { fuseMissing } from '../helpers/fuse-mount/start.ts';
 import {
   CLEAN_ENV,
   LabNode,
@@ -22,17 +23,7 @@ import {
 
 const MIB = 2 ** 20;
 
-function whyNot(): string | false {
-  if (process.getuid?.() !== 0) return 'needs root to mount';
-  try {
-    fs.closeSync(fs.openSync('/dev/fuse', 'r+'));
-    return false;
-  } catch {
-    return 'needs /dev/fuse';
-  }
-}
-
-const SKIP = { skip: whyNot() };
+const SKIP = { skip: fuseMissing() ?? false };
 
 interface Pool {
   folder: string;

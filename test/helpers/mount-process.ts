@@ -14,6 +14,7 @@ import type {
   ToMount,
 } from '../../daemon/mounts/protocol.ts';
 import { Identity } from '../../peer/identity.ts';
+import { fuseMissing } from './fuse-mount/start.ts';
 import { CLEAN_ENV, LabNode, labFolder } from './lab-node.ts';
 
 const MIB = 2 ** 20;
@@ -24,8 +25,7 @@ export const MOUNT_MAIN = path.join(import.meta.dirname, '../../daemon/mount-mai
 
 /** Why mounts cannot be made here, or false. */
 export function cannotMount(): string | false {
-  if (!fs.existsSync('/dev/fuse')) return 'there is no /dev/fuse';
-  return process.getuid?.() === 0 ? false : 'mounting needs root';
+  return fuseMissing() ?? false;
 }
 
 /** A node as the daemon of a mount names it. */

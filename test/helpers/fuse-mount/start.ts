@@ -79,10 +79,20 @@ const START_TIMEOUT_MS = 20_000;
 const STOP_TIMEOUT_MS = 30_000;
 const PROGRAM = fileURLToPath(new URL('./main.js', import.meta.url));
 
+/** Linux include/uapi/linux/capability.h: a bit of `CapEff`. */
+const CAP_SYS_ADMIN = 1n << 21n;
+
 /** Why mounts cannot be made here, or undefined. */
 export function fuseMissing(): string | undefined {
-  if (!fs.existsSync('/dev/fuse')) return 'there is no /dev/fuse';
-  return process.getuid?.() === 0 ? undefined : 'mounting needs root';
+  try {
+    fs.closeSync(fs.openSync('/dev/fuse', 'r+'));
+  } catch {
+    return '/dev/fuse is missing or cannot be opened';
+  }
+  if (process.getuid?.() !== 0) return 'mounting needs root';
+  const status = fs.readFileSync('/proc/self/status', 'utf8');
+  const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`);
+  return (effective & CAP_SYS_ADMIN) === 0n ? 'mounting needs CAP_SYS_ADMIN' : undefined;
 }
 
 function within<T>(promise: Promise<T>, timeoutMs: number, what: string): Promise<T> {
