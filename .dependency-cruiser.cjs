@@ -44,7 +44,7 @@ module.exports = {
       severity: 'error',
       from: {
         path: '^daemon/',
-        pathNot: '^daemon/wire(-direct|-exports|-handover|-mount|-mount-pool)?\\.ts$',
+        pathNot: '^daemon/wire(-direct|-exports|-handover|-mount|-mount-pool|-volume)?\\.ts$',
       },
       to: { path: `^(${middle})/`, dependencyTypesNot: ['type-only'] },
     },

@@ -10,6 +10,8 @@ import type { RpcParams } from '../common/rpc-schema.ts';
 import { parseSizeExpression } from '../common/size-expression.ts';
 import type { MemcloudClient } from '../sdk/client.ts';
 
+/** Longer than the daemon takes to mount or unmount: it gives a process up by itself. */
+export const MOUNT_CALL_TIMEOUT_MS = 90_000;
 /** How to tune a mount. */
 export const MOUNT_PROFILES = ['default', 'build-cache'] as const;
 /** How requests come. */

@@ -2,7 +2,6 @@
  * What the RPC methods do: the operator's view of a daemon. Everything here is control path; no page
  * passes.
  */
-import os from 'node:os';
 import { MemcloudError } from '../common/errors.ts';
 import { holderParts } from '../common/holder.ts';
 import { kitStatus } from '../common/kit-status.ts';
@@ -36,12 +35,9 @@ import { mountHealth } from './mounts/describe.ts';
 import type { Mounts } from './mounts/mounts.ts';
 import { createMount, type MountContext } from './mounts/rpc.ts';
 import type { RpcHandlers } from './rpc-server.ts';
+import { defaultCopies, ringSize } from './volume-defaults.ts';
 import type { ServeRequest, VolumeRequest, Volumes } from './volumes.ts';
 
-/** Without `--ring`: 64 MiB, of a small machine a 32nd of its RAM, which it is to relieve. */
-const RING_SIZE_DEFAULT_BYTES = Math.min(64 * 2 ** 20, Math.floor(os.totalmem() / 32));
-const RING_SIZE_MAX_BYTES = 4 * 2 ** 30;
-const COPIES_DEFAULT = 2;
 /** How long `peer.connect` waits for the dial to come to something. */
 const CONNECT_WAIT_MS = 10_000;
 
@@ -217,25 +213,19 @@ async function connect(context: RpcContext, address: string): Promise<PeerInfo> 
   return found;
 }
 
-/** Without `--copies`, two where providers on two machines are up. */
-function defaultCopies(context: RpcContext, providers: readonly string[] | undefined): number {
+/** Machines that can lend to a volume. */
+function lenderCount(context: RpcContext, providers: readonly string[] | undefined): number {
   const up = hostCount(context.peers.list().filter(takesSlabs));
-  const candidates = providers === undefined ? up : Math.min(providers.length, up);
-  return Math.max(1, Math.min(COPIES_DEFAULT, candidates));
+  return providers === undefined ? up : Math.min(providers.length, up);
 }
 
 function volumeRequest(context: RpcContext, params: RpcParams<'volume.create'>): VolumeRequest {
   const { name, sizeBytes, copies, providers, ringBytes, spill, overcommit } = params;
-  const ringSizeBytes = ringBytes ?? RING_SIZE_DEFAULT_BYTES;
-  if (ringSizeBytes > RING_SIZE_MAX_BYTES) {
-    const most = formatSize(RING_SIZE_MAX_BYTES);
-    throw new MemcloudError('ERR_USAGE', `volume ${name}: expected a ring of at most ${most}`);
-  }
   return {
     name,
     sizeBytes: roundUpToPages(sizeBytes),
-    copies: copies ?? defaultCopies(context, providers),
-    ringSizeBytes,
+    copies: copies ?? defaultCopies(lenderCount(context, providers)),
+    ringSizeBytes: ringSize(ringBytes, `volume ${name}`),
     providers,
     spill,
     overcommit: overcommit ?? false,

@@ -18,7 +18,7 @@ import { keepaliveLimits } from '../peer/keepalive-machine.ts';
 import { Peers } from '../peer/peers.ts';
 import { Quarantines } from '../peer/quarantines.ts';
 import { TrustStore } from '../peer/trust.ts';
-import { LocalSlabSource } from '../provider/local-source.ts';
+import type { LocalSlabSource } from '../provider/local-source.ts';
 import { leaseChargeBytes } from '../provider/quota.ts';
 import { RamProvider } from '../provider/service.ts';
 import { VolumeBlockDevice } from '../tier/block-device.ts';
@@ -30,11 +30,8 @@ import { LanePeers } from './mounts/lane-peers.ts';
 import { largestVolumeBytes } from './mounts/pool-room.ts';
 import type { MountPeer, MountStatus } from './mounts/protocol.ts';
 import { holdingOn } from './volumes.ts';
+import { LOCAL_PROVIDER, REQUEST_DEADLINE_MS, localSource, volumeWorld } from './wire-volume.ts';
 
-/** The longest that a request of a file may wait for providers, milliseconds. */
-export const REQUEST_DEADLINE_MS = 15_000;
-/** The name by which a mount asks for RAM of its own machine. */
-const LOCAL_PROVIDER = 'local';
 /** Bytes of a lane's random name. */
 const LANE_SIZE_BYTES = 8;
 /** Longest wait for providers, milliseconds. */
@@ -104,7 +101,9 @@ export class MountPool {
         evacuate: (source) => made?.evacuate(source),
       });
       undo.push(() => peers.close());
-      const local = provider === undefined ? undefined : localSource(start, identity, provider);
+      const { name: nodeName, hostId, zone } = start;
+      const who = { nodeId: identity.nodeId, nodeName, hostId, zone };
+      const local = provider === undefined ? undefined : localSource(who, provider);
       const sources = sourcesOf(start, peers, lanePeers, local);
       await waitForRoom(start, sources, lanePeers, cancelled);
       const volume = (made = makeVolume(start, sources, logger));
@@ -216,24 +215,6 @@ function openProvider({ request, memoryDirectory }: StartMessage, logger: Logger
   });
 }
 
-function localSource(
-  { name, hostId, zone }: StartMessage,
-  { nodeId }: Identity,
-  provider: RamProvider,
-): LocalSlabSource {
-  const source: LocalSlabSource = new LocalSlabSource({
-    ...{ nodeId, nodeName: name, hostId, zone },
-    access: provider.openAccess(nodeId, {
-      onLeasesEnded: () => undefined,
-      onRecall: (recall) => source.recall(recall),
-      onAccepting: () => undefined,
-    }),
-    isUp: () => !provider.closed,
-    isAccepting: () => provider.accepting,
-  });
-  return source;
-}
-
 /** The providers that were asked for, or all that the daemon names, now and later. */
 function sourcesOf(
   { request, name }: StartMessage,
@@ -278,13 +259,6 @@ function makeVolume(start: StartMessage, sources: SlabSources, logger: Logger): 
   const { leaseTtlMs } = start;
   return new Volume(
     { name, sizeBytes, copies, ringSizeBytes, leaseTtlMs, requestDeadlineMs: REQUEST_DEADLINE_MS },
-    {
-      clock: monotonicClock,
-      defer: (task) => process.nextTick(task),
-      after: (delayMs, task) => setTimeout(task, delayMs).unref(),
-      random: Math.random,
-      sources,
-      logger: logger.child({ volume: name }),
-    },
+    volumeWorld(name, sources, logger),
   );
 }

@@ -25,7 +25,8 @@ import { KernelClock } from '../fuse-fs/wall-clock.ts';
 import { within } from './handover/within.ts';
 import type { ServedMount, StartMessage } from './mounts/child.ts';
 import type { MountPeer, MountStatus } from './mounts/protocol.ts';
-import { MountPool, REQUEST_DEADLINE_MS } from './wire-mount-pool.ts';
+import { MountPool } from './wire-mount-pool.ts';
+import { REQUEST_DEADLINE_MS } from './wire-volume.ts';
 
 /** After an unmount the kernel says at once that it is gone; users of a lazy one have so long to leave. */
 const GONE_WAIT_MS = 1_500;

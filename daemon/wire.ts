@@ -24,11 +24,10 @@ import { Peers } from '../peer/peers.ts';
 import { Quarantines } from '../peer/quarantines.ts';
 import { TrustStore } from '../peer/trust.ts';
 import { warmUpHandshake } from '../peer/warm-up.ts';
-import { LocalSlabSource } from '../provider/local-source.ts';
+import type { LocalSlabSource } from '../provider/local-source.ts';
 import { RamProvider } from '../provider/service.ts';
 import { SpillSource } from '../provider/spill-source.ts';
 import { VolumeBlockDevice } from '../tier/block-device.ts';
-import type { VolumeWorld } from '../tier/volume-state.ts';
 import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
 import { capacityProblem, localRoom, roomOf, type FreeRoom } from './capacity.ts';
 import type { DaemonConfig } from './config.ts';
@@ -58,12 +57,10 @@ import {
 import { DirectService, directParts } from './wire-direct.ts';
 import { Exports, activatedSocket, passedSocket } from './wire-exports.ts';
 import { Handover, type RestoreRequest } from './wire-handover.ts';
+import { LOCAL_PROVIDER, REQUEST_DEADLINE_MS, localSource, volumeWorld } from './wire-volume.ts';
 
-const REQUEST_DEADLINE_MS = 15_000;
 const RPC_CLOSE_GRACE_MS = 500;
 const EXPORT_RING_SIZE_BYTES = 4 * 2 ** 20;
-/** The name by which a volume asks for the provider of its own machine. */
-const LOCAL_PROVIDER = 'local';
 
 /** A running daemon. */
 export class Daemon implements VolumeParts {
@@ -124,19 +121,8 @@ export class Daemon implements VolumeParts {
     this.#lock = lock;
     this.nodeId = identity.nodeId;
     this.peerAddress = peerAddress;
-    this.#local = new LocalSlabSource({
-      nodeId: identity.nodeId,
-      nodeName: config.name,
-      access: provider.openAccess(identity.nodeId, {
-        onLeasesEnded: () => undefined,
-        onRecall: (recall) => this.#local.recall(recall),
-        onAccepting: () => undefined,
-      }),
-      isUp: () => !provider.closed,
-      isAccepting: () => provider.accepting,
-      hostId,
-      zone: config.zone,
-    });
+    const { name, zone } = config;
+    this.#local = localSource({ nodeId: identity.nodeId, nodeName: name, hostId, zone }, provider);
     this.#exports = new Exports({ logger, spin: parts.spin, socketPath: config.socketPath });
     this.#volumes = new Volumes(this, logger);
     this.#direct = new DirectDevices(
@@ -151,7 +137,6 @@ export class Daemon implements VolumeParts {
     const directExports = (): DirectExportInfo[] => parts.service.status();
     const directDevices = (): DirectDeviceInfo[] => this.#direct.list();
     const { nodeId } = this;
-    const { name, zone } = config;
     const drain = new Drain({
       ...{ nodeId, name, provider, peers, volumes },
       ...{ directExports, directDevices, mounts: drainedMounts(mounts, peers) },
@@ -409,7 +394,7 @@ export class Daemon implements VolumeParts {
       leaseTtlMs: this.#config.leaseTtlMs,
       requestDeadlineMs: REQUEST_DEADLINE_MS,
     };
-    const world = this.#worldFor(name, sources);
+    const world = volumeWorld(name, sources, this.#logger);
     if (spill === undefined) return new Volume(options, world);
     return new Volume(options, {
       ...world,
@@ -417,21 +402,10 @@ export class Daemon implements VolumeParts {
     });
   }
 
-  #worldFor(name: string, sources: SlabSources): VolumeWorld {
-    return {
-      clock: monotonicClock,
-      defer: (task) => process.nextTick(task),
-      after: (delayMs, task) => setTimeout(task, delayMs).unref(),
-      random: Math.random,
-      sources,
-      logger: this.#logger.child({ volume: name }),
-    };
-  }
-
   /** A volume of a former process of this node; its providers may not be connected yet. */
   #volumeMaker(request: RestoreRequest): Volume {
     const { image, secrets, providers } = request;
-    const world = this.#worldFor(image.options.name, this.sourcesFor(providers));
+    const world = volumeWorld(image.options.name, this.sourcesFor(providers), this.#logger);
     return Volume.fromImage(image, secrets, world, (nodeId, nodeName) =>
       this.#peers.remember(nodeId, nodeName),
     );

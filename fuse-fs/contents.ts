@@ -105,9 +105,8 @@ export class Contents {
     }
     const size = this.#tree.inodes.size(slot);
     applyChange(this.#tree, slot, change);
-    const truncates = (change.valid & AttributeBit.SIZE) !== 0 && change.size < size;
     // Of equal size too: room promised behind the end goes.
-    if (truncates || ((change.valid & AttributeBit.SIZE) !== 0 && change.size === size)) {
+    if ((change.valid & AttributeBit.SIZE) !== 0 && change.size <= size) {
       this.#tree.store.truncate(this.#pending.through(tag), slot, change.size);
     } else this.#sink.onFileDone(tag, 0);
   }

@@ -6,6 +6,7 @@ import { formatSize } from '../../common/units.ts';
 import type { MemcloudClient } from '../../sdk/client.ts';
 import { command, withDaemon, type Command } from '../command.ts';
 import {
+  MOUNT_CALL_TIMEOUT_MS,
   MOUNT_PROFILES,
   MOUNT_TRANSPORTS,
   mountSettings,
@@ -15,8 +16,6 @@ import { requireVisible } from '../mount-visible.ts';
 import { note, printData, printable, table, type GlobalFlags } from '../output.ts';
 import { describeHolders, mountHolders } from '../system/mount-holders.ts';
 
-/** Longer than the daemon takes for it: it gives a process up by itself. */
-const CALL_TIMEOUT_MS = 90_000;
 /** 128 + SIGINT, as shells have it. */
 const EXIT_INTERRUPTED = 130;
 
@@ -90,7 +89,7 @@ async function mountUnlessInterrupted(
   process.on('SIGINT', onSignal);
   process.on('SIGTERM', onSignal);
   try {
-    const made = await client.call('mount.create', wish, { timeoutMs: CALL_TIMEOUT_MS });
+    const made = await client.call('mount.create', wish, { timeoutMs: MOUNT_CALL_TIMEOUT_MS });
     if (!interrupted) return made;
     await takeBack(false);
   } catch (error) {
@@ -200,7 +199,7 @@ async function unmount(flags: { directory: string; lazy: boolean } & GlobalFlags
       await client.call(
         'mount.remove',
         { directory, lazy: flags.lazy },
-        { timeoutMs: CALL_TIMEOUT_MS },
+        { timeoutMs: MOUNT_CALL_TIMEOUT_MS },
       );
     } catch (error) {
       throw withHolders(asMemcloudError(error), directory);

@@ -9,12 +9,11 @@ import { MountRegister, mountRegisterFile } from '../../common/mount-register.ts
 import { readMountTable } from '../../common/mount-table.ts';
 import { detachMount, takeAwayStale } from '../../common/stale-mounts.ts';
 import { MemcloudClient } from '../../sdk/client.ts';
-import { mountSettings, type MountWords } from '../mount-settings.ts';
+import { MOUNT_CALL_TIMEOUT_MS, mountSettings, type MountWords } from '../mount-settings.ts';
 import { requireVisible } from '../mount-visible.ts';
 import { describeHolders, mountHolders } from '../system/mount-holders.ts';
 
 const TRY_INTERVAL_MS = 1000;
-const CALL_TIMEOUT_MS = 90_000;
 /** Exit codes of errors that time may mend: no daemon yet, no answer, no providers yet. */
 const PASSING: readonly number[] = [3, 5, 7];
 
@@ -68,7 +67,7 @@ export async function keepMounted(socketPath: string, deadlineMs: number): Promi
       const mounts = await client.call('mount.list', {});
       if (mounts.some((mount) => mount.directory === directory && mount.state === 'mounted'))
         return;
-      const made = await client.call('mount.create', wish, { timeoutMs: CALL_TIMEOUT_MS });
+      const made = await client.call('mount.create', wish, { timeoutMs: MOUNT_CALL_TIMEOUT_MS });
       await requireVisible(client, made.directory);
     }),
   );
@@ -90,7 +89,7 @@ export async function keepUnmounted(
   const remove = (lazy: boolean): Promise<void> =>
     withClient(socketPath, async (client) => {
       ({ directory } = await mountSettings(client, NO_WORDS));
-      await client.call('mount.remove', { directory, lazy }, { timeoutMs: CALL_TIMEOUT_MS });
+      await client.call('mount.remove', { directory, lazy }, { timeoutMs: MOUNT_CALL_TIMEOUT_MS });
     });
   const codeOf = async (work: Promise<void>): Promise<string> => {
     try {

@@ -13,7 +13,7 @@ import { makeDirectory } from '../directory.ts';
 import type { Volumes } from '../volumes.ts';
 import { Mounts } from './mounts.ts';
 
-/** This file is `dist/daemon/mounts/machine.js`. */
+/** This file is `dist/daemon/mounts/assemble.js`. */
 const PROGRAM_FILE = fileURLToPath(new URL('../mount-main.js', import.meta.url));
 const PACKAGE_ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 const DIRECTORY_MODE = 0o755;

@@ -1,6 +1,6 @@
 /** A mount as RPC shows it, made of what was asked for and what its process said last. Pure. */
 import type { MountInfo } from '../../common/rpc-schema.ts';
-import { formatSize } from '../../common/units.ts';
+import { PAGE_SIZE_BYTES, SLAB_PAGE_COUNT, formatSize } from '../../common/units.ts';
 import type { MountRequest, MountStatus } from './protocol.ts';
 
 /** See the top of `mounts.ts`. */
@@ -64,12 +64,9 @@ export function mountHealth(mounts: readonly MountInfo[]): string[] {
       sentences.push(`${what} has lost bytes of ${files}, ${first} among them: memcloud mount ls`);
     }
     if (degradedSlabs > 0) {
-      const bytes = formatSize(degradedSlabs * SLAB_BYTES);
+      const bytes = formatSize(degradedSlabs * SLAB_PAGE_COUNT * PAGE_SIZE_BYTES);
       sentences.push(`${what}: at most ${bytes} have fewer copies than promised`);
     }
     return sentences;
   });
 }
-
-/** Data of a slab: 4096 pages of 4 KiB. */
-const SLAB_BYTES = 16 * 2 ** 20;

@@ -1,10 +1,10 @@
 /** What `mount.*` do: a request of people, completed by defaults, and the pool's answer to it. */
-import os from 'node:os';
 import path from 'node:path';
 import { MemcloudError } from '../../common/errors.ts';
 import type { MountInfo, RpcParams } from '../../common/rpc-schema.ts';
 import { roundUpToPages } from '../../common/units.ts';
 import { capacityProblem, type FreeRoom } from '../capacity.ts';
+import { defaultCopies, ringSize } from '../volume-defaults.ts';
 import type { Mounts } from './mounts.ts';
 import { largestVolumeBytes } from './pool-room.ts';
 import type { MountRequest } from './protocol.ts';
@@ -19,11 +19,6 @@ export interface MountContext {
   readonly isVolume: (name: string) => boolean;
 }
 
-/** Without `copies`, so many where as many machines lend. */
-const COPIES_DEFAULT = 2;
-/** As of a volume: 64 MiB, of a small machine a 32nd of its RAM. */
-const RING_SIZE_DEFAULT_BYTES = Math.min(64 * 2 ** 20, Math.floor(os.totalmem() / 32));
-const RING_SIZE_MAX_BYTES = 4 * 2 ** 30;
 /** Below, a file system is of no use to anybody. */
 const SIZE_MIN_BYTES = 1024 * 1024;
 /** As tmpfs: everybody may make files, nobody may remove another's. */
@@ -55,7 +50,7 @@ export function mountRequest(
   const { directory, providers, overcommit = false, ringBytes } = params;
   const rooms = roomsOf(providers);
   const hosts = new Set(rooms.map(({ host }) => host)).size;
-  const copies = params.copies ?? Math.max(1, Math.min(COPIES_DEFAULT, hosts));
+  const copies = params.copies ?? defaultCopies(hosts);
   const sizeBytes =
     params.sizeBytes === undefined
       ? largestVolumeBytes(rooms, copies)
@@ -70,10 +65,7 @@ export function mountRequest(
     const hint = hosts === 0 ? '; --provider local takes RAM of this machine' : '';
     throw new MemcloudError('ERR_VOLUME_CAPACITY', `mount ${directory}: ${why}${hint}`);
   }
-  const ringSizeBytes = ringBytes ?? RING_SIZE_DEFAULT_BYTES;
-  if (ringSizeBytes > RING_SIZE_MAX_BYTES) {
-    throw new MemcloudError('ERR_USAGE', `mount ${directory}: expected a ring of at most 4 GiB`);
-  }
+  const ringSizeBytes = ringSize(ringBytes, `mount ${directory}`);
   const isRoot = process.geteuid?.() === 0;
   return {
     directory,

@@ -42,6 +42,23 @@ const fileSystem = new FileSystem({
   hashSeed: randomInt(2 ** 32),
 });
 
+/** Says that the mount is there, and does what the parent asks from then on. */
+function obey(status: () => FuseMountStatus): void {
+  const { directory, helper = false } = options;
+  const stop = async (lazy: boolean): Promise<void> => {
+    if ((await unmountFuse(directory, { lazy, helper })) === 'busy') say({ type: 'busy' });
+  };
+  process.on('message', (message: ToFuseMount) => {
+    if (message.type === 'status') say({ type: 'status', status: status() });
+    else void stop(message.lazy);
+  });
+  // The parent is gone: leave nothing behind.
+  process.on('disconnect', () => void stop(true));
+  process.on('SIGTERM', () => void stop(true));
+  process.on('SIGINT', () => void stop(true));
+  say({ type: 'mounted' });
+}
+
 async function main(): Promise<void> {
   const fd = await mountFuse({
     directory: options.directory,
@@ -64,10 +81,6 @@ async function main(): Promise<void> {
   });
   fileSystem.connect(device.session);
   device.serve(fileSystem);
-  const helper = options.helper ?? false;
-  const stop = async (lazy: boolean): Promise<void> => {
-    if ((await unmountFuse(options.directory, { lazy, helper })) === 'busy') say({ type: 'busy' });
-  };
   const status = (): FuseMountStatus => ({
     ...device.session.statistics,
     refusedReplyCount: device.refusedReplyCount,
@@ -76,15 +89,7 @@ async function main(): Promise<void> {
     metadataBytes: fileSystem.metadataBytes,
     residentBytes: process.memoryUsage().rss,
   });
-  process.on('message', (message: ToFuseMount) => {
-    if (message.type === 'status') say({ type: 'status', status: status() });
-    else void stop(message.lazy);
-  });
-  // The parent is gone: leave nothing behind.
-  process.on('disconnect', () => void stop(true));
-  process.on('SIGTERM', () => void stop(true));
-  process.on('SIGINT', () => void stop(true));
-  say({ type: 'mounted' });
+  obey(status);
 }
 
 /** The same files through fuse-native. */
@@ -101,9 +106,6 @@ async function mainNative(): Promise<void> {
   });
   fileSystem.connect(transport.sink);
   await transport.mount(fileSystem);
-  const stop = async (lazy: boolean): Promise<void> => {
-    if ((await unmountFuse(options.directory, { lazy })) === 'busy') say({ type: 'busy' });
-  };
   const status = (): FuseMountStatus => ({
     ...{ requestCount: transport.requestCount, waitingCount: transport.waitingCount },
     ...{ errorCount: 0, malformedCount: 0, defectCount: 0, interruptedCount: 0 },
@@ -112,14 +114,7 @@ async function mainNative(): Promise<void> {
     metadataBytes: fileSystem.metadataBytes,
     residentBytes: process.memoryUsage().rss,
   });
-  process.on('message', (message: ToFuseMount) => {
-    if (message.type === 'status') say({ type: 'status', status: status() });
-    else void stop(message.lazy);
-  });
-  process.on('disconnect', () => void stop(true));
-  process.on('SIGTERM', () => void stop(true));
-  process.on('SIGINT', () => void stop(true));
-  say({ type: 'mounted' });
+  obey(status);
 }
 
 const run = options.transport === 'native' ? mainNative : main;

@@ -1,0 +1,47 @@
+/** Of what volumes are made, in memnode and in the process of a mount alike. */
+import { monotonicClock } from '../common/clock.ts';
+import type { Logger } from '../common/log.ts';
+import type { NodeId, SlabSources } from '../common/ports.ts';
+import { LocalSlabSource } from '../provider/local-source.ts';
+import type { RamProvider } from '../provider/service.ts';
+import type { VolumeWorld } from '../tier/volume-state.ts';
+
+/** The longest that a request may wait for providers, milliseconds. */
+export const REQUEST_DEADLINE_MS = 15_000;
+/** The name by which people ask for RAM of this machine. */
+export const LOCAL_PROVIDER = 'local';
+
+/** What a volume asks of its process. */
+export function volumeWorld(name: string, sources: SlabSources, logger: Logger): VolumeWorld {
+  return {
+    clock: monotonicClock,
+    defer: (task) => process.nextTick(task),
+    after: (delayMs, task) => setTimeout(task, delayMs).unref(),
+    random: Math.random,
+    sources,
+    logger: logger.child({ volume: name }),
+  };
+}
+
+/** RAM of this machine as a provider of volumes of this process. */
+export function localSource(
+  who: {
+    readonly nodeId: NodeId;
+    readonly nodeName: string;
+    readonly hostId: string;
+    readonly zone: string;
+  },
+  provider: RamProvider,
+): LocalSlabSource {
+  const source: LocalSlabSource = new LocalSlabSource({
+    ...who,
+    access: provider.openAccess(who.nodeId, {
+      onLeasesEnded: () => undefined,
+      onRecall: (recall) => source.recall(recall),
+      onAccepting: () => undefined,
+    }),
+    isUp: () => !provider.closed,
+    isAccepting: () => provider.accepting,
+  });
+  return source;
+}
