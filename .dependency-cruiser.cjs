@@ -44,7 +44,8 @@ module.exports = {
       severity: 'error',
       from: {
         path: '^daemon/',
-        pathNot: '^daemon/wire(-direct|-exports|-handover|-mount|-mount-pool|-volume)?\\.ts$',
+        pathNot:
+          '^daemon/wire(-control-plane|-direct|-discovery|-exports|-handover|-managed|-managed-client|-mount|-mount-pool|-objects|-parts|-trust|-volume)?\\.ts$',
       },
       to: { path: `^(${middle})/`, dependencyTypesNot: ['type-only'] },
     },

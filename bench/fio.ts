@@ -13,6 +13,10 @@ export interface Workload {
   readonly pattern: 'randread' | 'randwrite' | 'read' | 'write';
   readonly blockSizeBytes: number;
   readonly queueDepth: number;
+  /** What another connection asks for at the same time; the report is not about it. */
+  readonly beside?: Omit<Workload, 'name' | 'beside' | 'rampSeconds'>;
+  /** Seconds of load before the measured ones, at least. */
+  readonly rampSeconds?: number;
 }
 
 /** How long and over how much. */
@@ -25,6 +29,14 @@ export interface FioRun {
   /** Seconds of load before the measured ones. */
   readonly rampSeconds: number;
   readonly seed: number;
+  /** No block twice before each had its turn, so that no write meets an older one on its way. */
+  readonly distinct?: boolean;
+  /** Writes end with a flush, whose time counts: what was only buffered was not written. */
+  readonly flush?: boolean;
+  /** Processes that do the same at once, each on a connection of its own; one report for all. */
+  readonly connectionCount?: number;
+  /** Further exports that get the same load at once; one report for all. */
+  readonly moreUris?: readonly string[];
 }
 
 /** Microseconds. */
@@ -43,11 +55,28 @@ export interface FioResult {
   readonly latencyUs: Latency;
   /** From the end of handing over; fio's `clat`. */
   readonly completionUs: Latency;
+  /** What went on beside moved so much. */
+  readonly besideBytesPerSecond?: number;
 }
 
 /** The arguments of one run over NBD; the report comes on stdout. */
 export function fioArguments(workload: Workload, run: FioRun): string[] {
-  return ['--ioengine=nbd', `--uri=${run.uri}`, ...commonArguments(workload, run)];
+  const { uri, connectionCount = 1, moreUris = [] } = run;
+  const all = ['--ioengine=nbd', ...commonArguments(workload, run)];
+  if (connectionCount > 1 || moreUris.length > 0) all.push('--group_reporting');
+  if (connectionCount > 1) all.push(`--numjobs=${connectionCount}`);
+  // What comes before the first name is for all jobs.
+  const jobs = [uri, ...moreUris].flatMap((each, at) => [
+    `--name=${workload.name}${at === 0 ? '' : `-${at}`}`,
+    `--uri=${each}`,
+  ]);
+  const { beside } = workload;
+  if (beside !== undefined) {
+    const { pattern, blockSizeBytes, queueDepth } = beside;
+    jobs.push('--name=beside', `--uri=${uri}`, `--rw=${pattern}`, `--bs=${blockSizeBytes}`);
+    jobs.push(`--iodepth=${queueDepth}`);
+  }
+  return [...all, ...jobs];
 }
 
 /** The arguments of one run on a block device of the kernel, past its page cache. */
@@ -57,7 +86,7 @@ export function fioDeviceArguments(
   run: Omit<FioRun, 'uri'>,
 ): string[] {
   const engine = ['--ioengine=libaio', '--direct=1', `--filename=${device}`];
-  return [...engine, ...commonArguments(workload, run)];
+  return [...engine, `--name=${workload.name}`, ...commonArguments(workload, run)];
 }
 
 /** How files of a mount are read and written. */
@@ -76,21 +105,24 @@ export function fioFileArguments(workload: Workload, run: FioFileRun): string[] 
   return [
     ...['--ioengine=psync', `--filename=${file}`, `--direct=${direct ? 1 : 0}`],
     ...[`--numjobs=${jobCount}`, '--group_reporting', '--fallocate=none'],
+    `--name=${workload.name}`,
     ...commonArguments(workload, run),
   ];
 }
 
 function commonArguments(workload: Workload, run: Omit<FioRun, 'uri'>): string[] {
-  const timed = [`--runtime=${run.seconds}`, `--ramp_time=${run.rampSeconds}`, '--time_based'];
+  const rampSeconds = Math.max(run.rampSeconds, workload.rampSeconds ?? 0);
+  const timed = [`--runtime=${run.seconds}`, `--ramp_time=${rampSeconds}`, '--time_based'];
   return [
     '--output-format=json',
-    `--name=${workload.name}`,
     `--rw=${workload.pattern}`,
     `--bs=${workload.blockSizeBytes}`,
     `--iodepth=${workload.queueDepth}`,
     `--size=${run.sizeBytes}`,
     `--offset=${run.offsetBytes ?? 0}`,
-    ...['--randrepeat=0', `--randseed=${run.seed}`, '--norandommap=1'],
+    ...['--randrepeat=0', `--randseed=${run.seed}`],
+    `--norandommap=${run.distinct === true ? 0 : 1}`,
+    ...(run.flush === true ? ['--end_fsync=1'] : []),
     ...['--zero_buffers=0', '--buffer_compress_percentage=0', '--scramble_buffers=1'],
     ...['--clat_percentiles=1', '--lat_percentiles=1', '--percentile_list=50:99:99.9'],
     ...(run.seconds === 0 ? [] : timed),
@@ -118,6 +150,12 @@ function latency(direction: unknown, name: string): Latency {
   return { p50: us('50.000000'), p99: us('99.000000'), p999: us('99.900000') };
 }
 
+function directionOf(job: unknown, { pattern }: Pick<Workload, 'pattern'>): unknown {
+  const error = count(job, 'error');
+  if (error !== 0) throw new RangeError(`fio report: the job failed with errno ${error}`);
+  return member(job, pattern.endsWith('read') ? 'read' : 'write');
+}
+
 /**
  * Reads the report of a run of one job. fio may print warnings before it.
  *
@@ -133,10 +171,8 @@ export function parseFioReport(text: string, workload: Workload): FioResult {
     throw new RangeError('fio report: expected JSON, got something else', { cause });
   }
   const jobs = member(report, 'jobs');
-  const job: unknown = Array.isArray(jobs) ? jobs[0] : undefined;
-  const error = count(job, 'error');
-  if (error !== 0) throw new RangeError(`fio report: the job failed with errno ${error}`);
-  const direction = member(job, workload.pattern.endsWith('read') ? 'read' : 'write');
+  const [job, beside] = Array.isArray(jobs) ? (jobs as unknown[]) : [];
+  const direction = directionOf(job, workload);
   const requestCount = count(direction, 'total_ios');
   if (requestCount === 0) throw new RangeError('fio report: the job completed no request');
   return {
@@ -145,5 +181,8 @@ export function parseFioReport(text: string, workload: Workload): FioResult {
     bytesPerSecond: count(direction, 'bw_bytes'),
     latencyUs: latency(direction, 'lat_ns'),
     completionUs: latency(direction, 'clat_ns'),
+    ...(workload.beside === undefined
+      ? {}
+      : { besideBytesPerSecond: count(directionOf(beside, workload.beside), 'bw_bytes') }),
   };
 }

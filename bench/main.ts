@@ -13,11 +13,18 @@ import { BUSY_SHARE_MAX, waitUntilQuiet } from './proc.ts';
 import { writeResults } from './results.ts';
 import { Stage } from './stage.ts';
 import { seededRandom } from './statistics.ts';
+import { CONTROL_STORES } from './control/network.ts';
 import { block } from './suites/block.ts';
+import { controlPlane, installControlStores } from './suites/control-plane.ts';
 import { cpu } from './suites/cpu.ts';
 import { FILE_WORK_NAMES, MOUNT_TARGETS, files } from './suites/files.ts';
 import { guest } from './suites/guest.ts';
+import { LIMIT_WORK_NAMES, installLimitTools, limits } from './suites/limits.ts';
+import { LINK_WORK_NAMES, installLinkTools, links } from './suites/links.ts';
 import { memory } from './suites/memory.ts';
+import { OBJECT_TARGETS, OBJECT_WORK_NAMES, installStores, objects } from './suites/objects.ts';
+import { rack } from './suites/rack.ts';
+import { SCALE_WORK_NAMES, scale } from './suites/scale.ts';
 import { SOAK_STACKS, soakSuite } from './suites/soak.ts';
 import { steadyState } from './suites/steady-state.ts';
 import type { Suite, SuiteResult } from './suites/suite.ts';
@@ -29,9 +36,23 @@ import type { Target } from './targets/target.ts';
 import { describeTool, installTools, missingTools } from './tools.ts';
 import { reasonOf } from './trials.ts';
 
-const SUITES: readonly Suite[] = [block, cpu, memory, steadyState, files, guest, soakSuite];
+const SUITES: readonly Suite[] = [
+  block,
+  cpu,
+  memory,
+  steadyState,
+  files,
+  objects,
+  controlPlane,
+  links,
+  scale,
+  guest,
+  soakSuite,
+  limits,
+  rack,
+];
 const TARGETS: readonly Target[] = [memcloud, nbdkitTls, nbdkitUnix, nbdkitTcp, qemuNbd];
-/** Guests take minutes, mounts want root: they are measured when asked for. */
+/** Guests and racks take minutes, mounts want root: they are measured when asked for. */
 const DEFAULT_SUITES: readonly string[] = [block, cpu, memory, steadyState].map(({ name }) => name);
 /** Without more words, a quick run compares these. */
 const QUICK_TARGETS: readonly Target[] = [memcloud, nbdkitTls];
@@ -54,14 +75,24 @@ async function readFlags(args: readonly string[]) {
       describe: 'run only these benchmarks',
     })
     .option('targets', {
-      choices: [...new Set([...TARGETS, ...MOUNT_TARGETS, ...SOAK_STACKS].map(({ name }) => name))],
+      choices: [
+        ...new Set(
+          [
+            ...[...TARGETS, ...MOUNT_TARGETS, ...OBJECT_TARGETS],
+            ...[...CONTROL_STORES, ...SOAK_STACKS],
+          ].map(({ name }) => name),
+        ),
+      ],
       array: true,
       describe: 'run only these targets',
     })
     .option('works', {
-      choices: FILE_WORK_NAMES,
+      choices: [
+        ...[...FILE_WORK_NAMES, ...OBJECT_WORK_NAMES, ...LIMIT_WORK_NAMES],
+        ...[...LINK_WORK_NAMES, ...SCALE_WORK_NAMES],
+      ],
       array: true,
-      describe: 'of the benchmark "files", do only these works',
+      describe: 'of "files", "objects", "limits", "links" and "scale", do only these works',
     })
     .option('quick', { type: 'boolean', default: false, describe: 'short, few targets, imprecise' })
     .option('rounds', { type: 'number', describe: 'rounds (default 9, memory 3)' })
@@ -76,6 +107,8 @@ async function readFlags(args: readonly string[]) {
     .option('json', { type: 'boolean', default: false, describe: 'print JSON, not tables' })
     .epilogue(
       `Benchmarks:\n${list(SUITES)}\n\nTargets:\n${list(TARGETS)}\n\nTargets of "files":\n${list(MOUNT_TARGETS)}` +
+        `\n\nTargets of "objects":\n${list(OBJECT_TARGETS)}` +
+        `\n\nTargets of "control-plane":\n${list(CONTROL_STORES)}` +
         `\n\nTargets of "soak":\n${list(SOAK_STACKS)}`,
     )
     .fail((message, error) => {
@@ -95,7 +128,10 @@ async function readFlags(args: readonly string[]) {
 type Flags = Awaited<ReturnType<typeof readFlags>>;
 
 /** Suites that choose their targets themselves. */
-const OWN_TARGETS: readonly Suite[] = [files, guest, soakSuite];
+const OWN_TARGETS: readonly Suite[] = [
+  ...[files, objects, controlPlane, links, scale],
+  ...[guest, soakSuite, limits, rack],
+];
 
 /** The targets whose programs are there. @throws Error when fio is not, or no target is left */
 function usableTargets({ targets, quick, install, only }: Flags): Target[] {
@@ -136,6 +172,10 @@ async function onStage<T>(work: (stage: Stage) => Promise<T>): Promise<T> {
 async function main(): Promise<number> {
   const flags = await readFlags(hideBin(process.argv));
   const { quick, force, rounds, seconds } = flags;
+  if (flags.install && flags.only?.includes(objects.name) === true) installStores();
+  if (flags.install && flags.only?.includes(controlPlane.name) === true) installControlStores();
+  if (flags.install && flags.only?.includes(limits.name) === true) installLimitTools();
+  if (flags.install && flags.only?.includes(links.name) === true) installLinkTools();
   const targets = usableTargets(flags);
   const seed = flags.seed ?? Math.floor(Math.random() * 2 ** 31);
   const busyShare = await waitUntilQuiet(force ? 0 : START_QUIET_TIMEOUT_MS);

@@ -33,13 +33,46 @@ export function parseCpuTicks(text: string): CpuTicks {
   return { total, idle: (fields[3] ?? 0) + (fields[4] ?? 0) };
 }
 
-/** Reads /proc/PID/stat: user and system time of the whole process, in clock ticks. @throws RangeError */
-export function parseProcessTicks(text: string): number {
+/** User and system time of /proc/PID/stat or /proc/PID/task/TID/stat, in clock ticks. */
+export interface UsedTicks {
+  readonly user: number;
+  readonly system: number;
+}
+
+/** What a process used, microseconds. */
+export interface ProcessTimes {
+  /** In user mode, all threads. */
+  readonly userUs: number;
+  /** In the kernel, all threads. */
+  readonly systemUs: number;
+  /** In which the main thread ran. */
+  readonly mainRunUs: number;
+  /** In which it could have run and waited for a processor. */
+  readonly mainWaitUs: number;
+}
+
+/** Reads /proc/PID/stat: the whole process with all its threads. @throws RangeError */
+export function parseUsedTicks(text: string): UsedTicks {
   // The name, field 2, may hold spaces and parentheses; what follows its end does not.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  const ticks = Number(fields[11]) + Number(fields[12]);
-  if (Number.isNaN(ticks)) throw new RangeError('/proc/PID/stat: expected fields 14 and 15');
-  return ticks;
+  const [user, system] = [Number(fields[11]), Number(fields[12])];
+  if (Number.isNaN(user + system)) {
+    throw new RangeError('/proc/PID/stat: expected fields 14 and 15');
+  }
+  return { user, system };
+}
+
+/** The same as one number. @throws RangeError */
+export function parseProcessTicks(text: string): number {
+  const { user, system } = parseUsedTicks(text);
+  return user + system;
+}
+
+/** Reads /proc/PID/task/TID/schedstat: nanoseconds run and waited for a processor. @throws RangeError */
+export function parseSchedstat(text: string): { readonly runNs: number; readonly waitNs: number } {
+  const found = /^(\d+) (\d+) \d+$/.exec(text.trim());
+  if (found === null) throw new RangeError('schedstat: expected three counts');
+  return { runNs: Number(found[1]), waitNs: Number(found[2]) };
 }
 
 /** Reads /proc/PID/smaps_rollup and /proc/PID/status. @throws RangeError */

@@ -6,7 +6,10 @@ import {
   parseCpuTicks,
   parseProcessMemory,
   parseProcessTicks,
+  parseSchedstat,
+  parseUsedTicks,
   type ProcessMemory,
+  type ProcessTimes,
 } from './proc-parse.ts';
 
 /** USER_HZ: the kernel tells all times in this unit, whatever its own tick is. time(7). */
@@ -46,6 +49,17 @@ export async function waitUntilQuiet(limitMs: number): Promise<number> {
 export function cpuTimeUs(pids: readonly number[]): number {
   const ticks = pids.map((pid) => parseProcessTicks(read(`${pid}/stat`)));
   return (ticks.reduce((sum, own) => sum + own, 0) * 1e6) / TICKS_PER_SECOND;
+}
+
+/** What a process used since its start. */
+export function processTimes(pid: number): ProcessTimes {
+  const { user, system } = parseUsedTicks(read(`${pid}/stat`));
+  const { runNs, waitNs } = parseSchedstat(read(`${pid}/task/${pid}/schedstat`));
+  const tickUs = 1e6 / TICKS_PER_SECOND;
+  return {
+    ...{ userUs: user * tickUs, systemUs: system * tickUs },
+    ...{ mainRunUs: runNs / 1000, mainWaitUs: waitNs / 1000 },
+  };
 }
 
 /** What a process occupies now. */

@@ -102,3 +102,20 @@ export function slope(points: readonly { readonly x: number; readonly y: number 
   );
   return median(slopes);
 }
+
+/**
+ * The exponent of the power law that `y` follows as `x` grows: the slope of log y over log x. 1 is in
+ * proportion, 0 is not at all, -1 is in inverse proportion.
+ *
+ * @param points - both above 0
+ * @throws RangeError where one is not
+ */
+export function growthExponent(
+  points: readonly { readonly x: number; readonly y: number }[],
+): number {
+  const logs = points.map(({ x, y }) => {
+    if (!(x > 0 && y > 0)) throw new RangeError(`growth: expected more than 0, got ${x} and ${y}`);
+    return { x: Math.log(x), y: Math.log(y) };
+  });
+  return slope(logs);
+}

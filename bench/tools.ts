@@ -18,6 +18,9 @@ const TOOLS: Readonly<Record<ToolName, Tool>> = {
   nbdkit: { debianPackage: 'nbdkit', probe: ['nbdkit', '--dump-config'], says: /^tls=yes$/m },
   'qemu-nbd': { debianPackage: 'qemu-utils', probe: ['qemu-nbd', '--version'], says: /qemu-nbd/ },
   gcc: { debianPackage: 'gcc', probe: ['gcc', '--version'], says: /gcc/i },
+  openssl: { debianPackage: 'openssl', probe: ['openssl', 'version'], says: /^OpenSSL/ },
+  strace: { debianPackage: 'strace', probe: ['strace', '--version'], says: /^strace/ },
+  perf: { debianPackage: 'linux-perf', probe: ['perf', '--version'], says: /^perf version/ },
   libfuse3: {
     debianPackage: 'libfuse3-dev pkg-config',
     probe: ['pkg-config', '--modversion', 'fuse3'],
@@ -30,6 +33,15 @@ const TOOLS: Readonly<Record<ToolName, Tool>> = {
     says: /^$/,
   },
   git: { debianPackage: 'git', probe: ['git', '--version'], says: /git version/ },
+  'redis-server': {
+    debianPackage: 'redis-server',
+    probe: ['redis-server', '--version'],
+    says: /Redis server/,
+  },
+  memcached: { debianPackage: 'memcached', probe: ['memcached', '-V'], says: /^memcached/ },
+  etcd: { debianPackage: 'etcd-server', probe: ['etcd', '--version'], says: /etcd Version: 3/ },
+  tc: { debianPackage: 'iproute2', probe: ['tc', '-V'], says: /iproute2/ },
+  nsenter: { debianPackage: 'util-linux', probe: ['nsenter', '--version'], says: /util-linux/ },
   ccache: { debianPackage: 'ccache', probe: ['ccache', '--version'], says: /ccache version/ },
 };
 

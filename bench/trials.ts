@@ -9,6 +9,7 @@ import { BUSY_SHARE_MAX, availableBytes, cpuTimeUs, settle, waitUntilQuiet } fro
 import type { Stage } from './stage.ts';
 import { shuffled, type Random } from './statistics.ts';
 import { formatNumber } from './table.ts';
+import { HERE, commandAt, type Place } from './targets/place.ts';
 import type { RunningTarget, Target } from './targets/target.ts';
 
 /** What to run. */
@@ -24,6 +25,12 @@ export interface Plan {
   /** Run although others use the machine. */
   readonly force: boolean;
   readonly random: Random;
+  /** How requests are made, beyond the workload. */
+  readonly load?: Pick<FioRun, 'distinct' | 'flush'>;
+  /** Where the load comes from; here unless it says otherwise. */
+  readonly place?: Place;
+  /** Makes everything as a workload needs it, before its turn. */
+  readonly prepare?: (workload: Workload) => Promise<void>;
 }
 
 /** One run of one workload on one target. */
@@ -57,10 +64,16 @@ const MEMORY_SHARE_MAX = 0.7;
 const FILL: Workload = { name: 'fill', pattern: 'write', blockSizeBytes: 131072, queueDepth: 8 };
 
 /** Runs fio once. @throws Error, RangeError when it failed */
-export async function runFio(stage: Stage, workload: Workload, run: FioRun): Promise<FioResult> {
+export async function runFio(
+  stage: Stage,
+  workload: Workload,
+  run: FioRun,
+  place: Place = HERE,
+): Promise<FioResult> {
   const limitMs =
     run.seconds === 0 ? FILL_TIMEOUT_MS : (run.seconds + run.rampSeconds) * 1000 + FIO_SLACK_MS;
-  const report = await stage.run('fio', fioArguments(workload, run), limitMs);
+  const { command, args } = commandAt(place, 'fio', fioArguments(workload, run));
+  const report = await stage.run(command, args, limitMs);
   return parseFioReport(report, workload);
 }
 
@@ -71,11 +84,14 @@ export async function fill(
   offsetBytes: number,
   sizeBytes: number,
   seed: number,
+  place: Place = HERE,
 ): Promise<void> {
-  await runFio(stage, FILL, { uri, offsetBytes, sizeBytes, seconds: 0, rampSeconds: 0, seed });
+  const run = { uri, offsetBytes, sizeBytes, seconds: 0, rampSeconds: 0, seed };
+  await runFio(stage, FILL, run, place);
 }
 
-function seedOf(random: Random): number {
+/** A seed for fio. */
+export function seedOf(random: Random): number {
   return 1 + Math.floor(random() * 2 ** 31);
 }
 
@@ -89,6 +105,8 @@ class TrialRun {
   readonly failures: Record<string, string> = {};
   readonly counters: Record<string, Readonly<Record<string, number>>> = {};
   readonly #running = new Map<Target, RunningTarget>();
+  /** Exports that hold something; targets may share them. */
+  readonly #filled = new Set<string>();
   readonly #stage: Stage;
   readonly #plan: Plan;
   readonly #note: (text: string) => void;
@@ -106,7 +124,11 @@ class TrialRun {
         this.#note(`starting ${target.name}: ${target.description}`);
         const running = await target.start(this.#stage, volumeBytes);
         this.#running.set(target, running);
-        await fill(this.#stage, running.uri, 0, workingSetBytes, seedOf(random));
+        for (const uri of [running.uri, ...(running.moreUris ?? [])]) {
+          if (this.#filled.has(uri)) continue;
+          this.#filled.add(uri);
+          await fill(this.#stage, uri, 0, workingSetBytes, seedOf(random), this.#plan.place);
+        }
         await settle(running.pids);
       });
     }
@@ -121,6 +143,7 @@ class TrialRun {
     }
     for (const workload of workloads) {
       this.#note(`round ${round} of ${this.#plan.rounds}: ${workload.name}`);
+      await this.#plan.prepare?.(workload);
       for (const [target, running] of shuffled([...this.#running], random)) {
         await this.#guard(target, async () => {
           this.trials.push(await this.#trial(round, workload, target, running, busyShare));
@@ -146,15 +169,14 @@ class TrialRun {
     running: RunningTarget,
     busyShare: number,
   ): Promise<Trial> {
-    const { seconds, rampSeconds, workingSetBytes, random } = this.#plan;
+    const { seconds, rampSeconds, workingSetBytes, random, load, place } = this.#plan;
+    const { uri, moreUris = [], connectionCount = 1 } = running;
     const before = cpuTimeUs(running.pids);
-    const fio = await runFio(this.#stage, workload, {
-      uri: running.uri,
-      sizeBytes: workingSetBytes,
-      seconds,
-      rampSeconds,
-      seed: seedOf(random),
-    });
+    const run: FioRun = {
+      ...{ uri, moreUris, connectionCount, sizeBytes: workingSetBytes, seconds, rampSeconds },
+      ...{ seed: seedOf(random), ...load },
+    };
+    const fio = await runFio(this.#stage, workload, run, place);
     await settle(running.pids);
     const cpuUs = cpuTimeUs(running.pids) - before;
     return { round, workload: workload.name, target: target.name, fio, cpuUs, busyShare };

@@ -2,123 +2,93 @@
 /**
  * `memcloud`: the command line. It is a thin user of the SDK: each command asks the daemon and
  * prints the answer. Exit codes are those of `common/errors.ts`.
+ *
+ * Start-up time is user time. So modules are loaded when they are needed, and a command that takes no
+ * options of its own, given none, runs without the parser.
  */
-import yargs, { type Argv } from 'yargs';
-import { hideBin } from 'yargs/helpers';
+import nodeModule from 'node:module';
 import { ExitCode, MemcloudError, asMemcloudError } from '../common/errors.ts';
-import { findConfigFiles } from '../common/config/files.ts';
-import { defaultSocketPath } from '../common/paths.ts';
-import { VERSION } from '../common/version.ts';
 import type { Command } from './command.ts';
+import { MODULES, everyCommand } from './modules.ts';
+import { commandIndex, translateOldNames } from './old-names.ts';
 import { note, noteError, type GlobalFlags } from './output.ts';
+import { usualSocketPath } from './usual-socket.ts';
 
-/** Modules by first word, loaded only when they are asked for: start-up time is user time. */
-const MODULES: Readonly<Record<string, () => Promise<{ commands: readonly Command[] }>>> = {
-  status: () => import('./commands/status.ts'),
-  peer: () => import('./commands/peer.ts'),
-  drain: () => import('./commands/drain.ts'),
-  undrain: () => import('./commands/drain.ts'),
-  consent: () => import('./commands/consent.ts'),
-  trust: () => import('./commands/trust.ts'),
-  volume: () => import('./commands/volume.ts'),
-  nbd: () => import('./commands/nbd.ts'),
-  swap: () => import('./commands/swap.ts'),
-  mount: () => import('./commands/mount.ts'),
-  umount: () => import('./commands/mount.ts'),
-  run: () => import('./commands/run.ts'),
-  config: () => import('./commands/config.ts'),
-  service: () => import('./commands/service.ts'),
-  restart: () => import('./commands/restart.ts'),
-  doctor: () => import('./commands/doctor.ts'),
-  demo: () => import('./commands/demo.ts'),
-};
-
-const EPILOGUE = `Exit codes: 0 ok, 1 failure, 2 usage, 3 daemon not running, 4 consent or
-authentication needed, 5 try again later, 6 not found, 7 quota or capacity, 8 data lost,
-9 doctor found problems. "memcloud run" ends with the exit code of its command.`;
-
-/** Where the daemon of this configuration listens. A mistake elsewhere in it is not our business. */
-async function usualSocketPath(): Promise<string> {
-  const { env } = process;
-  const { MEMCLOUD_CONFIG: configPath } = env;
-  if (env['MEMCLOUD_SOCKET'] || findConfigFiles(configPath || undefined, env).files.length === 0) {
-    return defaultSocketPath();
-  }
-  const { resolveConfig } = await import('../common/config/resolve.ts');
-  return resolveConfig({ env }).values.socket;
+/** Keeps compiled code from one start to the next, from Node 22.8 on. */
+function keepCompiledCode(): void {
+  const { enableCompileCache } = nodeModule as { enableCompileCache?: () => unknown };
+  enableCompileCache?.();
 }
 
-function parserFor(args: readonly string[], socketPath: string): Argv<GlobalFlags> {
-  return yargs([...args])
-    .scriptName('memcloud')
-    .usage(
-      '$0 [--socket PATH] [--json] COMMAND\n\nThe RAM of the machines around you, as swap, disks and files.',
-    )
-    .option('socket', {
-      type: 'string',
-      default: socketPath,
-      describe: 'RPC socket of the daemon (also MEMCLOUD_SOCKET)',
-    })
-    .option('json', { type: 'boolean', default: false, describe: 'print JSON on stdout' })
-    .parserConfiguration({ 'populate--': true, 'duplicate-arguments-array': true })
-    .strict()
-    .check(refuseRepeated)
-    .locale('en')
-    .updateStrings({
-      'Not enough non-option arguments: got %s, need at least %s': {
-        one: 'an argument is missing: got %s, need %s',
-        other: 'arguments are missing: got %s, need %s',
-      } as never,
-    })
-    .recommendCommands()
-    .version(VERSION)
-    .alias('help', 'h')
-    .epilogue(EPILOGUE)
-    .wrap(Math.min(100, process.stdout.columns || 100))
-    .exitProcess(false);
+async function loadCommands(args: readonly string[]): Promise<readonly Command[]> {
+  const named = args[commandIndex(args)] ?? '';
+  const load = Object.hasOwn(MODULES, named) ? MODULES[named] : undefined;
+  return load === undefined ? everyCommand() : (await load()).commands;
 }
 
-/** Options that may be given more than once. */
-const LIST_OPTIONS: readonly string[] = ['_', '--', 'provider', 'providers', 'file', 'connect'];
-
-function refuseRepeated(flags: Readonly<Record<string, unknown>>): true {
-  for (const [name, value] of Object.entries(flags)) {
-    if (!Array.isArray(value) || LIST_OPTIONS.includes(name)) continue;
-    throw new MemcloudError('ERR_USAGE', `--${name} was given ${value.length} times`);
+/** The global options of a command line that has nothing else beside one word; undefined for any other. */
+function readPlain(
+  args: readonly string[],
+): { word: string; socket: string | undefined; json: boolean } | undefined {
+  let word: string | undefined;
+  let socket: string | undefined;
+  let json: boolean | undefined;
+  for (let at = 0; at < args.length; at += 1) {
+    const arg = args[at] ?? '';
+    if (arg === '--json' && json === undefined) json = true;
+    else if ((arg === '--socket' || arg === '-s') && socket === undefined) {
+      at += 1;
+      socket = args[at];
+      if (socket === undefined || socket.startsWith('-')) return undefined;
+    } else if (word === undefined && /^[a-z]+$/.test(arg)) word = arg;
+    else return undefined;
   }
+  return word === undefined ? undefined : { word, socket, json: json ?? false };
+}
+
+/** Runs a command that takes nothing. @returns whether this was one */
+async function runPlain(args: readonly string[], commands: readonly Command[]): Promise<boolean> {
+  const plain = readPlain(args);
+  const command = commands.find((each) => each.command === plain?.word);
+  if (plain === undefined || command === undefined || command.builder !== undefined) return false;
+  const socket = plain.socket ?? (await usualSocketPath());
+  const flags: GlobalFlags = { socket, json: plain.json };
+  await command.handler({ ...flags, _: [plain.word], $0: 'memcloud' });
   return true;
 }
 
-async function loadCommands(args: readonly string[]): Promise<Command[]> {
-  const named = args.find((arg) => Object.hasOwn(MODULES, arg));
-  const load = named === undefined ? undefined : MODULES[named];
-  const loaders = load === undefined ? Object.values(MODULES) : [load];
-  // A module comes once, whatever number of words lead to it.
-  const modules = new Set(await Promise.all(loaders.map((load) => load())));
-  return [...modules].flatMap((module) => module.commands);
+async function runParsed(args: readonly string[], commands: readonly Command[]): Promise<void> {
+  const { makeParser } = await import('./parser.ts');
+  const parser = makeParser(args, await usualSocketPath());
+  for (const command of commands) parser.command(command);
+  if (args.length === 0) {
+    note(await parser.getHelp());
+    process.exitCode = ExitCode.USAGE;
+    return;
+  }
+  const flags = await parser.parseAsync();
+  if (flags._.length === 0 && flags['help'] !== true && flags['version'] !== true) {
+    throw new MemcloudError('ERR_USAGE', 'expected a command; see memcloud --help');
+  }
 }
 
-async function main(args: readonly string[]): Promise<number> {
-  const parser = parserFor(args, await usualSocketPath());
-  for (const command of await loadCommands(args)) parser.command(command);
-  // To throw is what keeps yargs from running the command all the same.
-  parser.fail((message, error) => {
-    const hint = message?.includes('--help') ? '' : '; see memcloud --help';
-    throw error ?? new MemcloudError('ERR_USAGE', `${message}${hint}`);
-  });
-  const json = args.includes('--json');
+async function main(written: readonly string[]): Promise<number> {
   try {
-    if (args.length === 0) {
-      note(await parser.getHelp());
-      return ExitCode.USAGE;
+    if (written[0] === '__complete') {
+      const { answerShell } = await import('./reference/answer-shell.ts');
+      await answerShell(written.slice(1));
+      return ExitCode.OK;
     }
-    const flags = await parser.parseAsync();
-    if (flags._.length === 0 && flags['help'] !== true && flags['version'] !== true) {
-      throw new MemcloudError('ERR_USAGE', 'expected a command; see memcloud --help');
-    }
+    const args = translateOldNames(written);
+    const commands = await loadCommands(args);
+    if (!(await runPlain(args, commands))) await runParsed(args, commands);
   } catch (thrown) {
     const error = asMemcloudError(thrown);
-    noteError(error, json);
+    noteError(error, written.includes('--json'));
+    // Whoever was ended by Ctrl-C has set its own.
+    if (error.code === 'ERR_CANCELLED' && process.exitCode !== undefined) {
+      return Number(process.exitCode);
+    }
     return error.exitCode;
   }
   return Number(process.exitCode ?? ExitCode.OK);
@@ -130,4 +100,5 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit(ExitCode.OK);
 });
 
-process.exitCode = await main(hideBin(process.argv));
+keepCompiledCode();
+process.exitCode = await main(process.argv.slice(2));

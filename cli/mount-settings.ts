@@ -8,6 +8,7 @@ import type { OptionKey, OptionValue } from '../common/config/options.ts';
 import { MemcloudError } from '../common/errors.ts';
 import type { RpcParams } from '../common/rpc-schema.ts';
 import { parseSizeExpression } from '../common/size-expression.ts';
+import { managedSettings, type ManagedFlags } from './managed-options.ts';
 import type { MemcloudClient } from '../sdk/client.ts';
 
 /** Longer than the daemon takes to mount or unmount: it gives a process up by itself. */
@@ -18,7 +19,7 @@ export const MOUNT_PROFILES = ['default', 'build-cache'] as const;
 export const MOUNT_TRANSPORTS = ['kernel', 'native'] as const;
 
 /** What a command line may say about a new mount. */
-export interface MountWords {
+export interface MountWords extends ManagedFlags {
   /** As written, relative to where the command runs. */
   readonly directory: string | undefined;
   /** As written: `8G`, `50%`. */
@@ -96,11 +97,12 @@ export async function mountSettings(
     copies: configured('mount.copies'),
     profile: configured('mount.profile'),
   };
+  const managed = managedSettings(words);
   return {
     directory: path.resolve(directory ?? configured('mount.directory') ?? '/mnt/memcloud'),
     makeDirectory: directory === undefined,
     ...(isKept ? {} : defined(fromFiles)),
-    ...defined({ ...said, volume, providers, uid, gid, allowOther: words['allow-other'] }),
+    ...defined({ ...said, managed, volume, providers, uid, gid, allowOther: words['allow-other'] }),
     ...{ keep, overcommit, transport: words['fuse-transport'] },
   };
 }

@@ -17,6 +17,8 @@ export interface PoolSwap extends SwapLine {
   readonly health: string;
   /** Names of the providers; empty where memnode chooses them page by page. */
   readonly providers: readonly string[];
+  /** On managed leases. */
+  readonly managed: boolean;
 }
 
 /** In the words for volumes. */
@@ -35,18 +37,22 @@ export async function poolSwaps(client: MemcloudClient): Promise<PoolSwap[]> {
     const device = direct.find((each) => sameDevice(each.device, line.device));
     if (device !== undefined) {
       const providers = device.legs.map(({ name }) => name);
-      return [{ ...line, path: 'direct', health: device.health, providers }];
+      const { health, managed } = device;
+      return [{ ...line, path: 'direct', health, providers, managed }];
     }
     const file = loopFile(line.device);
     if (file?.startsWith(LOOP_MOUNT_PREFIX) === true) {
       const mount = mounts.find(({ directory }) => directory === dirname(file));
-      return [{ ...line, path: 'scoped', health: mountHealth(mount), providers: [] }];
+      const health = mountHealth(mount);
+      const managed = mount?.managed ?? false;
+      return [{ ...line, path: 'scoped', health, providers: [], managed }];
     }
     const attachment = attachments.find((each) => each.device === line.device);
     if (attachment === undefined) return [];
     const volume = volumes.find(({ name }) => name === attachment.volume);
     const path = attachment.volume.startsWith(SCOPED_VOLUME_PREFIX) ? 'scoped' : 'pool';
-    return [{ ...line, path, health: volume?.health ?? 'lost', providers: [] }];
+    const managed = volume?.managed ?? false;
+    return [{ ...line, path, health: volume?.health ?? 'lost', providers: [], managed }];
   });
 }
 

@@ -7,6 +7,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { PAGE_SIZE_BYTES } from '../common/units.ts';
 import type { MemcloudClient } from '../sdk/client.ts';
+import { MANAGED_CALL_TIMEOUT_MS, type ManagedSettings } from './managed-options.ts';
 import { note } from './output.ts';
 import { requireSaidAloud } from './swap-settings.ts';
 import type { Cleanup } from './system/cleanup.ts';
@@ -41,6 +42,8 @@ export interface ScopedSwap {
   readonly copies: number | undefined;
   /** Only these providers; empty: any. */
   readonly providers: readonly string[];
+  /** On managed leases. */
+  readonly managed?: ManagedSettings | undefined;
   /** Of the swap area. */
   readonly priority: number;
   /** Whether freed pages give their RAM back. */
@@ -72,14 +75,16 @@ export interface ScopedDevice {
 export async function createSwapVolume(
   client: MemcloudClient,
   volume: { name: string; sizeBytes: number },
-  { copies, providers }: Pick<ScopedSwap, 'copies' | 'providers'>,
+  { copies, providers, managed }: Pick<ScopedSwap, 'copies' | 'providers' | 'managed'>,
 ): Promise<void> {
   const { name } = volume;
-  const made = await client.call('volume.create', {
+  const request = {
     ...volume,
     ...(copies === undefined ? {} : { copies }),
     ...(providers.length === 0 ? {} : { providers: [...providers] }),
-  });
+    ...(managed === undefined ? {} : { managed }),
+  };
+  const made = await client.call('volume.create', request, { timeoutMs: MANAGED_CALL_TIMEOUT_MS });
   try {
     requireSaidAloud(copies, made.copies);
   } catch (error) {
@@ -114,7 +119,7 @@ async function attachLoopFile(
   swap: ScopedSwap,
   cleanup: Cleanup,
 ): Promise<ScopedDevice> {
-  const { swapBytes, copies, providers } = swap;
+  const { swapBytes, copies, providers, managed } = swap;
   const directory = `${LOOP_MOUNT_PREFIX}${name}`;
   await loadLoopModules();
   fs.mkdirSync(directory, { mode: 0o700 });
@@ -128,6 +133,7 @@ async function attachLoopFile(
       sizeBytes: swapBytes + LOOP_SLACK_BYTES,
       ...(copies === undefined ? {} : { copies }),
       ...(providers.length === 0 ? {} : { providers: [...providers] }),
+      ...(managed === undefined ? {} : { managed }),
     },
     { timeoutMs },
   );

@@ -6,13 +6,14 @@ import os from 'node:os';
 import type { OptionKey, OptionValue } from '../common/config/options.ts';
 import { MemcloudError } from '../common/errors.ts';
 import { parseSizeExpression } from '../common/size-expression.ts';
+import { managedSettings, type ManagedFlags, type ManagedSettings } from './managed-options.ts';
 import type { MemcloudClient } from '../sdk/client.ts';
 
 /** Ways to the providers. */
 export const SWAP_PATHS = ['auto', 'direct', 'scoped', 'pool', 'loop'] as const;
 
 /** What a command line may say about a new swap area. */
-export interface SwapWords {
+export interface SwapWords extends ManagedFlags {
   /** As written: `8G`, `50%`. */
   readonly size: string | undefined;
   /** The way to the providers. */
@@ -47,6 +48,8 @@ export interface SwapSettings {
   readonly scope: string | undefined;
   /** RAM of the scope, bytes. */
   readonly memoryBytes: number | undefined;
+  /** On managed leases; undefined: on any provider that lends. */
+  readonly managed?: ManagedSettings | undefined;
 }
 
 /** Bytes of a size as written. @throws MemcloudError `ERR_USAGE_SIZE` */
@@ -72,7 +75,9 @@ export async function swapSettings(
   if (sizeBytes === undefined) {
     throw new MemcloudError('ERR_USAGE', 'swap on: expected a size, or [swap] size in config.toml');
   }
+  const managed = managedSettings(words);
   return {
+    ...(managed === undefined ? {} : { managed }),
     sizeBytes,
     via: words.via ?? configured('swap.path'),
     copies: words.copies ?? configured('swap.copies'),

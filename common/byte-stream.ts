@@ -11,6 +11,12 @@
  */
 import net from 'node:net';
 import { NativeMemory, type NativeBuffer } from './native-memory.ts';
+import { trySetSocketOption } from './libc.ts';
+import { formatAddress, plainAddress } from './units.ts';
+
+/** Linux `include/uapi/linux/in.h`, `include/uapi/linux/tcp.h`. */
+const IPPROTO_TCP = 6;
+const TCP_NOTSENT_LOWAT = 25;
 
 /** What a protocol shell does with a stream's events. */
 export interface ByteStreamHandler {
@@ -174,18 +180,29 @@ export class ByteStream {
 
   /** The other side's IP address, an IPv4 one always as such; empty for a Unix socket. */
   get remoteHost(): string {
-    return (this.#socket.remoteAddress ?? '').replace(/^::ffff:(?=\d+\.)/i, '');
+    return plainAddress(this.#socket.remoteAddress ?? '');
   }
 
-  /** `ADDRESS:PORT` of the other side; empty for a Unix socket. */
+  /** `ADDRESS:PORT` of the other side, `[ADDRESS]:PORT` for IPv6; empty for a Unix socket. */
   get remoteAddress(): string {
     const { remoteAddress, remotePort } = this.#socket;
-    return remoteAddress === undefined ? '' : `${remoteAddress}:${remotePort ?? 0}`;
+    return remoteAddress === undefined ? '' : formatAddress(this.remoteHost, remotePort ?? 0);
   }
 
   /** The file descriptor, for socket options that Node does not know; -1 once the socket is closed. */
   get fd(): number {
     return (this.#socket as SocketWithHandle)._handle?.fd ?? -1;
+  }
+
+  /**
+   * Makes the kernel take no more than about `bytes` that it cannot send yet: without it, megabytes lie
+   * there on a slow link, behind which everything that comes later must wait. What it does not take is
+   * counted in {@link ByteStream.backlogBytes}. Does nothing on a Unix socket.
+   */
+  limitUnsent(bytes: number): void {
+    const value = Buffer.alloc(4);
+    value.writeUInt32LE(bytes);
+    if (this.fd >= 0) trySetSocketOption(this.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, value);
   }
 
   /** Bytes that were read and that no handler has consumed; borrowed until the next turn. */

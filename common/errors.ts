@@ -183,6 +183,71 @@ export const ERROR_CODES = {
     exitCode: 1,
     meaning: 'requests of a mount cannot come the way that was asked for',
   },
+  ERR_OBJECT_UNKNOWN: {
+    fault: 'local',
+    exitCode: 6,
+    meaning: 'there is no such object, or none that this node may read',
+  },
+  ERR_OBJECT_DENIED: {
+    fault: 'remote',
+    exitCode: 4,
+    meaning: 'the object belongs to another node',
+  },
+  ERR_OBJECT_CONFLICT: {
+    fault: 'remote',
+    exitCode: 5,
+    meaning: 'the object is not at the version that was asked for',
+  },
+  ERR_OBJECT_SEAL: {
+    fault: 'remote',
+    exitCode: 8,
+    meaning: 'a sealed object does not open: another key, or altered bytes',
+  },
+  ERR_INVITE: {
+    fault: 'remote',
+    exitCode: 4,
+    meaning: 'an invitation is malformed, unknown, used up or too old',
+  },
+  ERR_CONTROL_UNREACHABLE: {
+    fault: 'remote',
+    exitCode: 5,
+    meaning: 'no control node answers, or none leads; leases that run go on to their end',
+  },
+  ERR_CONTROL_DENIED: {
+    fault: 'remote',
+    exitCode: 4,
+    meaning: 'the control plane does not let this node do that',
+  },
+  ERR_CONTROL_QUOTA: {
+    fault: 'remote',
+    exitCode: 7,
+    meaning: 'the quota of this client at the control plane is used up',
+  },
+  ERR_CONTROL_NOT_LEADER: {
+    fault: 'remote',
+    exitCode: 5,
+    meaning: 'another control node leads; it is to be asked',
+  },
+  ERR_CONTROL_STORE: {
+    fault: 'local',
+    exitCode: 5,
+    meaning: 'the store of the control plane cannot be reached, is full or damaged',
+  },
+  ERR_CONTROL_PROTOCOL: {
+    fault: 'remote',
+    exitCode: 1,
+    meaning: 'a message of managed mode is malformed',
+  },
+  ERR_TOKEN: {
+    fault: 'remote',
+    exitCode: 4,
+    meaning: 'an allocation token is altered, used, too old, or of another client or provider',
+  },
+  ERR_RPC_DENIED: {
+    fault: 'local',
+    exitCode: 4,
+    meaning: 'the daemon does not take RPC from this user or with this token',
+  },
   ERR_SWAP_UNSAFE: {
     fault: 'local',
     exitCode: 1,

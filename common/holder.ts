@@ -30,6 +30,11 @@ export function directHolder(nodeId: NodeId, exportId: string): string {
   return `${nodeId}/${DIRECT}/${exportId}`;
 }
 
+/** The direct export behind a holder; undefined for a node and its lanes. */
+export function directExportOf(holder: string): string | undefined {
+  return holder.split('/')[2];
+}
+
 /** What a holder is. */
 export interface HolderParts {
   /** The node. */

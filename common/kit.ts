@@ -15,25 +15,18 @@ import path from 'node:path';
 import koffi from 'koffi';
 import { CGROUP_ROOT, groupOfProcess, hasMemoryController, readText } from './control-group.ts';
 import { kitStatus, type KitPart, type KitPartName } from './kit-status.ts';
+import { replaceProcess } from './replace-process.ts';
 
 const libc = koffi.load(null);
 const prctlCall = libc.func(
   'int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)',
 );
 const schedulerCall = libc.func('int sched_setscheduler(int pid, int policy, void *parameter)');
-const fcntlCall = libc.func('int fcntl(int fd, int command, int argument)');
-const execveCall = libc.func('int execve(const char *path, const char **argv, const char **envp)');
 
 /** Linux `include/uapi/linux/prctl.h`; needs CAP_SYS_RESOURCE. */
 const PR_SET_IO_FLUSHER = 57;
 /** Linux `include/uapi/linux/sched.h`. */
 const SCHED_FIFO = 1;
-
-/** Linux `include/uapi/asm-generic/fcntl.h`: sets the flags of a descriptor; 0 is "keep it over exec". */
-const F_SETFD = 2;
-const STDIO_COUNT = 3;
-/** No service manager passes more sockets than this. */
-const PASSED_SOCKET_COUNT_MAX = 64;
 
 const OOM_SCORE_FILE = '/proc/self/oom_score_adj';
 const OOM_NEVER = -1000;
@@ -164,21 +157,9 @@ function trySetRealtime(priority: number): boolean {
   return schedulerCall(0, SCHED_FIFO, new Int32Array([priority])) === 0;
 }
 
-/** Node marks every file that it finds open at its start to be closed by exec: we want ours again. */
-function keepFiles(): void {
-  const { LISTEN_PID: pid, LISTEN_FDS: count } = process.env;
-  const passed =
-    pid === String(process.pid) ? Math.min(Number(count ?? 0), PASSED_SOCKET_COUNT_MAX) : 0;
-  for (let fd = 0; fd < STDIO_COUNT + passed; fd += 1) fcntlCall(fd, F_SETFD, 0);
-}
-
 /** Replaces this process by itself. Returns only when the kernel refuses. */
 function replaceSelf(environment: Readonly<Record<string, string | undefined>>): void {
-  const { execPath, execArgv, argv } = process;
-  const words = [execPath, ...execArgv, ...argv.slice(1)];
-  const lines = Object.entries(environment).map(([name, value]) => `${name}=${value ?? ''}`);
-  keepFiles();
-  execveCall(execPath, [...words, null], [...lines, null]);
+  replaceProcess([...process.execArgv, ...process.argv.slice(1)], environment);
 }
 
 /** Reads and removes what our former self left us; undefined when there was none. */

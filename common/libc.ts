@@ -36,6 +36,7 @@ const setsockoptCall = libc.func(
   'int setsockopt(int fd, int level, int option, void *value, uint32_t length)',
 );
 const flockCall = libc.func('int flock(int fd, int operation)');
+const dup2Call = libc.func('int dup2(int from, int to)');
 const mountCall = libc.func(
   'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
 );
@@ -141,6 +142,11 @@ export function tryLockFile(fd: number): boolean {
   return flockCall(fd, LOCK_EX | LOCK_NB) === 0;
 }
 
+/** Makes the descriptor `to` another name of `from`, dup2(2). @throws MemcloudError `ERR_NATIVE` */
+export function duplicateDescriptor(from: number, to: number): void {
+  if (dup2Call(from, to) < 0) throwErrno('dup2');
+}
+
 /** Flags of mount(2) and umount2(2): Linux `include/uapi/linux/mount.h`, `include/linux/fs.h`. */
 export const MOUNT = {
   MS_NOSUID: 2,
@@ -175,4 +181,61 @@ export function trySetSocketOption(
   value: Uint8Array,
 ): number {
   return setsockoptCall(fd, level, option, value, value.length) === 0 ? 0 : koffi.errno();
+}
+
+const getsockoptCall = libc.func(
+  'int getsockopt(int fd, int level, int option, _Out_ void *value, _Inout_ uint32_t *length)',
+);
+
+/** Linux `include/uapi/asm-generic/socket.h`. */
+const SOL_SOCKET = 1;
+const SO_PEERCRED = 17;
+const SO_PEERGROUPS = 59;
+/** NGROUPS_MAX of Linux is 65 536; nobody with more than this many groups needs the one that we look for. */
+const PEER_GROUP_COUNT_MAX = 4096;
+
+/** Who is at the other end of a Unix socket, as the kernel noted when it was connected. */
+export interface PeerCredentials {
+  /** Process id; 0 when it is of another PID namespace. */
+  readonly pid: number;
+  /** User id. */
+  readonly uid: number;
+  /** Group id. */
+  readonly gid: number;
+  /** Supplementary groups; empty where the kernel does not tell. */
+  readonly groups: readonly number[];
+}
+
+/** SO_PEERCRED and SO_PEERGROUPS of unix(7). @throws MemcloudError `ERR_NATIVE` when it is no such socket */
+export function peerCredentials(fd: number): PeerCredentials {
+  const credentials = Buffer.alloc(12);
+  if (getsockoptCall(fd, SOL_SOCKET, SO_PEERCRED, credentials, [credentials.length]) !== 0) {
+    throwErrno('getsockopt SO_PEERCRED');
+  }
+  const groups = Buffer.alloc(PEER_GROUP_COUNT_MAX * 4);
+  const length = [groups.length];
+  const known = getsockoptCall(fd, SOL_SOCKET, SO_PEERGROUPS, groups, length) === 0;
+  return {
+    pid: credentials.readInt32LE(0),
+    uid: credentials.readUInt32LE(4),
+    gid: credentials.readUInt32LE(8),
+    groups: known
+      ? Array.from({ length: (length[0] ?? 0) / 4 }, (_, index) => groups.readUInt32LE(index * 4))
+      : [],
+  };
+}
+
+const groupStruct = koffi.struct({
+  name: 'char *',
+  password: 'char *',
+  gid: 'uint32_t',
+  members: 'void *',
+});
+const getgrnamCall = libc.func('getgrnam', koffi.pointer(groupStruct), ['str']);
+
+/** The id of a group by its name, getgrnam(3); undefined when there is none. */
+export function groupId(name: string): number | undefined {
+  const found: unknown = getgrnamCall(name);
+  if (found === null) return undefined;
+  return (koffi.decode(found, groupStruct) as { gid: number }).gid;
 }

@@ -29,6 +29,23 @@ export function defaultSocketPath(): string {
   return path.join(XDG_RUNTIME_DIR ?? defaultStateDirectory(), 'memcloud.sock');
 }
 
+/** The state directory of a control node. */
+export function controlStateDirectory(): string {
+  if (isRoot()) return '/var/lib/memcloud-control';
+  const { XDG_STATE_HOME } = process.env;
+  return path.join(XDG_STATE_HOME ?? path.join(os.homedir(), '.local/state'), 'memcloud-control');
+}
+
+/** The RPC socket of a control node. `MEMCLOUD_CONTROL_SOCKET` overrides. */
+export function controlSocketPath(): string {
+  const { MEMCLOUD_CONTROL_SOCKET, XDG_RUNTIME_DIR } = process.env;
+  if (MEMCLOUD_CONTROL_SOCKET !== undefined) return MEMCLOUD_CONTROL_SOCKET;
+  // A folder of its own: a service manager gives it to the service's own user.
+  if (isRoot()) return '/run/memcloud-control/control.sock';
+  if (XDG_RUNTIME_DIR !== undefined) return path.join(XDG_RUNTIME_DIR, 'memcloud-control.sock');
+  return path.join(controlStateDirectory(), 'control.sock');
+}
+
 /**
  * Refuses a path that the kernel would not take for a Unix socket; Node would cut it short in
  * silence and open another one.
@@ -45,4 +62,13 @@ export function checkSocketPath(socketPath: string): string {
     'ERR_USAGE',
     `socket path: expected 1 to ${SOCKET_PATH_SIZE_MAX_BYTES} bytes, got ${sizeBytes}: ${socketPath}`,
   );
+}
+
+/** The command by which a person starts a daemon that is to answer there. */
+export function startCommand(socketPath: string): string {
+  if (socketPath === defaultSocketPath()) return 'memcloud node start';
+  const word = /^[\w./:@+-]+$/.test(socketPath)
+    ? socketPath
+    : `'${socketPath.replaceAll("'", "'\\''")}'`;
+  return `memcloud --socket ${word} node start`;
 }

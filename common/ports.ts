@@ -116,6 +116,11 @@ export interface SlabRequest {
   readonly pageCount: number;
   /** Time to live, milliseconds, 1 s to 24 h; the provider wipes at its end unless renewed. */
   readonly ttlMs: number;
+  /**
+   * The managed lease that it is taken from (common/managed.ts), 32 hex digits: then no other quota counts,
+   * and it ends with that lease at the latest. Without, it is taken from what the provider lends to peers.
+   */
+  readonly under?: string;
 }
 
 /** What the provider grants. */
@@ -138,6 +143,11 @@ export interface ProviderUsage {
   readonly residentBytes: number;
   /** Leases alive. */
   readonly leaseCount: number;
+  /**
+   * Of the used bytes, those of the node that is told: its leases under every holder, direct exports and
+   * objects. Only in what one node is told, and not by providers of before.
+   */
+  readonly heldBytes?: number;
 }
 
 /**
@@ -170,7 +180,7 @@ export interface SlabAccess {
   ): IoStatusValue;
   /** Wipes pages and gives their RAM back to the system; the lease stays. */
   trimPages(slabHandle: number, firstPage: number, pageCount: number): IoStatusValue;
-  /** The provider's room now. */
+  /** The provider's room now, as the holder's node may use it. */
   usage(): ProviderUsage;
 }
 
@@ -199,8 +209,12 @@ export interface SlabProvider {
   closeAccess(holder: string): void;
   /** False while it grants no leases: it is being drained, or its machine is short of memory. */
   readonly accepting: boolean;
-  /** The provider's room now. */
-  usage(): ProviderUsage;
+  /**
+   * The provider's room now.
+   *
+   * @param node - as this node may use it: then what is offered and not used is what it could still get
+   */
+  usage(node?: NodeId): ProviderUsage;
 }
 
 /** Takes the ends of page calls made on a {@link PageQueue}. */
@@ -305,6 +319,16 @@ export interface SlabSources {
 // A device on one provider that the kernel of the consumer reaches by itself, over a connection of
 // its own that speaks TLS 1.3 records and NBD (docs/peer-protocol.md section 11). Sessions only set it up.
 
+/** What a holder asks a provider for: one direct export. */
+export interface DirectRequest {
+  /** Bytes, a whole number of pages. */
+  readonly sizeBytes: number;
+  /** Life without a connection, milliseconds. */
+  readonly ttlMs: number;
+  /** The managed lease that its slabs are taken from; as in {@link SlabRequest.under}. */
+  readonly under?: string;
+}
+
 /** A direct export as its provider describes it to its holder. */
 export interface DirectExport {
   /** Its name on this provider: 16 hex digits, random. */
@@ -340,7 +364,7 @@ export interface DirectTicket {
 /** The direct exports of one holder on one provider. */
 export interface DirectAccess {
   /** @throws MemcloudError `ERR_LEASE_CAPACITY`, `ERR_LEASE_INVALID` */
-  open(request: { readonly sizeBytes: number; readonly ttlMs: number }): DirectExport;
+  open(request: DirectRequest): DirectExport;
   /**
    * @param consumerNonce - 32 random bytes as 64 hex digits: the holder's share of the keys
    * @param transport - `tls` unless told
@@ -387,10 +411,7 @@ export interface DirectSource {
   /** Host that the session leads to, empty while there is none. */
   readonly host: string;
   /** Errors as {@link DirectAccess.open}, and `ERR_PEER_UNREACHABLE`, `ERR_TIMEOUT`, `ERR_UNSUPPORTED` (an older provider). */
-  openDirect(request: {
-    readonly sizeBytes: number;
-    readonly ttlMs: number;
-  }): Promise<DirectExport>;
+  openDirect(request: DirectRequest): Promise<DirectExport>;
   /** As {@link DirectAccess.ticket}; never resolves to a ticket of another transport. */
   directTicket(
     exportId: string,

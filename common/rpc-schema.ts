@@ -7,6 +7,24 @@
 import * as v from 'valibot';
 import type { KitPart } from './kit-status.ts';
 import type { ProviderUsage } from './ports.ts';
+import type { ConfigChange, ConfigInfo } from './rpc-config.ts';
+import type {
+  DiscoveredNode,
+  DrainInfo,
+  GiveBackInfo,
+  InviteInfo,
+  PeerPing,
+  StatsInfo,
+} from './rpc-nodes.ts';
+import type { GarbageCollectionInfo, HandoverInfo } from './rpc-process.ts';
+import { CONTROL_RPC_PARAMS, type ControlRpcResults } from './rpc-control.ts';
+import {
+  MANAGED_OPTIONS,
+  MANAGED_RPC_PARAMS,
+  type ManagedRpcResults,
+  type ManagedSummary,
+} from './rpc-managed.ts';
+import { OBJECT_RPC_PARAMS, type ObjectRpcResults } from './rpc-objects.ts';
 
 const name = v.pipe(
   v.string(),
@@ -48,7 +66,16 @@ const ID_MAX = 2 ** 32 - 2;
 export const RPC_PARAMS = {
   status: none,
   'peer.list': none,
-  'peer.connect': v.strictObject({ address: v.string() }),
+  'peer.connect': v.strictObject({
+    address: v.string(),
+    /** What the node there may use here, bytes; without: what it may by the configuration. */
+    allowedBytes: v.optional(bytes),
+    /** The only key that may answer there: a fingerprint in words, a node id or a public key. */
+    fingerprint: v.optional(v.string()),
+  }),
+  'peer.update': v.strictObject({ peer: v.string(), allowedBytes: v.nullable(bytes) }),
+  'peer.ping': v.strictObject({ peer: v.string(), count: v.optional(wholeNumber(1, 10_000)) }),
+  'discovery.list': none,
   'peer.disconnect': v.strictObject({ peer: v.string(), force: v.optional(v.boolean()) }),
   'peer.pardon': v.strictObject({ peer: v.string() }),
   'drain.start': v.strictObject({
@@ -63,7 +90,27 @@ export const RPC_PARAMS = {
     answer: v.picklist(['allow', 'trust', 'deny']),
   }),
   'trust.list': none,
-  'trust.remove': v.strictObject({ peer: v.string() }),
+  'trust.remove': v.strictObject({
+    peer: v.string(),
+    /** Refuse it from now on, instead of forgetting it. */
+    deny: v.optional(v.boolean()),
+  }),
+  'trust.add': v.strictObject({ fingerprint: v.string(), name: v.optional(v.string()) }),
+  'invite.create': v.strictObject({
+    ttlMs: v.optional(wholeNumber(1000, 7 * 86_400_000)),
+    // Where the joining machine reaches this one, `HOST:PORT`; without: every address of this machine.
+    addresses: v.optional(v.array(v.string())),
+    // What the machine that joins may use here, bytes.
+    allowedBytes: v.optional(bytes),
+  }),
+  'invite.list': none,
+  'invite.revoke': v.strictObject({ invite: v.string() }),
+  'invite.join': v.strictObject({ token: v.string(), allowedBytes: v.optional(bytes) }),
+  ...OBJECT_RPC_PARAMS,
+  ...MANAGED_RPC_PARAMS,
+  ...CONTROL_RPC_PARAMS,
+  stats: none,
+  'events.subscribe': v.strictObject({ topics: v.optional(v.array(v.string())) }),
   'volume.create': v.strictObject({
     name,
     sizeBytes: bytes,
@@ -72,6 +119,8 @@ export const RPC_PARAMS = {
     ringBytes: v.optional(bytes),
     spill: v.optional(v.strictObject({ place: v.string(), sizeBytes: bytes })),
     overcommit: v.optional(v.boolean()),
+    /** On memory of the control plane: all of it is leased at once. */
+    managed: v.optional(MANAGED_OPTIONS),
   }),
   'volume.list': none,
   'volume.inspect': v.strictObject({ name }),
@@ -103,6 +152,7 @@ export const RPC_PARAMS = {
     copies: v.optional(wholeNumber(1, 2)),
     providers: v.optional(v.array(v.string())),
     avoid: v.optional(v.array(v.string())),
+    managed: v.optional(MANAGED_OPTIONS),
   }),
   'direct.detach': v.strictObject({ device: v.string() }),
   'direct.list': none,
@@ -115,6 +165,7 @@ export const RPC_PARAMS = {
     providers: v.optional(v.array(v.string())),
     ringBytes: v.optional(bytes),
     overcommit: v.optional(v.boolean()),
+    managed: v.optional(MANAGED_OPTIONS),
     keep: v.optional(v.boolean()),
     allowOther: v.optional(v.boolean()),
     profile: v.optional(v.picklist(['default', 'build-cache'])),
@@ -158,7 +209,7 @@ export interface PeerInfo {
   readonly state: string;
   /** Why it is not up, in words; empty when it is. */
   readonly reason: string;
-  /** The room it lends. */
+  /** Its room, by its last word, as we may use it: what is offered and not used we could still get. */
   readonly usage: ProviderUsage | null;
   /** Round trip of the last ping, microseconds; null before the first. */
   readonly rttUs: number | null;
@@ -170,78 +221,20 @@ export interface PeerInfo {
   readonly accepting: boolean;
   /** Why its pages are not believed any more; empty while they are. */
   readonly quarantine: string;
-  /** Lent to it here, its mounts and direct exports included: bytes, metadata included. */
+  /** Whether it is here only because the control plane says so: it has nothing but managed leases. */
+  readonly guest: boolean;
+  /** Its key in short words, the same on both screens; empty while the key is unknown. */
+  readonly fingerprint: string;
+  /** Until it is dialled again, milliseconds; null unless that is waited for. */
+  readonly nextTryInMs: number | null;
+  /** What it may use here at most, bytes; null: as much as is offered to all. */
+  readonly allowedBytes: number | null;
+  /** What we have there, mounts, direct swap and objects included: bytes as it charges them, by its last word. */
+  readonly borrowedBytes: number;
+  /** Lent to it here, its mounts, direct exports and objects included: bytes, metadata included. */
   readonly lentBytes: number;
   /** The leases of that. */
   readonly lentLeases: number;
-}
-
-/** Who has something on a node that is drained, and whether it can go. */
-export interface DrainHolder {
-  /** Node id of the consumer. */
-  readonly nodeId: string;
-  /** Its name. */
-  readonly name: string;
-  /** Bytes leased. */
-  readonly heldBytes: number;
-  /** Bytes free on the other providers that it may use. */
-  readonly roomBytes: number;
-  /** Why it cannot move everything; empty when it can. */
-  readonly problem: string;
-}
-
-/** How far a drain is. */
-export interface DrainInfo {
-  /** Node id of the node that is to be empty. */
-  readonly nodeId: string;
-  /** Its name. */
-  readonly name: string;
-  /** `provider`: this node, of everybody's pages; `consumer`: a peer, of this node's pages. */
-  readonly side: 'provider' | 'consumer';
-  /** Whether it is being drained. */
-  readonly draining: boolean;
-  /** Bytes leased still, without direct ones. */
-  readonly heldBytes: number;
-  /** Who has them. */
-  readonly holders: readonly DrainHolder[];
-  /** What only `memcloud swap move`, on the machine `mover`, can make leave. */
-  readonly direct: readonly {
-    readonly what: string;
-    readonly sizeBytes: number;
-    readonly mover: string;
-  }[];
-}
-
-/** Pressure of memory on a provider, and what it asks back for it. Counters run from its start. */
-export interface GiveBackInfo {
-  /** `calm`, `pressed` or `emergency`. */
-  readonly level: string;
-  /** Whether an operator wants the node empty. */
-  readonly draining: boolean;
-  /** Whether leases are granted. */
-  readonly accepting: boolean;
-  /** MemAvailable of the machine at the last look. */
-  readonly availableBytes: number;
-  /** What is to stay available. */
-  readonly reserveBytes: number;
-  /** What is missing. */
-  readonly shortageBytes: number;
-  /** Share of the last second in which some program waited for memory, 0 to 1. */
-  readonly stallShare: number;
-  /** Leases that are asked back now. */
-  readonly askedCount: number;
-  /** Times that pressure began. */
-  readonly pressureCount: number;
-  /** Leases that were asked back and came. */
-  readonly givenBackCount: number;
-  /** RAM that came with them. */
-  readonly givenBackBytes: number;
-  /** Leases that were ended in an emergency, lost to their holders. */
-  readonly endedCount: number;
-  /** RAM that came with those. */
-  readonly endedBytes: number;
-  /** From asking to the first lease that came, the last time, milliseconds; null before. */
-  readonly firstBackMs: number | null;
 }
 
 /** A request for consent that waits for a human. */
@@ -254,6 +247,8 @@ export interface ConsentInfo {
   readonly name: string;
   /** Where it is. */
   readonly address: string;
+  /** Its key in short words, the same on both screens. */
+  readonly fingerprint: string;
   /** `inbound` if it dialled us. */
   readonly direction: string;
   /** Seconds until the request lapses. */
@@ -264,9 +259,15 @@ export interface ConsentInfo {
 export interface TrustInfo {
   /** Node id. */
   readonly nodeId: string;
+  /** Its key in short words. */
+  readonly fingerprint: string;
+  /** Its public key, 64 hex digits. */
+  readonly publicKey: string;
+  /** Names of trusted peers that no longer trust it. */
+  readonly revokedBy: readonly string[];
   /** The name it had when the decision was made. */
   readonly name: string;
-  /** `trusted` or `denied`. */
+  /** `trusted`, `denied`, or `expected`: trusted when it is first seen. */
   readonly decision: string;
   /** When, ISO 8601. */
   readonly decidedAt: string;
@@ -290,6 +291,8 @@ export interface VolumeInfo {
   readonly servedAt: readonly string[];
   /** Kernel devices that it is attached to. */
   readonly devices: readonly string[];
+  /** Whether it is on managed leases of the control plane. */
+  readonly managed: boolean;
 }
 
 /** A volume as `memcloud volume inspect` shows it. */
@@ -352,6 +355,8 @@ export interface DirectDeviceInfo {
   readonly copies: number;
   /** `ok`, `degraded` (a copy is lost) or `lost`. */
   readonly health: string;
+  /** Whether it is on managed leases of the control plane. */
+  readonly managed: boolean;
   /** The copies. */
   readonly legs: readonly {
     /** `/dev/nbdN`. */
@@ -422,6 +427,8 @@ export interface MountInfo {
   readonly requestCount: number;
   /** Whether the files outlive the mount. */
   readonly keep: boolean;
+  /** Whether it is on managed leases of the control plane. */
+  readonly managed: boolean;
   /** `default` or `build-cache`. */
   readonly profile: string;
   /** How requests come: `kernel` or `native`. */
@@ -430,48 +437,16 @@ export interface MountInfo {
   readonly pid: number;
 }
 
-/** An option as it counts. */
-export interface ConfigSetting {
-  /** Its key in a configuration file. */
-  readonly key: string;
-  /** Sizes are bytes; null when it is not set. */
-  readonly value: unknown;
-  /** `flag`, `env`, `file` or `default`. */
-  readonly source: string;
-  /** The flag, the variable, or `FILE:LINE`; empty for a default. */
-  readonly at: string;
-}
-
-/** The configuration by which a daemon runs. */
-export interface ConfigInfo {
-  /** The file or folder that `--config` or `MEMCLOUD_CONFIG` named; null for the usual ones. */
-  readonly configPath: string | null;
-  /** The files that were read, the least important first. */
-  readonly files: readonly string[];
-  /** A row for each option. */
-  readonly settings: readonly ConfigSetting[];
-}
-
-/** What a reload did about one option. */
-export interface ConfigChange {
-  /** Its key. */
-  readonly key: string;
-  /** What counted before; null when it was not set. */
-  readonly before: unknown;
-  /** What the files say now. */
-  readonly after: unknown;
-  /** `applied`, `restart` (it needs one), `next swap on`, `next mount` (it counts then) or `failed`. */
-  readonly effect: 'applied' | 'restart' | 'next swap on' | 'next mount' | 'failed';
-  /** Why it failed; else empty. */
-  readonly note: string;
-}
-
 /** The daemon as `memcloud status` shows it. */
 export interface StatusInfo {
+  /** What answers on this socket. */
+  readonly daemon: 'memnode' | 'control-node';
   /** Version of the program. */
   readonly version: string;
   /** Node id. */
   readonly nodeId: string;
+  /** Its key in short words: what other machines show when they ask about it. */
+  readonly fingerprint: string;
   /** Node name. */
   readonly name: string;
   /** Process id of memnode. */
@@ -489,6 +464,17 @@ export interface StatusInfo {
     readonly swapExposure: string;
     /** Pressure and drain. */
     readonly giveBack: GiveBackInfo;
+    /** What it lends by the word of a control plane; in `usage` as well. */
+    readonly managed: readonly {
+      readonly leaseId: string;
+      /** Node id of the client. */
+      readonly client: string;
+      readonly sizeBytes: number;
+      /** Of that, given out as slabs. */
+      readonly usedBytes: number;
+      /** Until its end. */
+      readonly endsInMs: number;
+    }[];
   };
   /** What this node says of the machine that it runs on. */
   readonly hostId: string;
@@ -514,46 +500,24 @@ export interface StatusInfo {
   readonly garbageCollection: GarbageCollectionInfo;
   /** How it took over from another memnode; null when it did not. */
   readonly handover: HandoverInfo | null;
-}
-
-/** A handover, as the successor saw it. */
-export interface HandoverInfo {
-  /** Process id of the memnode before. */
-  readonly fromPid: number;
-  /** How long requests of clients were not read, milliseconds. */
-  readonly pauseMs: number;
-  /** From the same begin until every provider of a volume was connected again, milliseconds; null while not. */
-  readonly providersMs: number | null;
-  /** Bytes of memory that were handed over. */
-  readonly bytes: number;
-  /** Volumes, and connections of their clients. */
-  readonly volumes: number;
-  /** Connections of clients, the kernel's among them. */
-  readonly connections: number;
-}
-
-/** Garbage collections that stopped the data plane. */
-export interface GarbageCollectionInfo {
-  /** Collections of any kind. */
-  readonly count: number;
-  /** Of these, of the whole heap. */
-  readonly majorCount: number;
-  /** Time in all, microseconds. */
-  readonly totalUs: number;
-  /** The longest, microseconds. */
-  readonly longestUs: number;
-  /** Bytes of the heap that outlived a collection; garbage that waits for a full one counts. */
-  readonly oldHeapBytes: number;
+  /** How it stands with its control plane, and what it has leased by it; null without one. */
+  readonly managed: ManagedSummary | null;
 }
 
 /** The result of each method. */
-export interface RpcResults {
+export interface RpcResults extends ObjectRpcResults, ManagedRpcResults, ControlRpcResults {
   /** The daemon. */
   status: StatusInfo;
   /** The peers. */
   'peer.list': PeerInfo[];
   /** Resolves when the dial has ended one way or the other. */
   'peer.connect': PeerInfo;
+  /** The peer as it is now. */
+  'peer.update': PeerInfo;
+  /** How long requests take there. */
+  'peer.ping': PeerPing;
+  /** What is announced around here, ourselves left out. */
+  'discovery.list': DiscoveredNode[];
   /** Nothing. */
   'peer.disconnect': null;
   /** Nothing; its pages are believed again. */
@@ -572,6 +536,20 @@ export interface RpcResults {
   'trust.list': TrustInfo[];
   /** Nothing; sessions with the key end at once. */
   'trust.remove': null;
+  /** The entry. */
+  'trust.add': TrustInfo;
+  /** The invitation, and the token, which is shown this once. */
+  'invite.create': InviteInfo & { readonly token: string };
+  /** The invitations that are open. */
+  'invite.list': InviteInfo[];
+  /** Nothing. */
+  'invite.revoke': null;
+  /** The node that was joined. */
+  'invite.join': PeerInfo;
+  /** Counters and gauges of the daemon. */
+  stats: StatsInfo;
+  /** Nothing; from here on the connection gets messages `{event, data}` until it ends. */
+  'events.subscribe': null;
   /** The new volume. */
   'volume.create': VolumeInfo;
   /** The volumes. */
@@ -631,6 +609,3 @@ export function checkRpcParams<M extends RpcMethod>(
   const path = issue.path?.map((part) => String(part.key)).join('.') ?? '';
   return { problem: path === '' ? issue.message : `${path}: ${issue.message}` };
 }
-
-/** The most bytes of one RPC message. */
-export const RPC_MESSAGE_SIZE_MAX_BYTES = 1024 * 1024;

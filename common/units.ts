@@ -85,7 +85,7 @@ export function formatDuration(ms: number): string {
  * @throws MemcloudError `ERR_USAGE_ADDRESS` when there is no port or it is not 0 to 65535
  */
 export function parseAddress(text: string): { host: string; port: number } {
-  const match = /^(?:\[([\w:.%]+)\]|([^:[\]\s/]*)):(\d{1,5})$/.exec(text.trim());
+  const match = /^(?:\[([\w:.%-]+)\]|([^:[\]\s/]*)):(\d{1,5})$/.exec(text.trim());
   const port = Number(match?.[3]);
   if (match === null || !(port <= 65535)) {
     throw new MemcloudError(
@@ -99,4 +99,14 @@ export function parseAddress(text: string): { host: string; port: number } {
 /** Joins a host and a port as {@link parseAddress} takes them: `HOST:PORT`, `[v6]:PORT`. */
 export function formatAddress(host: string, port: number): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** An IP address as people write it: an IPv4 one that came over an IPv6 socket without its prefix. */
+export function plainAddress(address: string): string {
+  return address.replace(/^::ffff:(?=\d+\.)/i, '');
+}
+
+/** The host of `HOST:PORT`, without the brackets of IPv6. */
+export function hostOfAddress(address: string): string {
+  return address.slice(0, address.lastIndexOf(':')).replace(/^\[(.*)\]$/, '$1');
 }

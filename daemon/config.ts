@@ -6,9 +6,11 @@
 import os from 'node:os';
 import path from 'node:path';
 import yargs, { type Argv } from 'yargs';
+import { EARLIER_NAMES, PORT_DESCRIPTION, listenAtPort } from '../common/config/earlier-names.ts';
 import {
   NAME_PATTERN,
   OPTION_KEYS,
+  isOptionKey,
   optionOf,
   variableOf,
   type OptionKey,
@@ -16,8 +18,9 @@ import {
 import { refuseProblems, resolveConfig, type ResolvedConfig } from '../common/config/resolve.ts';
 import { MemcloudError } from '../common/errors.ts';
 import type { LogLevel } from '../common/log.ts';
+import { parseListenRange, type ListenRange } from '../common/listen-range.ts';
 import { parseSizeExpression } from '../common/size-expression.ts';
-import { parseAddress, roundUpToPages } from '../common/units.ts';
+import { roundUpToPages } from '../common/units.ts';
 import { VERSION } from '../common/version.ts';
 
 /** The options of a daemon. */
@@ -26,10 +29,18 @@ export interface DaemonConfig {
   readonly stateDirectory: string;
   /** The RPC socket. */
   readonly socketPath: string;
-  /** Where peers reach it. */
-  readonly listen: { readonly host: string; readonly port: number };
+  /** Whose members may use the RPC socket; empty for no group. */
+  readonly rpcGroup: string;
+  /** Loopback address of RPC with a token, `HOST:PORT`; undefined for none. */
+  readonly rpcTcp: string | undefined;
+  /** Where it takes peers. */
+  readonly listen: ListenRange;
+  /** Who may read an object when its writer does not say. */
+  readonly objectReaders: 'trusted' | 'private';
   /** Bytes that it lends at most. */
   readonly offerBytes: number;
+  /** What a peer may use of that unless somebody decided otherwise, bytes; undefined: all. */
+  readonly peerAllowedBytes: number | undefined;
   /** What it calls itself. */
   readonly name: string;
   /** Names the machine; undefined: the kernel that runs tells. */
@@ -42,8 +53,24 @@ export interface DaemonConfig {
   readonly recallGraceMs: number;
   /** Peers to dial, `HOST:PORT`. */
   readonly connect: readonly string[];
+  /** Announce this node and find others by mDNS. */
+  readonly mdns: boolean;
+  /** The interfaces of mDNS; empty for all that make sense. */
+  readonly mdnsInterfaces: readonly string[];
+  /** Names to find peers by. */
+  readonly dns: readonly string[];
+  /** Tell trusted peers of each other. */
+  readonly peerExchange: boolean;
+  /** Control nodes, `HOST:PORT`; empty: not managed. */
+  readonly controlPlane: readonly string[];
+  /** Lend to clients of the control plane only. */
+  readonly managedOnly: boolean;
   /** Trust a key that was never seen without asking. */
   readonly autoTrust: boolean;
+  /** Keys that are trusted when they are first seen, as people name them. */
+  readonly trustFingerprints: readonly string[];
+  /** Deny what a trusted peer trusts no more. */
+  readonly obeyRevocations: boolean;
   /** Take data connections of direct swap without TLS, not only over WireGuard. */
   readonly allowPlain: boolean;
   /** Where lent pages lie; the provider chooses without. */
@@ -60,6 +87,8 @@ export interface DaemonConfig {
   readonly peerDeadMs: number;
   /** What is logged. */
   readonly logLevel: LogLevel;
+  /** Where; undefined: stderr. */
+  readonly logFile: string | undefined;
   /** Take the place of the daemon that runs, with everything that it has. */
   readonly replace: boolean;
   /** With `replace`: also if something is lost by it. */
@@ -98,9 +127,17 @@ function addOption(parser: Argv, key: OptionKey): Argv {
     describe: `${describe}${words}`,
     defaultDescription: fallbackText,
     hidden: isHidden,
+    alias: [...(EARLIER_NAMES[key] ?? [])],
     ...(kind.flag === 'switch' ? { type: 'boolean' } : { type: 'string' }),
     ...(kind.flag === 'list' ? { array: true, nargs: 1 } : {}),
   });
+}
+
+/** True for an option that may be repeated. */
+function isListOption(name: string): boolean {
+  // yargs has `--a-b` also as `aB`.
+  const key = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  return isOptionKey(key) && optionOf(key).kind.flag === 'list';
 }
 
 const USAGE = `$0 [OPTION]...
@@ -117,15 +154,11 @@ function parserFor(args: readonly string[]) {
   return OPTION_KEYS.reduce(addOption, yargs([...args]))
     .scriptName('memnode')
     .usage(USAGE)
+    .option('port', { alias: 'p', type: 'number', describe: PORT_DESCRIPTION })
     .option('config', {
       type: 'string',
       describe: 'configuration file, or folder with config.toml and config.d, to read instead',
       defaultDescription: '/etc/memcloud, then ~/.config/memcloud unless root',
-    })
-    .option('mdns', {
-      type: 'boolean',
-      default: false,
-      describe: 'reserved for discovery; peers are named with --connect',
     })
     .option('export', {
       type: 'string',
@@ -145,7 +178,7 @@ function parserFor(args: readonly string[]) {
     .strict()
     .check((flags) => {
       for (const [name, value] of Object.entries(flags)) {
-        if (!Array.isArray(value) || name === '_' || name === 'connect') continue;
+        if (!Array.isArray(value) || name === '_' || isListOption(name)) continue;
         throw new MemcloudError('ERR_USAGE', `--${name} was given ${value.length} times`);
       }
       return true;
@@ -175,8 +208,10 @@ export async function readConfig(
   args: readonly string[],
   env: NodeJS.ProcessEnv = process.env,
 ): Promise<DaemonConfig | undefined> {
-  const flags = await parserFor(args).parseAsync();
-  if (flags['help'] === true || flags['version'] === true) return undefined;
+  const given = await parserFor(args).parseAsync();
+  if (given['help'] === true || given['version'] === true) return undefined;
+  const { port, listen } = given;
+  const flags = port === undefined ? given : { ...given, listen: listenAtPort(port, listen) };
   const chosen = flags.config ?? (env['MEMCLOUD_CONFIG'] || undefined);
   const configPath = chosen === undefined ? undefined : path.resolve(chosen);
   const reread = (): ResolvedConfig => resolveConfig({ flags, env, configPath });
@@ -186,15 +221,27 @@ export async function readConfig(
   return {
     stateDirectory: values.state,
     socketPath: values.socket,
-    listen: parseAddress(values.listen),
+    rpcGroup: values['rpc-group'],
+    rpcTcp: values['rpc-tcp'],
+    listen: parseListenRange(values.listen),
+    objectReaders: values['object-readers'],
     offerBytes: values.offer,
+    peerAllowedBytes: values['peer-allowed'],
     name: values.name,
     host: values.host,
     zone: values.zone ?? '',
     reserveBytes: values.reserve,
     recallGraceMs: Math.round(values['recall-grace'] * 1000),
     connect: values.connect,
+    mdns: values.mdns,
+    mdnsInterfaces: values['mdns-interfaces'],
+    dns: values.dns,
+    peerExchange: values['peer-exchange'],
+    controlPlane: values['control-plane'],
+    managedOnly: values['managed-only'],
     autoTrust: values['auto-trust'],
+    trustFingerprints: values['trust-fingerprint'],
+    obeyRevocations: values['obey-revocations'],
     allowPlain: values['allow-plain'],
     memoryDirectory: values['memory-dir'],
     exportVolume: flags.export === undefined ? undefined : parseExport(flags.export),
@@ -203,6 +250,7 @@ export async function readConfig(
     leaseTtlMs: Math.round(values['lease-ttl'] * 1000),
     peerDeadMs: values['peer-dead-ms'],
     logLevel: values['log-level'],
+    logFile: values['log-file'],
     replace: flags.replace,
     force: flags.force,
     json: flags.json,

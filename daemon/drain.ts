@@ -8,18 +8,17 @@
  * *Drain a peer*: an order to this node's own volumes and mounts, to leave that peer; the peer need not know, and
  * other consumers stay there.
  *
+ * Objects have one place each and do not leave it by themselves: they are told, and a drain of this node is refused
+ * while others have some here that were to stay.
+ *
  * Both refuse beforehand what the rest cannot take, and both last until undrain or a restart: whoever
  * restarts a machine that was drained wants it back.
  */
 import { asMemcloudError, MemcloudError } from '../common/errors.ts';
 import { holderParts } from '../common/holder.ts';
 import type { NodeId } from '../common/ports.ts';
-import type {
-  DirectDeviceInfo,
-  DirectExportInfo,
-  DrainHolder,
-  DrainInfo,
-} from '../common/rpc-schema.ts';
+import type { DrainHolder, DrainInfo } from '../common/rpc-nodes.ts';
+import type { DirectDeviceInfo, DirectExportInfo } from '../common/rpc-schema.ts';
 import { formatSize } from '../common/units.ts';
 import { drainRoom, type DrainHolding, type DrainRoom } from './drain-room.ts';
 
@@ -73,6 +72,17 @@ export interface DrainParts {
     /** What each has on a provider. */
     holdingsOn(provider: DrainPeer): Promise<DrainHolding[]>;
   };
+  /** The objects here; they have no other place. */
+  readonly objects: {
+    /** By owner. */
+    list(): readonly {
+      readonly owner: NodeId;
+      readonly objectCount: number;
+      readonly valueBytes: number;
+    }[];
+    /** Those of an owner that are not to be evicted; looks at each. */
+    pinnedCountOf(owner: NodeId): number;
+  };
   /** What other machines have here directly. */
   readonly directExports: () => readonly DirectExportInfo[];
   /** What this machine has elsewhere directly. */
@@ -100,6 +110,7 @@ export class Drain {
     const { provider, volumes } = this.#parts;
     const before = await this.status(node);
     if (!force) refuseProblems(before);
+    if (!force && peer === undefined) this.#refuseObjects(before);
     if (peer === undefined) {
       provider.setDraining(true);
     } else {
@@ -107,6 +118,24 @@ export class Drain {
       volumes.evacuate(peer.nodeId);
     }
     return { ...before, draining: true };
+  }
+
+  /** @throws MemcloudError `ERR_DRAIN_ROOM` when other nodes would lose objects that were to stay */
+  #refuseObjects({ name, objects }: DrainInfo): void {
+    const pinned = objects
+      .filter(({ nodeId }) => nodeId !== this.#parts.nodeId)
+      .map((row) => ({ ...row, pinnedCount: this.#parts.objects.pinnedCountOf(row.nodeId) }))
+      .filter(({ pinnedCount }) => pinnedCount > 0);
+    if (pinned.length === 0) return;
+    const whose = pinned.map(
+      ({ name: owner, pinnedCount, objectCount, valueBytes }) =>
+        `${owner} has ${pinnedCount} pinned of ${objectCount} objects there, ${formatSize(valueBytes)}`,
+    );
+    throw new MemcloudError(
+      'ERR_DRAIN_ROOM',
+      `objects do not leave ${name} by themselves and would be lost with it: ${whose.join('; ')}. ` +
+        'Their owners can copy them elsewhere; --force begins all the same, and they stay until this node ends',
+    );
   }
 
   /** Ends it: what has not left stays. Errors as {@link Drain.start}. */
@@ -147,8 +176,11 @@ export class Drain {
       ...{ what: `direct export ${exportId}`, sizeBytes },
       mover: this.#nameOf(holder),
     }));
-    const side = 'provider' as const;
-    return { nodeId, name, side, draining: giveBack.draining, ...summed(holders), holders, direct };
+    const objects = this.#parts.objects.list().map(({ owner, objectCount, valueBytes }) => ({
+      ...{ nodeId: owner, name: this.#nameOf(owner), objectCount, valueBytes },
+    }));
+    const place = { nodeId, name, side: 'provider' as const, draining: giveBack.draining };
+    return { ...place, ...summed(holders), holders, objects, direct };
   }
 
   /** @param holder - a node, or a lane of one: then it is that process that knows */
@@ -184,7 +216,7 @@ export class Drain {
         mover: name,
       }));
     const place = { nodeId, name: nodeName, side: 'consumer' as const, draining: avoided };
-    return { ...place, ...summed(holders), holders, direct };
+    return { ...place, ...summed(holders), holders, objects: [], direct };
   }
 
   #nameOf(nodeId: NodeId): string {

@@ -5,7 +5,7 @@
  */
 import { PerformanceObserver, constants, type PerformanceEntry } from 'node:perf_hooks';
 import v8 from 'node:v8';
-import type { GarbageCollectionInfo } from '../common/rpc-schema.ts';
+import type { GarbageCollectionInfo } from '../common/rpc-process.ts';
 
 /** Bytes in use in every space of the heap but the one for new objects. */
 function oldHeapBytes(): number {

@@ -14,7 +14,7 @@ import {
 import { refuseProblems, type Origin, type ResolvedConfig } from '../common/config/resolve.ts';
 import { asMemcloudError } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
-import type { ConfigChange, ConfigInfo, ConfigSetting } from '../common/rpc-schema.ts';
+import type { ConfigChange, ConfigInfo, ConfigSetting } from '../common/rpc-config.ts';
 import type { WrittenConfig } from './config.ts';
 
 /** What a daemon does with a changed value; `before` is what it did until now. */

@@ -11,9 +11,11 @@ import tty from 'node:tty';
 import { hideBin } from 'yargs/helpers';
 import { monotonicClock } from '../common/clock.ts';
 import { ExitCode, MemcloudError, asMemcloudError } from '../common/errors.ts';
+import { fingerprintOf } from '../common/fingerprint.ts';
 import { enterKit, type Kit } from '../common/kit.ts';
 import { createLogger, type Logger } from '../common/log.ts';
 import { readConfig, type DaemonConfig } from './config.ts';
+import { keepLogFile } from './log-file.ts';
 import { ServiceNotifier } from './notify.ts';
 import type { Predecessor } from './handover/taker.ts';
 import type { Daemon } from './wire.ts';
@@ -27,8 +29,12 @@ const STDERR_FD = 2;
 function printReady(config: DaemonConfig, daemon: Daemon): void {
   const { nodeId, peerAddress } = daemon;
   const { name, socketPath, offerBytes } = config;
-  const ready = { event: 'ready', name, nodeId, peerAddress, socketPath, offerBytes };
-  const text = `memnode ${name} ready: id ${nodeId}, peers ${peerAddress}, rpc ${socketPath}`;
+  const fingerprint = fingerprintOf(nodeId);
+  const about = { event: 'ready', name, nodeId, fingerprint };
+  const ready = { ...about, peerAddress, socketPath, offerBytes };
+  const text =
+    `memnode ${name} ready: we are: ${fingerprint} (what they see), id ${nodeId}, ` +
+    `peers ${peerAddress}, rpc ${socketPath}`;
   process.stdout.write(`${config.json ? JSON.stringify(ready) : text}\n`);
 }
 
@@ -73,6 +79,7 @@ async function main(): Promise<void> {
   const { kit, realtimePriority } = config;
   const entered =
     kit === 'off' ? undefined : enterKit({ memoryMinBytes: MEMORY_MIN_BYTES, realtimePriority });
+  if (config.logFile !== undefined) keepLogFile(config.logFile);
   const hadTerminal = tty.isatty(STDERR_FD);
   const logger = createLogger(config.logLevel);
   if (entered !== undefined) logKit(entered, logger);

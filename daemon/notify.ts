@@ -174,9 +174,9 @@ export class ServiceNotifier {
     this.#send(Buffer.from(`RELOADING=1\nMONOTONIC_USEC=${nowUs}`), 0);
   }
 
-  /** The daemon is on its way out. */
-  stopping(): void {
-    this.#send(Buffer.from('STOPPING=1\nSTATUS=giving back what is borrowed'), 0);
+  /** The daemon is on its way out. @param doing - what it does meanwhile, for people */
+  stopping(doing = 'giving back what is borrowed'): void {
+    this.#send(Buffer.from(`STOPPING=1\nSTATUS=${doing}`), 0);
     this.#nextStatusMs = Infinity;
   }
 
@@ -188,17 +188,26 @@ export class ServiceNotifier {
    * @param pool - called every few seconds
    */
   onTick(nowMs: number, pool: () => PoolNumbers): void {
-    if (this.#fd < 0) return;
+    if (this.#isStatusDue(nowMs)) void this.#renewStatus(pool());
+  }
+
+  /** As {@link ServiceNotifier.onTick}, for a daemon without a pool. @param text - one line */
+  onTextTick(nowMs: number, text: () => string): void {
+    if (this.#isStatusDue(nowMs)) this.#sendStatus(text());
+  }
+
+  /** Feeds the watchdog. @returns whether the status line is due, which counts as renewed then */
+  #isStatusDue(nowMs: number): boolean {
+    if (this.#fd < 0) return false;
     if (this.#feedIntervalMs !== undefined && nowMs >= this.#nextFeedMs) {
       // A manager that had no room is tried again on the next tick.
       if (this.#send(this.#watchdogBytes, MSG_DONTWAIT)) {
         this.#nextFeedMs = nowMs + this.#feedIntervalMs;
       }
     }
-    if (nowMs >= this.#nextStatusMs) {
-      this.#nextStatusMs = nowMs + STATUS_INTERVAL_MS;
-      void this.#renewStatus(pool());
-    }
+    if (nowMs < this.#nextStatusMs) return false;
+    this.#nextStatusMs = nowMs + STATUS_INTERVAL_MS;
+    return true;
   }
 
   /** Closes the socket. */
@@ -213,7 +222,10 @@ export class ServiceNotifier {
     this.#readingSwaps = true;
     const procSwaps = await readFile('/proc/swaps', 'utf8').catch(() => '');
     this.#readingSwaps = false;
-    const status = statusText(pool, swapNumbers(procSwaps, pool.devices));
+    this.#sendStatus(statusText(pool, swapNumbers(procSwaps, pool.devices)));
+  }
+
+  #sendStatus(status: string): void {
     if (status === this.#status || this.#nextStatusMs === Infinity) return;
     if (this.#send(Buffer.from(`STATUS=${status}`), MSG_DONTWAIT)) this.#status = status;
   }

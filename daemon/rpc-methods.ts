@@ -3,46 +3,57 @@
  * passes.
  */
 import { MemcloudError } from '../common/errors.ts';
-import { holderParts } from '../common/holder.ts';
 import { kitStatus } from '../common/kit-status.ts';
 import type { NodeId } from '../common/ports.ts';
 import { checkSocketPath } from '../common/paths.ts';
+import type { HandoverInfo } from '../common/rpc-process.ts';
 import type {
-  ConsentInfo,
   DirectDeviceInfo,
   DirectExportInfo,
-  HandoverInfo,
   MountInfo,
-  PeerInfo,
   RpcParams,
   StatusInfo,
+  VolumeInfo,
 } from '../common/rpc-schema.ts';
 import { hostCount, takesSlabs } from '../common/slab-sources.ts';
+import { fingerprintOf } from '../common/fingerprint.ts';
 import { formatSize, roundUpToPages } from '../common/units.ts';
 import { VERSION } from '../common/version.ts';
-import type { ConsentAnswer, ConsentQueue } from '../peer/consent.ts';
-import type { PeerInfo as PeerRow } from '../peer/peer-info.ts';
+import type { ConsentQueue } from '../peer/consent.ts';
+import type { Invites } from '../peer/invites.ts';
 import type { Peers } from '../peer/peers.ts';
 import type { Quarantines } from '../peer/quarantines.ts';
+import type { Revocations } from '../peer/revocations.ts';
 import type { TrustStore } from '../peer/trust.ts';
 import type { RamProvider } from '../provider/service.ts';
 import type { DirectDevices } from './direct/devices.ts';
-import { directUse } from './direct/peer-use.ts';
 import type { Drain } from './drain.ts';
 import type { GarbageCollectionWatch } from './garbage-collection.ts';
 import type { LiveConfig } from './live-config.ts';
 import { mountHealth } from './mounts/describe.ts';
+import { managedHealth } from './managed/health.ts';
+import { describeLeases, managedHandlers, refuseUnmanaged } from './managed/rpc.ts';
+import { summary, type ManagedNode } from './managed/node.ts';
+import { notAControlNode } from './control-plane/refused.ts';
 import type { Mounts } from './mounts/mounts.ts';
 import { createMount, type MountContext } from './mounts/rpc.ts';
+import { discoveryHandlers, type DiscoveryContext } from './discovery/rpc.ts';
+import type { ObjectHandlers } from './objects/rpc.ts';
+import { numbersHandlers, type NumbersContext } from './rpc/rpc.ts';
+import { describePeers, peerHandlers, type PeerContext } from './peers/rpc.ts';
 import type { RpcHandlers } from './rpc-server.ts';
+import { trustHandlers, trustHealth, type Allow } from './trust/rpc.ts';
 import { defaultCopies, ringSize } from './volume-defaults.ts';
 import type { ServeRequest, VolumeRequest, Volumes } from './volumes.ts';
 
-/** How long `peer.connect` waits for the dial to come to something. */
-const CONNECT_WAIT_MS = 10_000;
-
 /** The parts of a daemon that methods work on. */
-export interface RpcContext {
+export interface RpcContext extends DiscoveryContext {
+  /** What objects take here. */
+  readonly objectNumbers: NumbersContext['objectNumbers'];
+  /** The methods of objects. */
+  readonly objectHandlers: ObjectHandlers;
+  /** Calls so far. */
+  readonly rpcCounters: NumbersContext['rpcCounters'];
   /** Who it is. */
   readonly nodeId: NodeId;
   /** What it is called. */
@@ -57,12 +68,20 @@ export interface RpcContext {
   readonly peers: Peers;
   /** Whose pages it does not believe. */
   readonly quarantines: Quarantines;
+  /** What the methods `peer.*` work on. */
+  readonly peerContext: PeerContext;
   /** Empties providers. */
   readonly drain: Drain;
   /** Strangers that wait. */
   readonly consent: ConsentQueue;
   /** Whom it trusts. */
   readonly trust: TrustStore;
+  /** The invitations that are open. */
+  readonly invites: Invites;
+  /** Who lost whose trust. */
+  readonly revocations: Revocations;
+  /** Gives a node what it was promised here. */
+  readonly allow: Allow;
   /** What it lends. */
   readonly provider: RamProvider;
   /** Its volumes. */
@@ -75,6 +94,8 @@ export interface RpcContext {
   readonly direct: DirectDevices;
   /** What it exports directly. */
   readonly directExports: () => DirectExportInfo[];
+  /** Its part in a control plane, as a client; undefined without one. */
+  readonly managed: () => ManagedNode | undefined;
   /** By what it runs. */
   readonly config: LiveConfig;
   /** Pauses of this thread. */
@@ -87,55 +108,6 @@ export interface RpcContext {
   readonly restart: (force: boolean) => number;
   /** Asks the process to end, after the reply. */
   readonly requestShutdown: () => void;
-}
-
-const ANSWERS: Readonly<Record<'allow' | 'trust' | 'deny', ConsentAnswer>> = {
-  allow: 'once',
-  trust: 'trust',
-  deny: 'deny',
-};
-
-function describePeers(context: RpcContext): PeerInfo[] {
-  const lent = new Map<NodeId, Lent>();
-  for (const { holder, chargedBytes } of context.provider.status().leases) {
-    const { nodeId } = holderParts(holder);
-    const { lentBytes, lentLeases } = lent.get(nodeId) ?? NOTHING_LENT;
-    lent.set(nodeId, { lentBytes: lentBytes + chargedBytes, lentLeases: lentLeases + 1 });
-  }
-  return context.peers
-    .peers()
-    .map((peer) => describePeer(peer, lent.get(peer.nodeId ?? '') ?? NOTHING_LENT));
-}
-
-type Lent = Pick<PeerInfo, 'lentBytes' | 'lentLeases'>;
-
-const NOTHING_LENT: Lent = { lentBytes: 0, lentLeases: 0 };
-
-function describePeer(peer: PeerRow, lent: Lent): PeerInfo {
-  const { nodeId, name, address, state, usage, roundTripMs, error } = peer;
-  const { hostId, zone, accepting, quarantineReason } = peer;
-  return {
-    nodeId: nodeId ?? '',
-    name,
-    address,
-    state: state === 'waiting' || state === 'stopped' ? 'down' : state,
-    reason: state === 'up' ? '' : (error?.message ?? ''),
-    usage: usage ?? null,
-    rttUs: roundTripMs > 0 ? Math.round(roundTripMs * 1000) : null,
-    ...{ hostId, zone, accepting, quarantine: quarantineReason ?? '' },
-    ...lent,
-  };
-}
-
-function listConsent(consent: ConsentQueue): ConsentInfo[] {
-  return consent.list().map(({ id, nodeId, name, address, dialled, expiresInMs }) => ({
-    request: id,
-    nodeId,
-    name,
-    address,
-    direction: dialled ? 'outbound' : 'inbound',
-    expiresInS: Math.round(expiresInMs / 1000),
-  }));
 }
 
 function healthOf(
@@ -162,26 +134,31 @@ function healthOf(
     const missing = formatSize(shortageBytes);
     sentences.push(`memory pressure (${level}): ${missing} missing, lent RAM is asked back`);
   }
-  const waiting = context.consent.list().length;
-  if (waiting > 0) sentences.push(`${waiting} machines wait for consent: memcloud consent ls`);
-  return sentences;
+  const managed = context.managed();
+  const leases = managed === undefined ? [] : describeLeases(managed);
+  return [...managedHealth(managed?.status(), leases), ...sentences, ...trustHealth(context)];
 }
 
 async function status(context: RpcContext): Promise<StatusInfo> {
   const mounts = await context.mounts.list();
   const directDevices = context.direct.list();
-  const { usage, directory, swap, giveBack } = context.provider.status();
+  const { usage, directory, swap, giveBack, managed } = context.provider.status();
   return {
+    daemon: 'memnode',
     version: VERSION,
     nodeId: context.nodeId,
+    fingerprint: fingerprintOf(context.nodeId),
     name: context.name,
     pid: process.pid,
     uptimeS: Math.round(process.uptime()),
     peerAddress: context.peerAddress,
-    provider: { usage, directory, swapExposure: swap, giveBack },
+    provider: {
+      ...{ usage, directory, swapExposure: swap, giveBack },
+      managed: managed.map(({ ttlMs: endsInMs, ...lease }) => ({ ...lease, endsInMs })),
+    },
     hostId: context.hostId,
     zone: context.zone,
-    peers: describePeers(context),
+    peers: describePeers(context.peerContext),
     consentPending: context.consent.list().length,
     volumes: context.volumes.list(),
     directDevices,
@@ -191,26 +168,8 @@ async function status(context: RpcContext): Promise<StatusInfo> {
     kit: kitStatus(process.pid),
     garbageCollection: context.garbageCollection.info,
     handover: context.handover(),
+    managed: summary(context.managed()),
   };
-}
-
-async function connect(context: RpcContext, address: string): Promise<PeerInfo> {
-  const dialer = context.peers.connect(address);
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<void>((resolve) => (timer = setTimeout(resolve, CONNECT_WAIT_MS)));
-  await Promise.race([dialer.outcome(), timeout]);
-  clearTimeout(timer);
-  if (dialer.state !== 'up' && dialer.state !== 'pending' && dialer.lastError !== undefined) {
-    const { code, message } = dialer.lastError;
-    const hint =
-      code === 'ERR_PEER_UNREACHABLE' ? '; memnode keeps trying, see memcloud peer ls' : '';
-    throw new MemcloudError(code, `${message}${hint}`, { cause: dialer.lastError });
-  }
-  const found = describePeers(context).find((peer) => peer.address === dialer.address);
-  if (found === undefined) {
-    throw new MemcloudError('ERR_PEER_UNREACHABLE', `nobody answers at ${address} yet`);
-  }
-  return found;
 }
 
 /** Machines that can lend to a volume. */
@@ -230,6 +189,33 @@ function volumeRequest(context: RpcContext, params: RpcParams<'volume.create'>):
     spill,
     overcommit: overcommit ?? false,
   };
+}
+
+/** A volume on managed leases: all that it needs is leased before it is made. */
+async function createManagedVolume(
+  context: RpcContext,
+  params: RpcParams<'volume.create'>,
+  managed: NonNullable<RpcParams<'volume.create'>['managed']>,
+  signal: AbortSignal,
+): Promise<VolumeInfo> {
+  const { volumes } = context;
+  const { name, providers, copies } = params;
+  if (params.spill !== undefined || params.overcommit === true) {
+    const text = `volume ${name}: managed memory is leased whole, so it takes neither spill nor overcommit`;
+    throw new MemcloudError('ERR_USAGE', text);
+  }
+  const node = context.managed() ?? refuseUnmanaged();
+  volumes.refuseTaken(name);
+  const request = volumeRequest(context, { ...params, copies: copies ?? 1, providers: undefined });
+  const { sizeBytes } = request;
+  const wish = { purpose: `volume ${name}`, sizeBytes, copies, providers, ...managed };
+  const leases = await node.openVolume(wish, signal);
+  try {
+    return volumes.create({ ...request, copies: leases.copies }, leases);
+  } catch (error) {
+    await leases.close();
+    throw error;
+  }
 }
 
 function serveRequest(params: RpcParams<'nbd.serve'>): ServeRequest {
@@ -257,49 +243,27 @@ function serveRequest(params: RpcParams<'nbd.serve'>): ServeRequest {
 
 /** The handlers of a daemon. */
 export function rpcHandlers(context: RpcContext): RpcHandlers {
-  const { peers, consent, volumes, direct, mounts } = context;
+  const { volumes, direct, mounts } = context;
   const isVolume = (name: string): boolean => volumes.has(name);
-  return {
+  const handlers: RpcHandlers = {
     status: () => status(context),
-    'peer.list': () => describePeers(context),
-    'peer.connect': ({ address }) => connect(context, address),
-    'peer.disconnect': ({ peer, force = false }) => {
-      const { nodeId } = peers.store(peer);
-      const use = force ? undefined : directUse(nodeId, direct.list(), context.directExports());
-      if (use !== undefined) {
-        throw new MemcloudError('ERR_SWAP_UNSAFE', `${use}; or, knowing that, --force`);
-      }
-      peers.disconnect(peer);
-      return null;
-    },
-    'peer.pardon': ({ peer }) => {
-      context.quarantines.pardon(peer);
-      return null;
-    },
+    ...peerHandlers(context.peerContext),
+    ...managedHandlers(context.managed),
+    ...notAControlNode(),
     'drain.start': ({ node, force }) => context.drain.start(node, force ?? false),
     'drain.status': ({ node }) => context.drain.status(node),
     'drain.stop': ({ node }) => context.drain.stop(node),
-    'consent.list': () => listConsent(consent),
-    'consent.answer': ({ request, answer }) => {
-      consent.answer(request, ANSWERS[answer]);
-      return null;
-    },
-    'trust.list': () =>
-      context.trust.list().map(({ nodeId, name, decision, decidedAtMs }) => ({
-        nodeId,
-        name,
-        decision,
-        decidedAt: new Date(decidedAtMs).toISOString(),
-      })),
-    'trust.remove': ({ peer }) => {
-      context.trust.remove(peer);
-      return null;
-    },
-    'volume.create': (params) => {
+    ...trustHandlers(
+      { ...context, listPeers: () => describePeers(context.peerContext) },
+      context.allow,
+    ),
+    'volume.create': (params, call) => {
       if (mounts.has(params.name)) {
         const text = `volume ${params.name} is that of a mount; choose another name`;
         throw new MemcloudError('ERR_VOLUME_EXISTS', text);
       }
+      const { managed } = params;
+      if (managed !== undefined) return createManagedVolume(context, params, managed, call.signal);
       return volumes.create(volumeRequest(context, params));
     },
     'volume.list': () => volumes.list(),
@@ -329,14 +293,19 @@ export function rpcHandlers(context: RpcContext): RpcHandlers {
     },
     'nbd.list': () => volumes.attachments(),
     'direct.check': ({ insecurePlain = false }) => direct.check(insecurePlain),
-    'direct.attach': ({ sizeBytes, copies, providers, avoid, insecurePlain = false }) =>
-      direct.attach({ sizeBytes, copies, providers, avoid, insecurePlain }),
+    'direct.attach': ({ sizeBytes, copies, providers, avoid, managed, insecurePlain = false }) =>
+      direct.attach({ sizeBytes, copies, providers, avoid, managed, insecurePlain }),
     'direct.detach': async ({ device }) => {
       await direct.detach(device);
       return null;
     },
     'direct.list': () => direct.list(),
-    'mount.create': (params) => createMount(params, { mounts, rooms: context.rooms, isVolume }),
+    'mount.create': (params, { signal }) =>
+      createMount(
+        params,
+        { mounts, rooms: context.rooms, isVolume, managed: context.managed() },
+        signal,
+      ),
     'mount.remove': async ({ directory, lazy = false, startingOnly = false }) => {
       await mounts.remove(directory, { lazy, startingOnly });
       return null;
@@ -349,9 +318,13 @@ export function rpcHandlers(context: RpcContext): RpcHandlers {
       return null;
     },
     'daemon.restart': ({ force }) => ({ pid: context.restart(force ?? false) }),
+    ...discoveryHandlers(context),
+    ...context.objectHandlers,
+    ...numbersHandlers(context, () => handlers),
     shutdown: () => {
       setImmediate(context.requestShutdown);
       return null;
     },
   };
+  return handlers;
 }

@@ -8,7 +8,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { MemcloudError } from '../common/errors.ts';
 import { tryLockFile } from '../common/libc.ts';
-import { makeDirectory } from './directory.ts';
+import { makeDirectory } from '../common/directory.ts';
 
 const LOCK_NAME = 'memnode.pid';
 /** A holder that ends between our open and our lock removes the file; then we try again. */
@@ -25,14 +25,15 @@ export interface StateLock {
 /**
  * Makes the state directory if need be, 0700, and takes its lock.
  *
+ * @param program - who asks, and presumably holds it
  * @throws MemcloudError `ERR_DAEMON_BUSY` when a live daemon holds it, `ERR_NATIVE` when the
  *   directory cannot be made or written
  */
-export function lockStateDirectory(directory: string): StateLock {
+export function lockStateDirectory(directory: string, program = 'memnode'): StateLock {
   const file = path.join(directory, LOCK_NAME);
   try {
     makeDirectory(directory, 0o700);
-    return lockFile(file);
+    return lockFile(file, program);
   } catch (cause) {
     if (cause instanceof MemcloudError) throw cause;
     const { code } = cause as NodeJS.ErrnoException;
@@ -61,7 +62,7 @@ function heldLock(file: string, fd: number): StateLock {
   return { fd, release };
 }
 
-function lockFile(file: string): StateLock {
+function lockFile(file: string, program: string): StateLock {
   const { O_RDWR, O_CREAT, O_NOFOLLOW } = fs.constants;
   for (let attempt = 1; attempt <= LOCK_ATTEMPT_COUNT_MAX; attempt += 1) {
     const fd = fs.openSync(file, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600);
@@ -71,13 +72,13 @@ function lockFile(file: string): StateLock {
     }
     const holder = fs.readFileSync(fd, 'utf8').trim();
     fs.closeSync(fd);
-    if (!locked) throw busy(file, holder);
+    if (!locked) throw busy(file, program, holder);
   }
-  throw busy(file, '');
+  throw busy(file, program, '');
 }
 
-function busy(file: string, holder: string): MemcloudError {
-  const who = /^\d+$/.test(holder) ? `memnode with process id ${holder}` : 'another memnode';
+function busy(file: string, program: string, holder: string): MemcloudError {
+  const who = /^\d+$/.test(holder) ? `${program} with process id ${holder}` : `another ${program}`;
   return new MemcloudError(
     'ERR_DAEMON_BUSY',
     `${who} uses ${path.dirname(file)}; stop it or choose another --state`,

@@ -111,6 +111,14 @@ export interface VolumeRequest {
   readonly overcommit: boolean;
 }
 
+/** The managed leases under a volume (managed/lease-pool.ts). */
+export interface VolumeLeases {
+  /** The providers of the leases. */
+  readonly sources: SlabSources;
+  /** Gives them back. Never throws. */
+  close(): Promise<void>;
+}
+
 /** What volumes are made of; `wire.ts` gives it. */
 export interface VolumeParts {
   /** @throws MemcloudError `ERR_VOLUME_SIZE`, `ERR_VOLUME_CAPACITY`, `ERR_PEER_UNKNOWN` */
@@ -133,6 +141,8 @@ export interface VolumeEntry {
   readonly sources: SlabSources;
   /** As in {@link VolumeRequest}. */
   readonly providers: readonly string[] | undefined;
+  /** What of the control plane is under it. */
+  readonly leases: VolumeLeases | undefined;
   /** What is exported. */
   readonly device: BlockDevice;
   /** Its servers. */
@@ -155,17 +165,26 @@ export class Volumes {
     this.#logger = logger;
   }
 
-  /** Makes a volume. @throws MemcloudError `ERR_VOLUME_EXISTS` and as {@link VolumeParts.createVolume} */
-  create(request: VolumeRequest): VolumeInfo {
+  /**
+   * Makes a volume.
+   *
+   * @param leases - managed leases to make it of, which end with it
+   * @throws MemcloudError `ERR_VOLUME_EXISTS` and as {@link VolumeParts.createVolume}
+   */
+  create(request: VolumeRequest, leases?: VolumeLeases): VolumeInfo {
     const { name } = request;
-    if (this.#entries.has(name)) {
-      throw new MemcloudError('ERR_VOLUME_EXISTS', `volume ${name} exists; choose another name`);
-    }
-    const sources = this.#parts.sourcesFor(request.providers);
+    this.refuseTaken(name);
+    const sources = leases?.sources ?? this.#parts.sourcesFor(request.providers);
     const volume = this.#parts.createVolume(request, sources);
-    const entry = this.adopt(volume, request.providers, sources);
+    const entry = this.adopt(volume, request.providers, sources, leases);
     this.#logger.info({ volume: name, bytes: request.sizeBytes }, 'volume created');
     return describe(entry);
+  }
+
+  /** @throws MemcloudError `ERR_VOLUME_EXISTS` */
+  refuseTaken(name: string): void {
+    if (!this.#entries.has(name)) return;
+    throw new MemcloudError('ERR_VOLUME_EXISTS', `volume ${name} exists; choose another name`);
   }
 
   /** Takes a volume in that is made already. */
@@ -173,11 +192,13 @@ export class Volumes {
     volume: Volume,
     providers: readonly string[] | undefined,
     sources = this.#parts.sourcesFor(providers),
+    leases?: VolumeLeases,
   ): VolumeEntry {
     const entry: VolumeEntry = {
       volume,
       sources,
       providers,
+      leases,
       device: this.#parts.createDevice(volume),
       services: new Set(),
       attachments: new Set(),
@@ -330,6 +351,7 @@ export class Volumes {
     await Promise.all([...entry.services].map((service) => service.close()));
     entry.services.clear();
     await entry.volume.close();
+    await entry.leases?.close();
   }
 
   #entry(name: string): VolumeEntry {
@@ -370,7 +392,7 @@ function health(volume: Volume, status: VolumeStatus): string {
   return status.degradedSlabs > 0 ? 'degraded' : 'ok';
 }
 
-function describe({ volume, services, attachments }: VolumeEntry): VolumeInfo {
+function describe({ volume, services, attachments, leases }: VolumeEntry): VolumeInfo {
   const status = volume.status();
   return {
     name: volume.options.name,
@@ -381,5 +403,6 @@ function describe({ volume, services, attachments }: VolumeEntry): VolumeInfo {
     health: health(volume, status),
     servedAt: [...services].map(({ uri }) => uri),
     devices: [...attachments].map(({ info }) => info.device),
+    managed: leases !== undefined,
   };
 }

@@ -95,9 +95,13 @@ export class DirectService {
 }
 
 /** What direct devices are made of. */
-export function directParts(sources: () => readonly DirectSource[], logger: Logger): DirectParts {
+export function directParts(
+  providers: Pick<DirectParts, 'sources' | 'find' | 'leases'>,
+  logger: Logger,
+): DirectParts {
+  const { sources, find, leases } = providers;
   return {
-    sources,
+    ...{ sources, find, leases },
     check: (insecurePlain) => checkMachine(sources(), insecurePlain),
     linkOf: ({ host }, connection) => {
       if (connection === 'tls') return 'tls';
@@ -116,7 +120,7 @@ export function directParts(sources: () => readonly DirectSource[], logger: Logg
 }
 
 /** The WireGuard interface through which packets to an address leave now; undefined for any other. */
-function wireGuardTo(host: string): string | undefined {
+export function wireGuardTo(host: string): string | undefined {
   const name = routeTo(host)?.interface;
   return name !== undefined && isWireGuard(name) ? name : undefined;
 }

@@ -7,7 +7,8 @@ import { MemcloudError, asMemcloudError } from '../common/errors.ts';
 import { withoutIoFlusher } from '../common/kit.ts';
 import type { Logger } from '../common/log.ts';
 import type { NodeId, SlabSource } from '../common/ports.ts';
-import type { DirectExportInfo, HandoverInfo } from '../common/rpc-schema.ts';
+import type { HandoverInfo } from '../common/rpc-process.ts';
+import type { DirectExportInfo } from '../common/rpc-schema.ts';
 import { formatSize } from '../common/units.ts';
 import type { Peers } from '../peer/peers.ts';
 import type { RamProvider } from '../provider/service.ts';
@@ -63,6 +64,10 @@ export interface HandoverParts {
   readonly exports: Exports;
   /** Mounts, and names of files that are kept: their processes are children of this one. */
   readonly mounts: () => readonly string[];
+  /** Managed leases that end with this process. */
+  readonly managedLeases: () => number;
+  /** Why the objects here would be missed; undefined when none would be. */
+  readonly lossOfObjects: () => string | undefined;
   /** Its RPC socket. */
   readonly rpc: RpcServer;
   /** The locked file of the state directory. */
@@ -161,6 +166,11 @@ export class Handover {
     if (spilling !== undefined) {
       return `volume ${spilling.volume.options.name} has a spill file, which ends with this memnode`;
     }
+    const managed = entries.find(({ leases }) => leases !== undefined);
+    if (managed !== undefined) {
+      const { name } = managed.volume.options;
+      return `volume ${name} is on managed leases, which end with this memnode: memcloud volume rm it first`;
+    }
     const [mount] = this.#parts.mounts();
     if (mount !== undefined) {
       return `${mount} is served by a child of this memnode and would end with it; memcloud umount it first`;
@@ -173,6 +183,16 @@ export class Handover {
         'wiped: drain it first, or use --force where the others have copies'
       );
     }
+    const leased = this.#parts.managedLeases();
+    if (leased > 0) {
+      return `${leased} managed leases end with this memnode: release them first, or use --force`;
+    }
+    if (provider.reservedBytes > 0) {
+      const reserved = formatSize(provider.reservedBytes);
+      return `${reserved} are set aside here for clients of the control plane, whose leases would end: use --force to do so`;
+    }
+    const loss = this.#parts.lossOfObjects();
+    if (loss !== undefined) return loss;
     const lent = directExports().length;
     if (lent > 0) return `${lent} direct devices of other machines are here and would be wiped`;
     const bound = entries.flatMap(servicesOf).reduce((sum, { boundCount }) => sum + boundCount, 0);

@@ -22,9 +22,12 @@ import type { LocalSlabSource } from '../provider/local-source.ts';
 import { leaseChargeBytes } from '../provider/quota.ts';
 import { RamProvider } from '../provider/service.ts';
 import { VolumeBlockDevice } from '../tier/block-device.ts';
+import { PageLabeller } from '../tier/page-guard.ts';
 import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
 import { capacityProblem, roomOf } from './capacity.ts';
 import { drainRoom } from './drain-room.ts';
+import type { PoolLease, PoolUse } from './managed/pool-lease.ts';
+import { ManagedSources } from './managed/sources.ts';
 import type { StartMessage } from './mounts/child.ts';
 import { LanePeers } from './mounts/lane-peers.ts';
 import { largestVolumeBytes } from './mounts/pool-room.ts';
@@ -119,6 +122,16 @@ export class MountPool {
     this.#lanePeers.follow(peers);
   }
 
+  /** Follows the managed leases, whose providers are the only ones. @returns what of them is in use */
+  setLeases(leases: readonly PoolLease[]): PoolUse {
+    if (!(this.#sources instanceof ManagedSources)) {
+      throw new MemcloudError('ERR_INTERNAL', 'leases of a mount that has none');
+    }
+    this.#lanePeers.follow(leases.map(peerOf));
+    this.#sources.follow(leases);
+    return this.#sources.use();
+  }
+
   /** What is to be said of the volume. */
   status(): Pick<MountStatus, 'leasedBytes' | 'degradedSlabs' | 'providers'> {
     const { providers, degradedSlabs } = this.#volume.status();
@@ -201,7 +214,7 @@ function dialProviders(
     keepalive: keepaliveLimits(peerDeadMs),
   });
   const lanePeers = new LanePeers(peers, trust, logger, events.evacuate);
-  lanePeers.follow(start.peers);
+  lanePeers.follow(start.leases?.map(peerOf) ?? start.peers);
   return { peers, lanePeers, identity };
 }
 
@@ -215,13 +228,28 @@ function openProvider({ request, memoryDirectory }: StartMessage, logger: Logger
   });
 }
 
+/** The provider of a managed lease. */
+function peerOf({ provider: { nodeId, name, address, publicKey } }: PoolLease): MountPeer {
+  const key = Buffer.from(publicKey, 'hex').toString('base64');
+  return { nodeId, name, address, publicKey: key };
+}
+
 /** The providers that were asked for, or all that the daemon names, now and later. */
 function sourcesOf(
-  { request, name }: StartMessage,
+  { request, name, leases }: StartMessage,
   peers: Peers,
   lanePeers: LanePeers,
   local: LocalSlabSource | undefined,
 ): SlabSources {
+  if (leases !== undefined) {
+    const managed = new ManagedSources({
+      sourceOf: (provider) => peers.remember(provider.nodeId, provider.name),
+      chargeBytes: leaseChargeBytes,
+      clock: monotonicClock,
+    });
+    managed.follow(leases);
+    return managed;
+  }
   if (request.providers === undefined) return peers;
   const named = request.providers.map((wanted): SlabSource => {
     if (local !== undefined && isLocal(wanted, name)) return local;
@@ -260,5 +288,11 @@ function makeVolume(start: StartMessage, sources: SlabSources, logger: Logger): 
   return new Volume(
     { name, sizeBytes, copies, ringSizeBytes, leaseTtlMs, requestDeadlineMs: REQUEST_DEADLINE_MS },
     volumeWorld(name, sources, logger),
+    staysHere(start) ? new PageLabeller() : undefined,
   );
+}
+
+/** True when no page of the mount can ever leave this process: it is its only provider, for good. */
+function staysHere({ request: { providers }, name }: StartMessage): boolean {
+  return providers !== undefined && providers.every((wanted) => isLocal(wanted, name));
 }

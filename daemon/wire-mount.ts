@@ -22,7 +22,8 @@ import type { FileSystemStatistics } from '../fuse-fs/operations.ts';
 import { PageFileStore } from '../fuse-fs/page-file-store.ts';
 import type { Transport, TransportEnd } from '../fuse-fs/transport.ts';
 import { KernelClock } from '../fuse-fs/wall-clock.ts';
-import { within } from './handover/within.ts';
+import { resultWithin, within } from './handover/within.ts';
+import type { PoolLease, PoolUse } from './managed/pool-lease.ts';
 import type { ServedMount, StartMessage } from './mounts/child.ts';
 import type { MountPeer, MountStatus } from './mounts/protocol.ts';
 import { MountPool } from './wire-mount-pool.ts';
@@ -138,6 +139,11 @@ export class PoolMount implements ServedMount {
   }
 
   /** @inheritDoc */
+  setLeases(leases: readonly PoolLease[]): PoolUse {
+    return this.#pool.setLeases(leases);
+  }
+
+  /** @inheritDoc */
   status(): MountStatus {
     const { volumeName, sizeBytes, copies, transport } = this.#start.request;
     const directory = this.#served?.directory ?? '';
@@ -193,9 +199,7 @@ export class PoolMount implements ServedMount {
     const closed = this.#pool.close().catch((error: unknown) => {
       this.#logger.warn({ err: asMemcloudError(error).message }, 'the pool did not close in order');
     });
-    let isClosed = false;
-    void closed.then(() => (isClosed = true));
-    await within(POOL_CLOSE_MS, LOOK_MS, () => isClosed);
+    await resultWithin(POOL_CLOSE_MS, closed);
   }
 
   async #mount(directory: string): Promise<void> {
@@ -252,9 +256,8 @@ export class PoolMount implements ServedMount {
     const { transport } = served;
     this.#formerRequestCount += transport.requestCount;
     transport.close();
-    let isSettled = false;
-    this.#settled = this.#settle(transport).finally(() => (isSettled = true));
-    await within(CALLS_WAIT_MS, LOOK_MS, () => isSettled);
+    this.#settled = this.#settle(transport);
+    await resultWithin(CALLS_WAIT_MS, this.#settled);
   }
 
   /** Calls under way hold memory of the transport, and mean files that would be forgotten: they end first. */

@@ -9,23 +9,17 @@
  * peers, then the provider (which wipes), then the lock. Direct devices do not end with the daemon:
  * the kernel needs nobody for them, and the next daemon takes them up (`wire-direct.ts`).
  */
-import { monotonicClock } from '../common/clock.ts';
 import { MemcloudError } from '../common/errors.ts';
-import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../common/event-loop-spin.ts';
 import type { LevelLogger, Logger } from '../common/log.ts';
 import type { BlockDevice, NodeId, SlabSource, SlabSources } from '../common/ports.ts';
 import type { DirectDeviceInfo, DirectExportInfo } from '../common/rpc-schema.ts';
 import { takesSlabs } from '../common/slab-sources.ts';
-import { formatAddress } from '../common/units.ts';
-import { ConsentQueue } from '../peer/consent.ts';
-import { Identity } from '../peer/identity.ts';
-import { keepaliveLimits } from '../peer/keepalive-machine.ts';
-import { Peers } from '../peer/peers.ts';
-import { Quarantines } from '../peer/quarantines.ts';
-import { TrustStore } from '../peer/trust.ts';
+import type { Discovery } from '../peer/discovery/discovery.ts';
+import type { Peers } from '../peer/peers.ts';
+import type { Quarantines } from '../peer/quarantines.ts';
 import { warmUpHandshake } from '../peer/warm-up.ts';
 import type { LocalSlabSource } from '../provider/local-source.ts';
-import { RamProvider } from '../provider/service.ts';
+import type { RamProvider } from '../provider/service.ts';
 import { SpillSource } from '../provider/spill-source.ts';
 import { VolumeBlockDevice } from '../tier/block-device.ts';
 import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
@@ -36,15 +30,15 @@ import { Drain } from './drain.ts';
 import { drainRoom } from './drain-room.ts';
 import type { Predecessor } from './handover/taker.ts';
 import { GarbageCollectionWatch } from './garbage-collection.ts';
-import { machineHostId } from './host.ts';
-import { LiveConfig, type Appliers } from './live-config.ts';
+import { LiveConfig } from './live-config.ts';
 import { drainedMounts } from './mounts/holdings.ts';
 import { machineMounts } from './mounts/assemble.ts';
 import type { Mounts } from './mounts/mounts.ts';
 import type { PoolNumbers } from './notify.ts';
 import { rpcHandlers } from './rpc-methods.ts';
-import { RpcServer } from './rpc-server.ts';
-import { inheritStateLock, lockStateDirectory, type StateLock } from './state-lock.ts';
+import { listenOnLoopback, makeRpcServer } from './rpc/assemble.ts';
+import type { RpcHandlers, RpcServer } from './rpc-server.ts';
+import { inheritStateLock, type StateLock } from './state-lock.ts';
 import {
   Volumes,
   type AttachRequest,
@@ -54,9 +48,14 @@ import {
   type VolumeParts,
   type VolumeRequest,
 } from './volumes.ts';
-import { DirectService, directParts } from './wire-direct.ts';
+import { directParts, wireGuardTo, type DirectService } from './wire-direct.ts';
+import { startDiscovery } from './wire-discovery.ts';
 import { Exports, activatedSocket, passedSocket } from './wire-exports.ts';
 import { Handover, type RestoreRequest } from './wire-handover.ts';
+import type { Managed } from './wire-managed.ts';
+import { joinControlPlane, type ManagedClient } from './wire-managed-client.ts';
+import type { Objects } from './wire-objects.ts';
+import { appliers, openParts, type DaemonParts, type Undo } from './wire-parts.ts';
 import { LOCAL_PROVIDER, REQUEST_DEADLINE_MS, localSource, volumeWorld } from './wire-volume.ts';
 
 const RPC_CLOSE_GRACE_MS = 500;
@@ -79,11 +78,15 @@ export class Daemon implements VolumeParts {
   readonly #config: DaemonConfig;
   readonly #logger: Logger;
   readonly #peers: Peers;
+  readonly #discovery: Discovery;
   readonly #quarantines: Quarantines;
   readonly #provider: RamProvider;
   readonly #local: LocalSlabSource;
   readonly #volumes: Volumes;
   readonly #service: DirectService;
+  readonly #objects: Objects;
+  readonly #managed: Managed;
+  readonly #client: ManagedClient | undefined;
   readonly #direct: DirectDevices;
   readonly #mounts: Mounts;
   readonly #rpc: RpcServer;
@@ -96,37 +99,38 @@ export class Daemon implements VolumeParts {
   private constructor(
     config: DaemonConfig,
     logger: LevelLogger,
-    parts: {
-      identity: Identity;
-      trust: TrustStore;
-      consent: ConsentQueue;
-      peers: Peers;
-      quarantines: Quarantines;
-      hostId: string;
-      provider: RamProvider;
-      service: DirectService;
-      spin: EventLoopSpin;
-      peerAddress: string;
-      lock: StateLock | undefined;
-    },
+    parts: DaemonParts,
+    peerAddress: string,
   ) {
-    const { identity, trust, consent, peers, quarantines, hostId, provider } = parts;
-    const { peerAddress, lock } = parts;
+    const { identity, peers, quarantines, hostId, provider, service } = parts;
     this.#config = config;
     this.#logger = logger;
     this.#peers = peers;
     this.#quarantines = quarantines;
     this.#provider = provider;
-    this.#service = parts.service;
-    this.#lock = lock;
+    this.#service = service;
+    this.#objects = parts.objects;
+    this.#managed = parts.managed;
+    this.#lock = parts.lock;
     this.nodeId = identity.nodeId;
     this.peerAddress = peerAddress;
     const { name, zone } = config;
     this.#local = localSource({ nodeId: identity.nodeId, nodeName: name, hostId, zone }, provider);
+    const { port, door } = parts;
+    this.#managed.start({ identity, peers, provider, hostId, port, trust: door.trust });
+    this.#client = joinControlPlane(parts, logger);
     this.#exports = new Exports({ logger, spin: parts.spin, socketPath: config.socketPath });
     this.#volumes = new Volumes(this, logger);
     this.#direct = new DirectDevices(
-      directParts(() => peers.list(), logger),
+      directParts(
+        {
+          sources: () => peers.list(),
+          find: (nodeId) =>
+            [...peers.list(), ...peers.guests()].find((each) => each.nodeId === nodeId),
+          leases: () => this.#client,
+        },
+        logger,
+      ),
       `${config.socketPath}.devices.json`,
       logger,
     );
@@ -134,37 +138,19 @@ export class Daemon implements VolumeParts {
     const mounts = machineMounts(config, hostId, logger, { peers, quarantines, volumes });
     this.#mounts = mounts;
     peers.recallRoom = (source) => drainRoom(volumes.holdingsOn(source));
-    const directExports = (): DirectExportInfo[] => parts.service.status();
-    const directDevices = (): DirectDeviceInfo[] => this.#direct.list();
     const { nodeId } = this;
-    const drain = new Drain({
-      ...{ nodeId, name, provider, peers, volumes },
-      ...{ directExports, directDevices, mounts: drainedMounts(mounts, peers) },
-    });
-    this.liveConfig = new LiveConfig(config.written, this.#appliers(logger), logger);
-    const handlers = rpcHandlers({
-      ...{ nodeId, name, hostId, zone, peerAddress },
-      ...{ peers, quarantines, trust, consent, provider, volumes, mounts, drain, directExports },
-      rooms: (providers) => this.#rooms(providers),
-      direct: this.#direct,
-      config: this.liveConfig,
-      garbageCollection: this.#garbageCollection,
-      handover: () => this.#handover.info,
-      handOver: (request) => this.#handover.giver.begin(request),
-      restart: (force) => this.#handover.restart(force),
-      requestShutdown: () => this.onShutdownRequested(),
-    });
-    this.#rpc = new RpcServer(handlers, logger);
+    const found = { nodeId, peerAddress, peers, provider };
+    this.#discovery = startDiscovery(config, found, logger);
+    this.liveConfig = new LiveConfig(config.written, appliers(parts, logger), logger);
+    this.#rpc = makeRpcServer(this.#handlers(parts), config, logger, parts.spin);
     this.#handover = new Handover(
       {
-        nodeId: this.nodeId,
-        peerAddress,
-        peers,
-        provider,
-        directExports: () => parts.service.status(),
-        volumes: this.#volumes,
+        ...{ nodeId, peerAddress, peers, provider, volumes },
+        directExports: () => service.status(),
         exports: this.#exports,
         mounts: () => mounts.inUse(),
+        managedLeases: () => this.#client?.boundCount ?? 0,
+        lossOfObjects: () => this.#objects.lossOfHandover,
         rpc: this.#rpc,
         lockDescriptor: () => this.#lock?.fd ?? -1,
         makeVolume: (request) => this.#volumeMaker(request),
@@ -191,49 +177,10 @@ export class Daemon implements VolumeParts {
     logger: LevelLogger,
     predecessor?: Predecessor,
   ): Promise<Daemon> {
-    const undo: (() => void | Promise<void>)[] = [];
+    const undo: Undo = [];
     try {
-      const lock =
-        predecessor === undefined ? lockStateDirectory(config.stateDirectory) : undefined;
-      if (lock !== undefined) undo.push(() => lock.release());
-      const identity = Identity.load(config.stateDirectory);
-      const { autoTrust } = config;
-      if (autoTrust) {
-        logger.warn({}, '--auto-trust: every machine that reaches this port is trusted unasked');
-      }
-      const trust = TrustStore.load(config.stateDirectory, { autoTrust });
-      const quarantines = Quarantines.load(config.stateDirectory, logger);
-      undo.push(() => quarantines.flush());
-      const consent = new ConsentQueue({ clock: monotonicClock });
-      const provider = RamProvider.open({
-        offeredBytes: config.offerBytes,
-        reserveBytes: config.reserveBytes,
-        recallGraceMs: config.recallGraceMs,
-        logger,
-        ...(config.memoryDirectory === undefined ? {} : { directory: config.memoryDirectory }),
-      });
-      undo.push(() => provider.close());
-      const spin = new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US);
-      const { name, zone, allowPlain, host: hostId = machineHostId() } = config;
-      let peerPort = 0;
-      if (allowPlain) {
-        logger.warn({}, '--allow-plain: direct swap may come over bare TCP, open to tampering');
-      }
-      const port = (): number => peerPort;
-      const service = new DirectService(provider, { port, allowPlain }, logger, spin);
-      undo.push(() => service.close());
-      const direct = service.exports;
-      const peers = new Peers({
-        ...{ identity, name, hostId, zone, trust, quarantines, consent },
-        ...{ provider, direct, logger, spin },
-        keepalive: keepaliveLimits(config.peerDeadMs),
-      });
-      undo.push(() => peers.close());
-      const listen = async (inheritedFd?: number): Promise<string> => {
-        const { host, port } = await peers.listen(config.listen, inheritedFd);
-        peerPort = port;
-        return formatAddress(host, port);
-      };
+      const parts = openParts(config, logger, { lock: predecessor === undefined }, undo);
+      const { identity, peers, listen } = parts;
       if (predecessor !== undefined) {
         warmUpHandshake(identity);
         await predecessor.rehearse(identity.nodeId, (estate) => Handover.look(estate));
@@ -241,12 +188,9 @@ export class Daemon implements VolumeParts {
       // From here on clients of the predecessor wait.
       const estate = await predecessor?.ask(identity.nodeId);
       const peerAddress = estate?.manifest.peerAddress ?? (await listen());
-      const parts = {
-        ...{ identity, trust, consent, peers, quarantines, hostId },
-        ...{ provider, service, spin, peerAddress, lock },
-      };
-      const daemon = new Daemon(config, logger, parts);
+      const daemon = new Daemon(config, logger, parts, peerAddress);
       undo.push(() => clearInterval(daemon.#timer));
+      undo.push(() => daemon.#discovery.close());
       if (predecessor !== undefined && estate !== undefined) {
         await daemon.#handover.takeOver(predecessor, estate, async ({ inheritance, manifest }) => {
           const [peerListener] = manifest.peerListeners;
@@ -262,10 +206,14 @@ export class Daemon implements VolumeParts {
         await daemon.#mounts.cleanUp();
       }
       undo.push(() => daemon.#mounts.close());
+      undo.push(() => daemon.#client?.abandon());
       await daemon.#direct.resume();
+      daemon.#client?.leases.start();
       undo.push(() => daemon.#direct.close());
       if (estate === undefined) await daemon.#rpc.listen(config.socketPath, activatedSocket());
+      await listenOnLoopback(daemon.#rpc, config, estate !== undefined);
       for (const address of config.connect) peers.connect(address);
+      parts.managed.connect(peers);
       if (estate === undefined && config.exportVolume !== undefined)
         await daemon.#exportInherited(config.exportVolume);
       return daemon;
@@ -303,9 +251,13 @@ export class Daemon implements VolumeParts {
     await this.#volumes.close();
     this.#direct.close();
     clearInterval(this.#timer);
+    await this.#discovery.close();
+    await this.#client?.close();
+    await this.#managed.close();
     await this.#peers.close();
     this.#quarantines.flush();
     await this.#service.close();
+    this.#objects.close();
     this.#provider.close();
     this.#garbageCollection.close();
     this.#lock?.release();
@@ -326,6 +278,9 @@ export class Daemon implements VolumeParts {
     clearInterval(this.#timer);
     this.#rpc.abandon();
     this.#direct.close();
+    void this.#discovery.close();
+    this.#client?.abandon();
+    this.#managed.abandon();
     void this.#peers.close();
   }
 
@@ -333,26 +288,50 @@ export class Daemon implements VolumeParts {
   #leave(): void {
     void this.#service
       .close()
+      .then(() => this.#objects.close())
       .then(() => this.#provider.close())
       .finally(() => this.onHandoverEnded());
   }
 
-  /** What a reload may change while peers, volumes and devices go on. */
-  #appliers(logger: LevelLogger): Appliers {
-    return {
-      offer: (bytes) => this.#provider.setOffer(bytes),
-      reserve: (bytes) => this.#provider.setReserve(bytes),
-      'recall-grace': (seconds) => this.#provider.setRecallGrace(seconds * 1000),
-      'log-level': (level) => logger.setLevel(level),
-      connect: (addresses, before) => {
-        for (const address of before) {
-          if (!addresses.includes(address)) this.#peers.stopDialling(address);
-        }
-        for (const address of addresses) {
-          if (!before.includes(address)) this.#peers.connect(address);
-        }
+  /** What RPC clients may ask, and who answers. */
+  #handlers({ door, peers, quarantines, allowances, hostId, provider }: DaemonParts): RpcHandlers {
+    const { nodeId, peerAddress } = this;
+    const { name, zone, objectReaders: readersDefault } = this.#config;
+    const volumes = this.#volumes;
+    const mounts = this.#mounts;
+    const directExports = (): DirectExportInfo[] => this.#service.status();
+    const directDevices = (): DirectDeviceInfo[] => this.#direct.list();
+    const drain = new Drain({
+      ...{ nodeId, name, provider, peers, volumes },
+      ...{ directExports, directDevices, mounts: drainedMounts(mounts, peers) },
+      objects: this.#objects.drained,
+    });
+    return rpcHandlers({
+      ...{ nodeId, name, hostId, zone, peerAddress },
+      ...{ peers, quarantines, ...door, provider, volumes, mounts, drain, directExports },
+      discovery: this.#discovery,
+      managed: () => this.#client,
+      objectNumbers: () => this.#objects.numbers,
+      objectHandlers: this.#objects.handlers({ name, peers, trust: door.trust, readersDefault }),
+      rpcCounters: () => this.#rpc.counters,
+      peerContext: {
+        ...{ peers, quarantines, allowances, provider, directExports, directDevices },
+        leasedFrom: (peer) => drainRoom(volumes.holdingsOn(peer)).heldBytes,
+        wireGuardTo,
       },
-    };
+      rooms: (providers) => this.#rooms(providers),
+      direct: this.#direct,
+      config: this.liveConfig,
+      garbageCollection: this.#garbageCollection,
+      handover: () => this.#handover.info,
+      handOver: (request) => this.#handover.giver.begin(request),
+      restart: (force) => this.#handover.restart(force),
+      allow: (node, bytes) => {
+        if (bytes === undefined) allowances.forget(node);
+        else allowances.set(node, bytes);
+      },
+      requestShutdown: () => this.onShutdownRequested(),
+    });
   }
 
   /** Socket activation: one volume, in this machine's own RAM, on the socket that was passed. */

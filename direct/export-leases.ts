@@ -18,18 +18,23 @@ export interface Lease {
 /**
  * Leases slabs for all of `sizeBytes`, or none.
  *
+ * @param under - the managed lease that they are taken from, and end with
  * @throws MemcloudError as `SlabAccess.lease`
  */
 export function takeLeases(
   access: SlabAccess,
   sizeBytes: number,
+  under?: string,
 ): { leases: Lease[]; leaseTtlMs: number } {
   const leases: Lease[] = [];
   let leaseTtlMs = SLAB_TTL_MS;
   try {
     for (let left = sizeBytes / PAGE_SIZE_BYTES; left > 0; left -= DIRECT_SLAB_PAGE_COUNT) {
       const pageCount = Math.min(left, DIRECT_SLAB_PAGE_COUNT);
-      const { leaseId, slabHandle, ttlMs } = access.lease({ pageCount, ttlMs: SLAB_TTL_MS });
+      const { leaseId, slabHandle, ttlMs } = access.lease({
+        ...{ pageCount, ttlMs: SLAB_TTL_MS },
+        ...(under === undefined ? {} : { under }),
+      });
       leases.push({ leaseId, slabHandle });
       leaseTtlMs = Math.min(leaseTtlMs, ttlMs);
     }

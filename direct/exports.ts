@@ -6,7 +6,8 @@
  *
  * Leases of slabs are asked for a day at a time and renewed long before, so that a stall of this
  * process never lets them run out under a live connection; how long an export lives is decided in
- * `export-life.ts` alone.
+ * `export-life.ts` alone. An export under a managed lease ends with it: its slabs do, and an export that lost
+ * one is no device any more ({@link DirectExports.onSlabEnded}).
  */
 import { randomBytes } from 'node:crypto';
 import type { ByteStream, ByteStreamHandler } from '../common/byte-stream.ts';
@@ -17,7 +18,7 @@ import {
   DIRECT_TICKET_ID_SIZE_BYTES,
 } from '../common/direct-constants.ts';
 import { MemcloudError } from '../common/errors.ts';
-import { directHolder } from '../common/holder.ts';
+import { directExportOf, directHolder } from '../common/holder.ts';
 import type { Logger } from '../common/log.ts';
 import type { NbdStream } from '../common/nbd-stream.ts';
 import type {
@@ -25,6 +26,7 @@ import type {
   DirectAccess,
   DirectExport,
   DirectProvider,
+  DirectRequest,
   DirectTicket,
   DirectTransport,
   NodeId,
@@ -104,7 +106,7 @@ export class DirectExports implements DirectProvider {
   /** {@link DirectProvider.openDirect} */
   openDirect(holder: NodeId): DirectAccess {
     return {
-      open: (request) => this.#open(holder, request.sizeBytes, request.ttlMs),
+      open: (request) => this.#open(holder, request),
       ticket: (exportId, consumerNonce, transport = 'tls') =>
         this.#ticket(holder, { exportId, consumerNonce, transport }),
       renew: (exportIds) => exportIds.filter((exportId) => !this.#renew(holder, exportId)),
@@ -136,6 +138,16 @@ export class DirectExports implements DirectProvider {
     }
   }
 
+  /**
+   * The provider ended a lease of this holder (common/holder.ts) by itself: its time was over, or that of the
+   * managed lease that it lay under, or its memory is needed. An export that it belonged to ends.
+   */
+  onSlabEnded(holder: string): void {
+    const exportId = directExportOf(holder);
+    const found = exportId === undefined ? undefined : this.#exports.get(exportId);
+    if (found !== undefined) this.#lose(found);
+  }
+
   /** Every export, oldest first. */
   status(): DirectExportStatus[] {
     return [...this.#exports.values()].map((one) => ({
@@ -164,12 +176,13 @@ export class DirectExports implements DirectProvider {
     this.#bounce.free();
   }
 
-  #open(holder: NodeId, sizeBytes: number, ttlMs: number): DirectExport {
-    this.#checkRequest(holder, sizeBytes, ttlMs);
+  #open(holder: NodeId, request: DirectRequest): DirectExport {
+    const { sizeBytes, ttlMs, under } = request;
+    this.#checkRequest(holder, request);
     const exportId = this.#newId();
     // A holder of its own, so that its leases are neither seen nor ended with others of the same node.
     const access = this.#options.provider.openAccess(directHolder(holder, exportId));
-    const { leases, leaseTtlMs } = takeLeases(access, sizeBytes);
+    const { leases, leaseTtlMs } = takeLeases(access, sizeBytes, under);
     const nowMs = this.#options.clock.nowMs();
     const device = new SlabDevice({
       name: exportId,
@@ -198,7 +211,7 @@ export class DirectExports implements DirectProvider {
     return describe(made);
   }
 
-  #checkRequest(holder: NodeId, sizeBytes: number, ttlMs: number): void {
+  #checkRequest(holder: NodeId, { sizeBytes, ttlMs, under }: DirectRequest): void {
     const wholePages = Number.isSafeInteger(sizeBytes) && sizeBytes % PAGE_SIZE_BYTES === 0;
     if (!wholePages || sizeBytes < PAGE_SIZE_BYTES) {
       throw new MemcloudError(
@@ -217,7 +230,9 @@ export class DirectExports implements DirectProvider {
       const why = this.#closed ? 'the provider is shutting down' : `${held} are open, the most`;
       throw new MemcloudError('ERR_LEASE_CAPACITY', `direct export: ${why}`);
     }
-    const { offeredBytes, usedBytes } = this.#options.provider.usage();
+    // What is free under a managed lease, the provider knows.
+    if (under !== undefined) return;
+    const { offeredBytes, usedBytes } = this.#options.provider.usage(holder);
     if (sizeBytes > offeredBytes - usedBytes) {
       throw new MemcloudError(
         'ERR_LEASE_CAPACITY',
@@ -284,11 +299,15 @@ export class DirectExports implements DirectProvider {
   #renewLeases(one: Export, nowMs: number): void {
     const leaseIds = one.leases.map(({ leaseId }) => leaseId);
     if (one.access.renew(leaseIds, SLAB_TTL_MS).length > 0) {
-      this.#log(one).error({}, 'direct: slabs of an export were taken away; its data is lost');
-      this.#end(one, 'lost');
+      this.#lose(one);
       return;
     }
     one.leasesRenewAtMs = nowMs + one.leaseTtlMs / 3;
+  }
+
+  #lose(one: Export): void {
+    this.#log(one).error({}, 'direct: slabs of an export were taken away; its data is lost');
+    this.#end(one, 'lost');
   }
 
   #end(one: Export, reason: string): void {

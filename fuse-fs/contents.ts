@@ -95,7 +95,7 @@ export class Contents {
     for (let fh = 1; fh <= this.#handles.slotEnd; fh += 1) this.release(fh);
   }
 
-  /** See {@link FileOperations.changeAttributes}. */
+  /** See `FileOperations.changeAttributes`. */
   change(tag: number, nodeid: number, change: AttributeChange): void {
     const slot = this.#tree.slotOf(nodeid);
     const error = slot === -1 ? -Errno.ESTALE : changeError(this.#tree, slot, change);
@@ -111,7 +111,7 @@ export class Contents {
     } else this.#sink.onFileDone(tag, 0);
   }
 
-  /** See {@link FileOperations.read}. */
+  /** See `FileOperations.read`. */
   read(
     tag: number,
     nodeid: number,
@@ -131,7 +131,7 @@ export class Contents {
     this.#tree.store.read(this.#pending.through(tag), slot, offset, left, into, intoOffset);
   }
 
-  /** See {@link FileOperations.write}. */
+  /** See `FileOperations.write`. */
   write(
     tag: number,
     nodeid: number,
@@ -157,7 +157,7 @@ export class Contents {
     store.write(storeTag, slot, offset, length, from, fromOffset, size);
   }
 
-  /** See {@link FileOperations.allocate}. */
+  /** See `FileOperations.allocate`. */
   allocate(
     tag: number,
     nodeid: number,
@@ -191,7 +191,7 @@ export class Contents {
     }
   }
 
-  /** See {@link FileOperations.copyRange}. */
+  /** See `FileOperations.copyRange`. */
   copyRange(
     tag: number,
     nodeid: number,
@@ -222,7 +222,7 @@ export class Contents {
     store.copy(storeTag, slot, offset, newSlot, newOffset, left);
   }
 
-  /** See {@link FileOperations.seek}. */
+  /** See `FileOperations.seek`. */
   seek(nodeid: number, offset: number, whence: number): number {
     const slot = this.#fileOf(nodeid);
     if (slot < 0) return slot;
@@ -235,13 +235,13 @@ export class Contents {
     return found >= size ? -Errno.ENXIO : found;
   }
 
-  /** See {@link FileOperations.mayBeDirty}. */
+  /** See `FileOperations.mayBeDirty`. */
   mayBeDirty(nodeid: number): boolean {
     const slot = this.#fileOf(nodeid);
     return slot >= 0 && this.#tree.inodes.word(slot, InodeWord.RDEV) > 0;
   }
 
-  /** See {@link FileOperations.sync}; directories too. */
+  /** See `FileOperations.sync`; directories too. */
   sync(tag: number, nodeid: number): void {
     if (this.#tree.slotOf(nodeid) === -1) this.#sink.onFileDone(tag, -Errno.ESTALE);
     else this.#tree.store.sync(this.#pending.through(tag));

@@ -71,7 +71,7 @@ export class Directories {
     for (const fh of [...this.#handles.keys()]) this.release(fh);
   }
 
-  /** See {@link FileOperations.readDirectory}. */
+  /** See `FileOperations.readDirectory`. */
   read(fh: number, cookie: number, sink: DirectoryEntrySink): number {
     const handle = this.#handles.get(fh);
     if (handle === undefined) return -Errno.EBADF;

@@ -34,7 +34,7 @@ function nameError(name: string): number {
   return space.length === name.length ? -Errno.EINVAL : 0;
 }
 
-/** See {@link FileOperations.setAttribute}. */
+/** See `FileOperations.setAttribute`. */
 export function setAttribute(
   tree: Tree,
   nodeid: number,
@@ -58,7 +58,7 @@ export function setAttribute(
   return keep(tree, slot, name, value);
 }
 
-/** See {@link FileOperations.getAttribute}. */
+/** See `FileOperations.getAttribute`. */
 export function getAttribute(tree: Tree, nodeid: number, name: string): string | number {
   const slot = tree.slotOf(nodeid);
   if (slot === -1) return -Errno.ESTALE;
@@ -67,13 +67,13 @@ export function getAttribute(tree: Tree, nodeid: number, name: string): string |
   return tree.xattrs.get(slot, name) ?? -Errno.ENODATA;
 }
 
-/** See {@link FileOperations.listAttributes}. */
+/** See `FileOperations.listAttributes`. */
 export function listAttributes(tree: Tree, nodeid: number): string | number {
   const slot = tree.slotOf(nodeid);
   return slot === -1 ? -Errno.ESTALE : tree.xattrs.names(slot);
 }
 
-/** See {@link FileOperations.removeAttribute}. */
+/** See `FileOperations.removeAttribute`. */
 export function removeAttribute(tree: Tree, nodeid: number, name: string): number {
   const slot = tree.slotOf(nodeid);
   if (slot === -1) return -Errno.ESTALE;

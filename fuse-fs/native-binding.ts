@@ -48,25 +48,45 @@ export interface NativeStat {
 
 /** The operations that we serve. Buffers are libfuse's, lent until the reply. */
 export interface NativeOperations {
+  /** stat(2). */
   getattr(path: string, reply: NativeReply): void;
+  /** The names in a directory. */
   readdir(path: string, reply: NativeReply): void;
+  /** Where a symbolic link points. */
   readlink(path: string, reply: NativeReply): void;
+  /** statfs(2). */
   statfs(path: string, reply: NativeReply): void;
+  /** Makes a file that is no directory. */
   mknod(path: string, mode: number, rdev: number, reply: NativeReply): void;
+  /** Makes a directory. */
   mkdir(path: string, mode: number, reply: NativeReply): void;
+  /** Takes a name away. */
   unlink(path: string, reply: NativeReply): void;
+  /** Takes an empty directory away. */
   rmdir(path: string, reply: NativeReply): void;
+  /** Makes a symbolic link at `path`. */
   symlink(target: string, path: string, reply: NativeReply): void;
+  /** rename(2). */
   rename(from: string, to: string, reply: NativeReply): void;
+  /** Makes a second name. */
   link(from: string, to: string, reply: NativeReply): void;
+  /** Sets permissions. */
   chmod(path: string, mode: number, reply: NativeReply): void;
+  /** Sets owner and group; -1 leaves one as it is. */
   chown(path: string, uid: number, gid: number, reply: NativeReply): void;
+  /** Sets the times of access and change. */
   utimens(path: string, accessMs: number, modifyMs: number, reply: NativeReply): void;
+  /** Sets the length by name. */
   truncate(path: string, size: number, reply: NativeReply): void;
+  /** Sets the length of an open file. */
   ftruncate(path: string, fh: number, size: number, reply: NativeReply): void;
+  /** Makes a file and opens it. */
   create(path: string, mode: number, reply: NativeReply): void;
+  /** Opens a file. */
   open(path: string, flags: number, reply: NativeReply): void;
+  /** Ends an open file. */
   release(path: string, fh: number, reply: NativeReply): void;
+  /** Reads into `into`, from `offset`. */
   read(
     path: string,
     fh: number,
@@ -75,6 +95,7 @@ export interface NativeOperations {
     offset: number,
     reply: NativeReply,
   ): void;
+  /** Writes from `from`, at `offset`. */
   write(
     path: string,
     fh: number,
@@ -83,7 +104,9 @@ export interface NativeOperations {
     offset: number,
     reply: NativeReply,
   ): void;
+  /** Waits until what was written lies where it is to stay. */
   fsync(path: string, dataOnly: number, fh: number, reply: NativeReply): void;
+  /** Sets an extended attribute. */
   setxattr(
     path: string,
     name: string,
@@ -92,10 +115,13 @@ export interface NativeOperations {
     flags: number,
     reply: NativeReply,
   ): void;
+  /** Removes an extended attribute. */
   removexattr(path: string, name: string, reply: NativeReply): void;
   /** Named so that the package asks libfuse for them; {@link ExtendedOperations} are what runs. */
   fgetattr(): void;
+  /** See `fgetattr`. */
   getxattr(): void;
+  /** See `fgetattr`. */
   listxattr(): void;
 }
 
@@ -126,9 +152,13 @@ type Signal = (result: number, ...payload: unknown[]) => void;
 
 /** A mount of the package. */
 export interface NativeMount {
+  /** Mounts; `done` hears when it is there or why it is not. */
   mount(done: (error: Error | null) => void): void;
+  /** Answers for an open file. */
   _op_fgetattr(signal: Signal, path: string, fh: number): void;
+  /** Answers with the value of an extended attribute. */
   _op_getxattr(signal: Signal, path: string, name: string, into: Buffer): void;
+  /** Answers with the names of all. */
   _op_listxattr(signal: Signal, path: string, into: Buffer): void;
 }
 

@@ -232,7 +232,7 @@ export interface FileOperations {
    * Ends with 0.
    *
    * @param mode - `FALLOC_FL_*`
-   * @param killPrivileges - as in {@link FileOperations.write}; the kernel does not say, so who is not root may not
+   * @param killPrivileges - as in `FileOperations.write`; the kernel does not say, so who is not root may not
    */
   allocate(
     tag: number,
@@ -245,7 +245,7 @@ export interface FileOperations {
   /**
    * copy_file_range(2); ends with the bytes copied.
    *
-   * @param killPrivileges - as in {@link FileOperations.allocate}
+   * @param killPrivileges - as in `FileOperations.allocate`
    */
   copyRange(
     tag: number,
@@ -261,7 +261,7 @@ export interface FileOperations {
   /**
    * True while a handle is open that can write: with its writeback cache the kernel may then hold bytes,
    * and a size, that have not come yet, and a transport makes it write them before it asks for
-   * {@link FileOperations.seek}.
+   * `FileOperations.seek`.
    */
   mayBeDirty(nodeid: number): boolean;
   /** Ends with 0 when all that was written to the file is on all promised copies. */

@@ -15,7 +15,7 @@ export interface StoreState extends FilePagesState {
   readonly queue: BlockQueue;
 }
 
-/** What a lost fragment is called in {@link Damage}: a number that no page of the volume has. */
+/** What a lost fragment is called in `Damage`: a number that no page of the volume has. */
 export function smallDamageKey(file: number): number {
   return 2 ** 40 + file;
 }

@@ -4,11 +4,11 @@
  */
 import type { ByteStream } from '../common/byte-stream.ts';
 import type { Clock } from '../common/clock.ts';
-import type { DirectProvider, ProviderUsage } from '../common/ports.ts';
+import type { DirectProvider, NodeId, ProviderUsage } from '../common/ports.ts';
 import { INPUT_SIZE_BYTES, OUTPUT_CHUNK_SIZE_BYTES } from './constants.ts';
 import type { CreditLimits } from './control.ts';
 import type { PeerIdentity } from './credentials.ts';
-import type { Gatekeeper } from './gatekeeper.ts';
+import type { Gatekeeper, KeyCheck } from './gatekeeper.ts';
 import type { Identity } from './identity.ts';
 import type { RecordOpener } from './record-cipher.ts';
 import type { RecordWriter } from './record-writer.ts';
@@ -27,12 +27,14 @@ export interface ConnectionContext {
   readonly name: string;
   /** Who may come in. */
   readonly gatekeeper: Gatekeeper;
+  /** The name that a guest bears here. */
+  readonly guestIdentity: (peer: PeerIdentity) => PeerIdentity;
   /** The clock of rekeying. */
   readonly clock: Clock;
   /** Takes a permit for one more handshake: they cost processor time that sessions need. */
   readonly mayHandshake: () => boolean;
-  /** What we tell a trusted peer about our room. */
-  readonly usage: () => ProviderUsage;
+  /** What we tell a trusted peer about its room here. */
+  readonly usage: (peer: NodeId) => ProviderUsage;
   /** Whether we grant leases. */
   readonly accepting: () => boolean;
   /** Names the machine that we run on; empty to say nothing. */
@@ -43,10 +45,26 @@ export interface ConnectionContext {
   readonly lane: string;
   /** The TCP port on which we take peers; 0 for none. */
   readonly port: () => number;
+  /** Whether we tell trusted peers of each other. */
+  readonly exchangesPeers: boolean;
   /** What data connections are handed to; undefined when this node serves no direct exports. */
   readonly direct: DirectProvider | undefined;
+  /** Whether this node answers about objects. */
+  readonly objects: boolean;
+  /** Whether this node answers managed calls. */
+  readonly managed: boolean;
   /** Longest time of one handshake step, milliseconds. */
-  readonly stepTimeoutMs?: number;
+  readonly stepTimeoutMs?: number | undefined;
+}
+
+/** What is known of the node at an address before it is dialled. */
+export interface DialExpectation {
+  /** The only key that may answer there; another learns nothing of us. */
+  readonly pin?: KeyCheck | undefined;
+  /** It invited us by this secret, so it is trusted when it takes us; the owner zeroes it. */
+  readonly inviteSecret?: Uint8Array | undefined;
+  /** It is let in as a guest, or because it is trusted; nobody is asked about it at this side. */
+  readonly asGuest?: boolean | undefined;
 }
 
 /** A connection that both sides accepted. Everything in it is the taker's. */
@@ -57,8 +75,10 @@ export interface Established {
   readonly writer: RecordWriter;
   /** The peer's records. */
   readonly opener: RecordOpener;
-  /** Who it is. */
+  /** Who it is; a guest under the name that it bears here. */
   readonly peer: PeerIdentity;
+  /** Whether it was let in as a guest (guests.ts). */
+  readonly isGuest: boolean;
   /** True when we dialled. */
   readonly dialled: boolean;
   /** `HOST:PORT` of the other side. */

@@ -1,9 +1,9 @@
 /**
  * The shell of a connection from its first byte until both sides have said `accepted`: the handshake,
- * then one or two HELLO from each side (docs/peer-protocol.md sections 2 to 4). Each step has a deadline, each
- * message a cap that is checked before its bytes are waited for; whatever is wrong ends the connection
- * and costs nobody else anything. What survives is handed over as {@link Established}, and a session
- * takes the stream on at the next byte.
+ * then one or two HELLO from each side (docs/peer-protocol.md sections 2 to 4; hello-exchange.ts). Each
+ * step has a deadline, each message a cap that is checked before its bytes are waited for; whatever is
+ * wrong ends the connection and costs nobody else anything. What survives is handed over as
+ * {@link Established}, and a session takes the stream on at the next byte.
  *
  * A connection to us may also be a data connection (section 11): then its first bytes are a preface
  * instead of a handshake message, and whoever serves direct exports takes the stream on behind it.
@@ -13,27 +13,33 @@ import type net from 'node:net';
 import { ByteStream, type ByteStreamHandler } from '../common/byte-stream.ts';
 import { asMemcloudError, MemcloudError } from '../common/errors.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
-import { STREAM_OPTIONS, type ConnectionContext, type Established } from './connection-context.ts';
+import type { NodeId } from '../common/ports.ts';
+import { formatAddress } from '../common/units.ts';
+import { connectInTurn } from './connect-in-turn.ts';
+import {
+  STREAM_OPTIONS,
+  type ConnectionContext,
+  type DialExpectation,
+  type Established,
+} from './connection-context.ts';
 import {
   ByeReason,
   CONNECT_TIMEOUT_MS,
   CONSENT_TTL_MS,
-  Feature,
   HANDSHAKE_LENGTH_SIZE_BYTES,
   HANDSHAKE_STEP_TIMEOUT_MS,
-  LANE_WAIT_MS,
   MessageType,
 } from './constants.ts';
-import { encodeHello, type AcceptedHello, type Hello, type PendingHello } from './control.ts';
+import { encodeHello, type AcceptedHello, type Hello } from './control.ts';
 import type { PeerIdentity, Role } from './credentials.ts';
 import { DIRECT_PREFACE_SIZE_BYTES, directTicketId, opensDirect } from './direct-preface.ts';
 import { encodeHandshakeFrame, handshakeFrameSize } from './frame.ts';
+import { requireExpected, type PeerOrigin } from './gatekeeper.ts';
 import { HandshakeMachine, type TransportKeys } from './handshake-machine.ts';
+import { HelloExchange } from './hello-exchange.ts';
 import { takeHelloRecord } from './hello-record.ts';
 import { RecordOpener, RecordSealer } from './record-cipher.ts';
-import { breach } from './record-pages.ts';
 import { RecordWriter } from './record-writer.ts';
-import { OWN_LIMITS } from './session-service.ts';
 
 /** A pending peer's human may take as long as ours, and its clock need not be ours. */
 const REMOTE_CONSENT_TIMEOUT_MS = 2 * CONSENT_TTL_MS;
@@ -42,6 +48,8 @@ const REMOTE_CONSENT_TIMEOUT_MS = 2 * CONSENT_TTL_MS;
 export interface ConnectionEvents {
   /** The peer is known and somebody has to be asked: here (`local`) or there (`remote`). */
   onPending(connection: Connection, side: 'local' | 'remote'): void;
+  /** The peer, which proved its key, is let in by us, and is about to be told so and its room here. */
+  onAdmitted(connection: Connection, nodeId: NodeId): void;
   /** Returns the handler that goes on, or undefined to end the connection as a duplicate. */
   onEstablished(connection: Connection, established: Established): ByteStreamHandler | undefined;
   /** It was a data connection, and is the direct exports' from now on. */
@@ -67,15 +75,10 @@ export class Connection implements ByteStreamHandler {
   #timer: NodeJS.Timeout | undefined;
   #writer: RecordWriter | undefined;
   #opener: RecordOpener | undefined;
-  #weAccepted = false;
   #peer: PeerIdentity | undefined;
-  #peerWasPending = false;
-  /** The lane that the peer named first. */
-  #peerLane = '';
-  #askTimer: NodeJS.Timeout | undefined;
-  #peerHello: AcceptedHello | undefined;
+  #exchange: HelloExchange | undefined;
   #successor: ByteStreamHandler | undefined;
-  #cancelConsent: (() => void) | undefined;
+  #expected: DialExpectation = {};
 
   private constructor(
     role: Role,
@@ -103,16 +106,24 @@ export class Connection implements ByteStreamHandler {
     return connection;
   }
 
-  /** Connects to `host:port`; how it goes is told by the events. */
+  /**
+   * Connects to `host:port`; how it goes is told by the events.
+   *
+   * @param expected - any other key is turned away before it learns who dialled
+   */
   static dial(
     target: { host: string; port: number },
     context: ConnectionContext,
     events: ConnectionEvents,
+    expected: DialExpectation = {},
   ): Connection {
-    const address = `${target.host}:${target.port}`;
+    const address = formatAddress(target.host, target.port);
     const connection = new Connection('initiator', address, context, events);
-    const options = { ...STREAM_OPTIONS, timeoutMs: CONNECT_TIMEOUT_MS };
-    ByteStream.connect(target, options, connection).then(
+    connection.#expected = expected;
+    connectInTurn(target, (each) => {
+      const options = { ...STREAM_OPTIONS, timeoutMs: CONNECT_TIMEOUT_MS };
+      return ByteStream.connect(each, options, connection);
+    }).then(
       (stream) => connection.#begin(stream),
       (cause: unknown) => {
         const text = cause instanceof Error ? cause.message : String(cause);
@@ -142,6 +153,11 @@ export class Connection implements ByteStreamHandler {
     this.#opener?.destroy();
     this.#stream?.destroy();
     this.#events.onFailed(this, error);
+  }
+
+  /** Somebody may be let in by now about whom a human is being asked. */
+  reconsider(): void {
+    this.#exchange?.reconsider();
   }
 
   // --- ByteStreamHandler ---------------------------------------------------------------------------
@@ -215,7 +231,11 @@ export class Connection implements ByteStreamHandler {
     this.#stream = stream;
     if (this.#phase === 'closed') return stream.destroy();
     this.#enter('handshake');
-    stream.send(encodeHandshakeFrame(this.#openHandshake().begin()));
+    try {
+      stream.send(encodeHandshakeFrame(this.#openHandshake().begin()));
+    } catch (error) {
+      this.close(asMemcloudError(error));
+    }
   }
 
   #takeHandshakeMessage(input: NativeBuffer, start: number, end: number): number {
@@ -231,9 +251,12 @@ export class Connection implements ByteStreamHandler {
     if (peer === undefined) return size;
     this.#peer = peer;
     if (this.dialled) {
+      requireExpected(peer, this.#address, this.#expected.pin);
       // The last moment to turn away from someone without telling who we are.
-      if (this.#context.lane === '') this.#context.gatekeeper.check(peer, this.#origin());
-      else this.#context.gatekeeper.requireTrusted(peer, this.#origin());
+      const { gatekeeper, lane } = this.#context;
+      const asksNobody = lane !== '' || this.#expected.asGuest === true;
+      if (asksNobody) gatekeeper.requireTrusted(peer, this.#origin());
+      else gatekeeper.check(peer, this.#origin());
       this.#stream?.send(encodeHandshakeFrame(handshake.proceed()));
     }
     this.#beginVerdict(peer, handshake.takeKeys());
@@ -261,65 +284,20 @@ export class Connection implements ByteStreamHandler {
     this.#writer = new RecordWriter(stream, new RecordSealer(keys.send, nowMs), nowMs);
     this.#opener = new RecordOpener(keys.receive);
     this.#enter('verdict');
-    const { lane, gatekeeper } = this.#context;
-    // An older node, which knows no lanes, must not take this connection for the node's.
-    if (lane !== '') return this.#sendHello({ verdict: 'pending', lane });
-    try {
-      if (gatekeeper.check(peer, this.#origin()) === 'trusted') return this.#decide(undefined);
-    } catch (error) {
-      return this.#decide(asMemcloudError(error));
-    }
-    if (this.dialled) return this.#askHuman(peer);
-    this.#askTimer = setTimeout(() => this.#askHuman(peer), LANE_WAIT_MS);
-  }
-
-  #askHuman(peer: PeerIdentity): void {
-    clearTimeout(this.#askTimer);
-    this.#askTimer = undefined;
-    let admission;
-    try {
-      admission = this.#context.gatekeeper.admit(peer, this.#origin(), (refusal) => {
-        this.#cancelConsent = undefined;
-        this.#decide(refusal);
-      });
-    } catch (error) {
-      return this.#decide(asMemcloudError(error));
-    }
-    if (admission === 'accepted') return this.#decide(undefined);
-    this.#cancelConsent = admission;
-    this.#sendHello({ verdict: 'pending', lane: '' });
-    this.#enter('verdict');
-    this.#events.onPending(this, 'local');
-  }
-
-  #decide(refusal: MemcloudError | undefined): void {
-    if (this.#phase !== 'verdict') return;
-    if (refusal !== undefined) {
-      this.#sendHello({ verdict: 'refused' });
-      return this.close(refusal);
-    }
-    this.#weAccepted = true;
-    const { hostId, zone, lane } = this.#context;
-    this.#sendHello({
-      verdict: 'accepted',
-      limits: OWN_LIMITS,
-      usage: this.#context.usage(),
-      features: this.#features(),
-      hostId,
-      zone,
-      accepting: this.#context.accepting(),
-      lane,
-      port: this.#context.port(),
+    const context = this.#context;
+    const origin = this.#origin();
+    const expected = this.#expected;
+    const handshakeHash = Uint8Array.from(keys.handshakeHash);
+    const options = { context, peer, origin, expected, handshakeHash };
+    this.#exchange = new HelloExchange(options, {
+      send: (hello) => this.#sendHello(hello),
+      onStep: () => this.#enter('verdict'),
+      onPending: (side) => this.#events.onPending(this, side),
+      onAdmitted: (nodeId) => this.#events.onAdmitted(this, nodeId),
+      onRefused: (refusal) => this.close(refusal),
+      onAccepted: (hello) => this.#establish(hello),
     });
-    this.#enter('verdict');
-    this.#establish();
-  }
-
-  #features(): string[] {
-    const { lane, direct } = this.#context;
-    if (lane !== '') return [Feature.RECALL];
-    const rest = [Feature.RECALL, Feature.LANES];
-    return direct === undefined ? rest : [Feature.DIRECT, ...rest];
+    this.#exchange.begin();
   }
 
   #sendHello(hello: Hello): void {
@@ -332,76 +310,32 @@ export class Connection implements ByteStreamHandler {
     if (this.#opener === undefined) return 0;
     const taken = takeHelloRecord(this.#opener, input, start, end);
     if (taken === undefined) return 0;
-    this.#onHello(taken.hello);
+    this.#exchange?.onHello(taken.hello);
     return taken.size;
   }
 
-  #onHello(hello: Hello): void {
-    const name = this.peer?.name ?? '';
-    if (this.#peerHello !== undefined) breach('a message came before both sides accepted');
-    if (hello.verdict === 'refused') {
-      throw new MemcloudError('ERR_PEER_UNTRUSTED', `node "${name}" does not trust this node`);
-    }
-    if (hello.verdict === 'pending') return this.#onPeerPending(hello);
-    if (hello.lane !== this.#peerLane) breach('a peer that accepted is not on the lane it named');
-    this.#peerHello = hello;
-    this.#enter('verdict');
-    if (this.#context.lane !== '') return this.#acceptOnLane(hello);
-    this.#askIfDue();
-    this.#establish();
-  }
-
-  #onPeerPending({ lane }: PendingHello): void {
-    if (this.#peerWasPending) breach('a peer said pending twice');
-    this.#peerWasPending = true;
-    if (this.#context.lane !== '') {
-      throw new MemcloudError('ERR_PEER_UNTRUSTED', 'the node does not trust this node yet');
-    }
-    if (lane !== '') return this.#onLane(lane);
-    this.#enter('verdict');
-    this.#askIfDue();
-    this.#events.onPending(this, 'remote');
-  }
-
-  /** The dialler has said what it is: the human can be asked. */
-  #askIfDue(): void {
-    if (this.#askTimer !== undefined && this.#peer !== undefined) this.#askHuman(this.#peer);
-  }
-
-  // --- Lanes ---------------------------------------------------------------------------------------
-
-  /** The peer is on a lane: nobody is asked about it, nor was it let in for once. */
-  #onLane(lane: string): void {
-    if (this.dialled) breach('a node that was dialled named a lane');
-    this.#peerLane = lane;
-    this.#enter('verdict');
-    if (this.#peer === undefined) return;
-    try {
-      this.#context.gatekeeper.requireTrusted(this.#peer, this.#origin());
-    } catch (error) {
-      if (this.#weAccepted) throw error;
-      this.#decide(asMemcloudError(error));
-    }
-  }
-
-  /** The node takes us; whether it takes lanes it says in the same HELLO. */
-  #acceptOnLane({ features }: AcceptedHello): void {
-    if (!features.includes(Feature.LANES)) {
-      throw new MemcloudError('ERR_UNSUPPORTED', 'its memnode is too old to take mounts');
-    }
-    this.#decide(undefined);
-  }
-
-  #establish(): void {
-    const { peer } = this;
+  #establish(hello: AcceptedHello): void {
+    const isGuest = this.#exchange?.isGuest ?? false;
+    const peer = isGuest && this.#peer ? this.#context.guestIdentity(this.#peer) : this.#peer;
     const [stream, writer, opener] = [this.#stream, this.#writer, this.#opener];
-    const hello = this.#peerHello;
-    if (!this.#weAccepted || hello === undefined || peer === undefined) return;
+    if (this.#phase !== 'verdict' || peer === undefined) return;
     if (stream === undefined || writer === undefined || opener === undefined) return;
     const { dialled } = this;
     const { limits, usage, features, hostId, zone, accepting, lane, port } = hello;
     const told = { limits, usage, features, hostId, zone, accepting, lane, port };
-    const parts = { stream, writer, opener, peer, dialled, address: this.#address, ...told };
+    const parts = {
+      stream,
+      writer,
+      opener,
+      peer,
+      isGuest,
+      dialled,
+      address: this.#address,
+      ...told,
+    };
+    // Who invited us and takes us is trusted.
+    if (this.#expected.inviteSecret !== undefined)
+      this.#context.gatekeeper.trust(peer, this.#origin());
     // May throw, for example when the provider fails: then this connection ends like any other.
     const successor = this.#events.onEstablished(this, parts);
     this.#leave();
@@ -429,7 +363,7 @@ export class Connection implements ByteStreamHandler {
 
   // --- Time and ends -------------------------------------------------------------------------------
 
-  #origin(): { address: string; dialled: boolean } {
+  #origin(): PeerOrigin {
     return { address: this.#address, dialled: this.dialled };
   }
 
@@ -438,8 +372,7 @@ export class Connection implements ByteStreamHandler {
     this.#phase = phase;
     clearTimeout(this.#timer);
     // A human of ours is asked with a deadline of its own; one of theirs may take as long.
-    const theyAsk = this.#peerWasPending && this.#peerLane === '';
-    const waitsForHuman = this.#cancelConsent !== undefined || theyAsk;
+    const waitsForHuman = this.#exchange?.waitsForHuman ?? false;
     const step = this.#context.stepTimeoutMs ?? HANDSHAKE_STEP_TIMEOUT_MS;
     const timeoutMs = phase === 'verdict' && waitsForHuman ? REMOTE_CONSENT_TIMEOUT_MS : step;
     this.#timer = setTimeout(() => {
@@ -452,10 +385,7 @@ export class Connection implements ByteStreamHandler {
   #leave(): void {
     this.#phase = 'closed';
     clearTimeout(this.#timer);
-    clearTimeout(this.#askTimer);
     this.#handshake?.destroy();
-    const cancel = this.#cancelConsent;
-    this.#cancelConsent = undefined;
-    cancel?.();
+    this.#exchange?.end();
   }
 }

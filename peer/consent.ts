@@ -7,7 +7,9 @@
 import { randomBytes } from 'node:crypto';
 import type { Clock } from '../common/clock.ts';
 import { MemcloudError } from '../common/errors.ts';
+import { isKeyPattern, parseKeyPattern } from '../common/fingerprint.ts';
 import type { NodeId } from '../common/ports.ts';
+import { AddressRate } from './address-rate.ts';
 import {
   CONSENT_ADDRESS_COUNT_MAX,
   CONSENT_COUNT_MAX,
@@ -63,12 +65,18 @@ export class ConsentQueue {
   readonly #clock: Clock;
   readonly #ttlMs: number;
   readonly #pending = new Map<string, Pending>();
-  readonly #recentByAddress = new Map<string, number[]>();
+  readonly #rate: AddressRate;
   readonly #listeners = new Set<() => void>();
 
   constructor(options: ConsentOptions) {
     this.#clock = options.clock;
     this.#ttlMs = options.ttlMs ?? CONSENT_TTL_MS;
+    this.#rate = new AddressRate({
+      clock: options.clock,
+      countMax: CONSENT_RATE_MAX,
+      windowMs: CONSENT_RATE_WINDOW_MS,
+      addressCountMax: CONSENT_ADDRESS_COUNT_MAX,
+    });
   }
 
   /**
@@ -92,8 +100,9 @@ export class ConsentQueue {
     for (const { peer: waiting } of this.#pending.values()) {
       if (waiting.nodeId === peer.nodeId) refuse('it already waits for consent');
     }
-    if (!from.dialled && !this.#withinRate(hostOf(from.address))) {
-      refuse('its address asked for consent too often');
+    if (!from.dialled) {
+      if (!this.#rate.allows(from.address)) refuse('its address asked for consent too often');
+      this.#rate.count(from.address);
     }
     const id = randomBytes(8).toString('hex');
     const timer = setTimeout(() => this.#settle(id, 'expired'), this.#ttlMs);
@@ -108,12 +117,26 @@ export class ConsentQueue {
     this.#settle(id, 'cancelled');
   }
 
-  /** Passes a human's answer on. @throws MemcloudError `ERR_PEER_UNKNOWN` when no such request waits */
-  answer(id: string, answer: ConsentAnswer): void {
-    if (!this.#pending.has(id)) {
+  /**
+   * Passes a human's answer on.
+   *
+   * @param which - a request id, the words, node id or key of the node that asks, or its name. What is
+   *   written like a key is never taken for a name: a stranger may call itself by the words of another.
+   * @throws MemcloudError `ERR_PEER_UNKNOWN` when no such request waits, `ERR_USAGE` when several bear
+   *   the name
+   */
+  answer(which: string, answer: ConsentAnswer): void {
+    const [id, second] = this.#pending.has(which) ? [which] : this.#named(which);
+    if (id === undefined) {
       throw new MemcloudError(
         'ERR_PEER_UNKNOWN',
         'no such request for consent; it expired or its connection ended',
+      );
+    }
+    if (second !== undefined) {
+      throw new MemcloudError(
+        'ERR_USAGE',
+        'several nodes that wait claim that name; say which by its request id or its words',
       );
     }
     this.#settle(id, answer);
@@ -144,6 +167,17 @@ export class ConsentQueue {
     for (const id of [...this.#pending.keys()]) this.cancel(id);
   }
 
+  #named(which: string): string[] {
+    const isKey = isKeyPattern(which);
+    const pattern = isKey ? parseKeyPattern(which) : undefined;
+    const wanted = which.toLowerCase();
+    return this.list()
+      .filter(({ nodeId, publicKey, name }) =>
+        pattern === undefined ? name.toLowerCase() === wanted : pattern.fits(nodeId, publicKey),
+      )
+      .map(({ id }) => id);
+  }
+
   #settle(id: string, outcome: ConsentOutcome): void {
     const pending = this.#pending.get(id);
     if (pending === undefined) return;
@@ -153,26 +187,7 @@ export class ConsentQueue {
     this.#changed();
   }
 
-  #withinRate(host: string): boolean {
-    const since = this.#clock.nowMs() - CONSENT_RATE_WINDOW_MS;
-    const recent = (this.#recentByAddress.get(host) ?? []).filter((atMs) => atMs > since);
-    if (recent.length >= CONSENT_RATE_MAX) return false;
-    recent.push(this.#clock.nowMs());
-    this.#recentByAddress.delete(host);
-    this.#recentByAddress.set(host, recent);
-    if (this.#recentByAddress.size > CONSENT_ADDRESS_COUNT_MAX) {
-      const oldest = this.#recentByAddress.keys().next();
-      if (oldest.done !== true) this.#recentByAddress.delete(oldest.value);
-    }
-    return true;
-  }
-
   #changed(): void {
     for (const listener of this.#listeners) listener();
   }
-}
-
-/** The host of `HOST:PORT`. */
-function hostOf(address: string): string {
-  return address.slice(0, address.lastIndexOf(':'));
 }

@@ -64,6 +64,15 @@ export function asHex(value: unknown, digitCount: number, what: string): string 
   return value;
 }
 
+const MANAGED_LEASE_ID_DIGITS = 32;
+
+/** The managed lease under `under`, for requests that may name one. @throws MemcloudError `ERR_PEER_PROTOCOL` */
+export function underField(fields: PackedMap): { under?: string } {
+  const value = fields['under'];
+  if (value === undefined) return {};
+  return { under: asHex(value, MANAGED_LEASE_ID_DIGITS, 'under') };
+}
+
 /** A value that must be a list of at most `countMax`. @throws MemcloudError `ERR_PEER_PROTOCOL` */
 export function asList(value: unknown, countMax: number, what: string): unknown[] {
   if (!Array.isArray(value) || value.length > countMax) {

@@ -14,6 +14,7 @@ import {
   type RecallRoom,
 } from './control.ts';
 import { directExportFields, type DirectRequest } from './direct-control.ts';
+import { exchangeFields, type PeerHint } from './exchange-control.ts';
 
 /** What this node lends to one peer. */
 export interface HolderAccess {
@@ -23,6 +24,8 @@ export interface HolderAccess {
   readonly direct: DirectAccess | undefined;
   /** What this node could take back of what it has leased from the peer; undefined when it leases nothing. */
   readonly recallRoom?: () => RecallRoom;
+  /** The nodes that this one has sessions with, as the peer may know them; undefined when it may not. */
+  readonly knownPeers?: () => readonly PeerHint[];
 }
 
 /**
@@ -41,11 +44,12 @@ export function serveControl(access: HolderAccess, body: Buffer): Buffer {
   }
 }
 
-function execute({ slabs, direct, recallRoom }: HolderAccess, request: ControlRequest): object {
+function execute(access: HolderAccess, request: ControlRequest): object {
+  const { slabs, direct, recallRoom, knownPeers } = access;
   switch (request.method) {
     case 'lease': {
-      const { pageCount, ttlMs } = request;
-      return { ...lent(slabs).lease({ pageCount, ttlMs }) };
+      const { pageCount, ttlMs, under } = request;
+      return { ...lent(slabs).lease({ pageCount, ttlMs, ...underOf(under) }) };
     }
     case 'renew':
       return { unknown: lent(slabs).renew(request.leaseIds, request.ttlMs) };
@@ -59,9 +63,18 @@ function execute({ slabs, direct, recallRoom }: HolderAccess, request: ControlRe
         throw new MemcloudError('ERR_UNSUPPORTED', 'this node leases no memory');
       }
       return recallRoomFields(recallRoom());
+    case 'peers':
+      if (knownPeers === undefined) {
+        throw new MemcloudError('ERR_UNSUPPORTED', 'this node tells nobody of its peers');
+      }
+      return exchangeFields(knownPeers());
     default:
       return executeDirect(direct, request);
   }
+}
+
+function underOf(under: string | undefined): { under?: string } {
+  return under === undefined ? {} : { under };
 }
 
 function lent(slabs: SlabAccess | undefined): SlabAccess {
@@ -77,8 +90,9 @@ function executeDirect(direct: DirectAccess | undefined, request: DirectRequest)
   }
   switch (request.method) {
     case 'direct-open': {
-      const { sizeBytes, ttlMs } = request;
-      return { export: directExportFields(direct.open({ sizeBytes, ttlMs })) };
+      const { sizeBytes, ttlMs, under } = request;
+      const opened = direct.open({ sizeBytes, ttlMs, ...underOf(under) });
+      return { export: directExportFields(opened) };
     }
     case 'direct-ticket': {
       const { exportId, consumerNonce, transport: wanted = 'tls' } = request;

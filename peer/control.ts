@@ -7,8 +7,14 @@
 import { Packr } from 'msgpackr';
 import { isErrorCode, type ErrorCode, type MemcloudError } from '../common/errors.ts';
 import { isLaneName, LANE_LENGTH_MAX } from '../common/holder.ts';
-import type { ProviderUsage, SlabGrant, SlabRecall, SlabRequest } from '../common/ports.ts';
-import { FEATURE_COUNT_MAX, FEATURE_LENGTH_MAX, LEASE_ID_COUNT_MAX } from './constants.ts';
+import type { NodeId, ProviderUsage, SlabGrant, SlabRecall, SlabRequest } from '../common/ports.ts';
+import { printableAscii } from '../common/printable.ts';
+import {
+  FEATURE_COUNT_MAX,
+  FEATURE_LENGTH_MAX,
+  LEASE_ID_COUNT_MAX,
+  REVOCATION_COUNT_MAX,
+} from './constants.ts';
 import {
   asHex,
   asList,
@@ -18,8 +24,10 @@ import {
   labelField,
   NUMBER_MAX,
   refuseBody,
+  underField,
 } from './control-fields.ts';
 import { decodeDirectRequest, type DirectRequest } from './direct-control.ts';
+import type { InviteProof } from './invites.ts';
 import { unpackMap, type PackedMap } from './message-pack.ts';
 
 /** The credits that a side grants the other. */
@@ -50,6 +58,8 @@ export interface AcceptedHello {
   readonly lane: string;
   /** The TCP port on which the sender takes peers; 0 when it does not say. */
   readonly port: number;
+  /** Proves an invitation of the receiver; only a dialler sends it. */
+  readonly invite?: InviteProof;
 }
 
 /** The HELLO of a side that has not decided yet. */
@@ -70,6 +80,7 @@ export type ControlRequest =
   | { readonly method: 'release'; readonly leaseId: string }
   | { readonly method: 'usage' }
   | { readonly method: 'recall-room' }
+  | { readonly method: 'peers' }
   | DirectRequest;
 
 /** What a holder says to a provider that would like all of its leases back. All counts are bytes. */
@@ -97,6 +108,16 @@ export interface Notice {
   readonly recall?: SlabRecall;
   /** Whether it grants leases, when that changed. */
   readonly accepting?: boolean;
+  /** Every node that lost the sender's trust and has not got it back. */
+  readonly revoked?: readonly RevokedNode[];
+}
+
+/** A node that lost the trust of another. */
+export interface RevokedNode {
+  /** Which. */
+  readonly nodeId: NodeId;
+  /** How long ago, seconds: ages need no common clock. */
+  readonly ageS: number;
 }
 
 /** Codes that a reply may carry; others become ERR_PEER_PROTOCOL. */
@@ -110,6 +131,9 @@ const REPLY_CODES: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 
 const REPLY_MESSAGE_LENGTH_MAX = 256;
 const LEASE_ID_DIGITS = 16;
+const INVITE_ID_DIGITS = 16;
+const INVITE_PROOF_DIGITS = 64;
+const NODE_ID_DIGITS = 32;
 const PAGE_BYTES_MIN = 64 * 4112;
 
 const packr = new Packr({ useRecords: false });
@@ -141,6 +165,7 @@ function usage(value: unknown): ProviderUsage {
     usedBytes: count('usedBytes'),
     residentBytes: count('residentBytes'),
     leaseCount: count('leaseCount'),
+    ...(fields['heldBytes'] === undefined ? {} : { heldBytes: count('heldBytes') }),
   };
 }
 
@@ -149,8 +174,10 @@ function usageFields({
   usedBytes,
   residentBytes,
   leaseCount,
+  heldBytes,
 }: ProviderUsage): ProviderUsage {
-  return { offeredBytes, usedBytes, residentBytes, leaseCount };
+  const all = { offeredBytes, usedBytes, residentBytes, leaseCount };
+  return heldBytes === undefined ? all : { ...all, heldBytes };
 }
 
 /** Encodes a HELLO. */
@@ -170,6 +197,7 @@ export function encodeHello(hello: Hello): Buffer {
     accepting: hello.accepting,
     ...lane,
     ...(port === 0 ? {} : { port }),
+    ...(hello.invite === undefined ? {} : { invite: hello.invite }),
   });
 }
 
@@ -194,6 +222,15 @@ export function decodeHello(bytes: Buffer): Hello {
     accepting: fields['accepting'] === undefined || booleanField(fields, 'accepting'),
     lane: lane(fields['lane']),
     port: fields['port'] === undefined ? 0 : integerField(fields, 'port', 1, 65535),
+    ...(fields['invite'] === undefined ? {} : { invite: invite(fields['invite']) }),
+  };
+}
+
+function invite(value: unknown): InviteProof {
+  const fields = asMap(value, 'invite');
+  return {
+    id: asHex(fields['id'], INVITE_ID_DIGITS, 'an invitation'),
+    proof: asHex(fields['proof'], INVITE_PROOF_DIGITS, 'a proof'),
   };
 }
 
@@ -224,6 +261,7 @@ export function decodeControlRequest(bytes: Buffer): ControlRequest {
         method: 'lease',
         pageCount: integerField(fields, 'pageCount', 0, 2 ** 32 - 1),
         ttlMs: ttlMs(),
+        ...underField(fields),
       };
     case 'renew':
       return { method: 'renew', leaseIds: leaseIds(fields['leaseIds']), ttlMs: ttlMs() };
@@ -233,6 +271,8 @@ export function decodeControlRequest(bytes: Buffer): ControlRequest {
       return { method: 'usage' };
     case 'recall-room':
       return { method: 'recall-room' };
+    case 'peers':
+      return { method: 'peers' };
     default:
       return decodeDirectRequest(fields) ?? refuseBody('method: expected a known one');
   }
@@ -263,8 +303,7 @@ export function decodeControlReply(bytes: Buffer): ControlReply {
 
 /** Text that ends up on a terminal: nothing but printable ASCII survives. */
 function forPeople(text: unknown): string {
-  const safe = typeof text === 'string' ? text.replace(/[^\x20-\x7e]/g, '?') : '';
-  return safe.slice(0, REPLY_MESSAGE_LENGTH_MAX);
+  return typeof text === 'string' ? printableAscii(text, REPLY_MESSAGE_LENGTH_MAX) : '';
 }
 
 /** The grant in a reply to `lease`. @throws MemcloudError `ERR_PEER_PROTOCOL` */
@@ -296,8 +335,10 @@ export function recallRoomFields({ heldBytes, roomBytes, problem }: RecallRoom):
 }
 
 /** Encodes a NOTICE. A recall without an end has no `endsInMs`. */
-export function encodeNotice({ usage, leasesEnded, recall, accepting }: Notice): Buffer {
+export function encodeNotice(notice: Notice): Buffer {
+  const { usage, leasesEnded, recall, accepting, revoked } = notice;
   return packr.pack({
+    ...(revoked === undefined ? {} : { revoked }),
     ...(usage === undefined ? {} : { usage: usageFields(usage) }),
     ...(leasesEnded === undefined ? {} : { leasesEnded }),
     ...(recall === undefined ? {} : { recall: recallFields(recall) }),
@@ -320,7 +361,18 @@ export function decodeNotice(bytes: Buffer): Notice {
       : { leasesEnded: leaseIds(fields['leasesEnded']) }),
     ...(fields['recall'] === undefined ? {} : { recall: recall(fields['recall']) }),
     ...(fields['accepting'] === undefined ? {} : { accepting: booleanField(fields, 'accepting') }),
+    ...(fields['revoked'] === undefined ? {} : { revoked: revoked(fields['revoked']) }),
   };
+}
+
+function revoked(value: unknown): RevokedNode[] {
+  return asList(value, REVOCATION_COUNT_MAX, 'revocations').map((row) => {
+    const fields = asMap(row, 'a revocation');
+    return {
+      nodeId: asHex(fields['nodeId'], NODE_ID_DIGITS, 'a node id'),
+      ageS: integerField(fields, 'ageS', 0, NUMBER_MAX),
+    };
+  });
 }
 
 function recall(value: unknown): SlabRecall {

@@ -5,10 +5,10 @@
  * any other handshake; the role is signed too, so that one cannot be reflected. A codec; pure.
  */
 import { MemcloudError } from '../common/errors.ts';
+import { nodeIdOf } from '../common/fingerprint.ts';
 import type { NodeId } from '../common/ports.ts';
 import { CREDENTIALS_VERSION, NODE_NAME_SIZE_MAX, SIGNATURE_CONTEXT } from './constants.ts';
 import {
-  nodeIdOf,
   PUBLIC_KEY_SIZE_BYTES,
   SIGNATURE_SIZE_BYTES,
   verifySignature,
@@ -37,6 +37,16 @@ const NAME_PATTERN = /^[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,62}[A-Za-z0-9])?$/;
 /** True when `name` may be a node's name. */
 export function isNodeName(name: string): boolean {
   return NAME_PATTERN.test(name);
+}
+
+/** Refuses what may not be a node's name. @throws MemcloudError `ERR_USAGE` */
+export function requireNodeName(name: string): void {
+  if (isNodeName(name)) return;
+  throw new MemcloudError(
+    'ERR_USAGE',
+    'node name: expected 1 to 64 letters, digits, spaces, ".", "_" or "-", ' +
+      `beginning and ending with a letter or digit, got ${JSON.stringify(name)}`,
+  );
 }
 
 const PUBLIC_KEY_OFFSET = 1;

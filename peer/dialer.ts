@@ -7,6 +7,7 @@ import type { MemcloudError } from '../common/errors.ts';
 import { asMemcloudError } from '../common/errors.ts';
 import type { NodeId } from '../common/ports.ts';
 import { formatAddress, parseAddress } from '../common/units.ts';
+import type { DialExpectation } from './connection-context.ts';
 import { REDIAL_MAX_MS, REDIAL_MIN_MS, REDIAL_RESET_AFTER_MS } from './constants.ts';
 
 /** Where a dialler stands. */
@@ -62,12 +63,15 @@ export class Dialer {
   readonly address: string;
   /** The node that answered there last. */
   nodeId: NodeId | undefined;
+  /** Who is to answer there. */
+  expected: DialExpectation = {};
   /** Why the last attempt failed. */
   lastError: MemcloudError | undefined;
   readonly #options: DialerOptions;
   #state: DialState = 'waiting';
   #failureCount = 0;
   #upSinceMs = 0;
+  #dialsAtMs: number | undefined;
   #timer: NodeJS.Timeout | undefined;
   #waiters: ((state: DialState) => void)[] = [];
 
@@ -79,6 +83,12 @@ export class Dialer {
   /** Where it stands. */
   get state(): DialState {
     return this.#state;
+  }
+
+  /** Milliseconds until it dials again; undefined unless it waits. */
+  get waitMs(): number | undefined {
+    if (this.#state !== 'waiting' || this.#dialsAtMs === undefined) return undefined;
+    return Math.max(0, this.#dialsAtMs - this.#options.nowMs());
   }
 
   /** Dials now, whatever the wait. Without effect while connecting, pending or up. */
@@ -140,6 +150,7 @@ export class Dialer {
     const delayMs = atOnce ? 0 : redialDelayMs(this.#failureCount, this.#options.random());
     if (!atOnce) this.#failureCount += 1;
     clearTimeout(this.#timer);
+    this.#dialsAtMs = this.#options.nowMs() + delayMs;
     this.#timer = setTimeout(() => this.#dial(), delayMs).unref();
     this.#enter('waiting');
   }

@@ -7,7 +7,12 @@ import {
   DIRECT_EXPORT_COUNT_MAX,
   DIRECT_TICKET_ID_SIZE_BYTES,
 } from '../common/direct-constants.ts';
-import type { DirectExport, DirectTicket, DirectTransport } from '../common/ports.ts';
+import type {
+  DirectExport,
+  DirectRequest as DirectOpening,
+  DirectTicket,
+  DirectTransport,
+} from '../common/ports.ts';
 import { PAGE_SIZE_BYTES } from '../common/units.ts';
 import {
   asHex,
@@ -17,12 +22,13 @@ import {
   integerField,
   NUMBER_MAX,
   refuseBody,
+  underField,
 } from './control-fields.ts';
 import type { PackedMap } from './message-pack.ts';
 
 /** A control request about direct exports. */
 export type DirectRequest =
-  | { readonly method: 'direct-open'; readonly sizeBytes: number; readonly ttlMs: number }
+  | ({ readonly method: 'direct-open' } & DirectOpening)
   | {
       readonly method: 'direct-ticket';
       readonly exportId: string;
@@ -68,6 +74,7 @@ export function decodeDirectRequest(fields: PackedMap): DirectRequest | undefine
         method: 'direct-open',
         sizeBytes: integerField(fields, 'sizeBytes', 0, NUMBER_MAX),
         ttlMs: integerField(fields, 'ttlMs', 0, 2 ** 32 - 1),
+        ...underField(fields),
       };
     case 'direct-ticket':
       return {

@@ -61,6 +61,8 @@ export interface TransportKeys {
   readonly send: Uint8Array;
   /** Of what we receive. */
   readonly receive: Uint8Array;
+  /** `h` after the last message: names this handshake and no other, on both sides alike. No secret. */
+  readonly handshakeHash: Uint8Array;
 }
 
 const EMPTY = new Uint8Array(0);
@@ -124,8 +126,9 @@ export class HandshakeMachine {
   /** The transport keys; the machine is closed. */
   takeKeys(): TransportKeys {
     this.#step('takeKeys');
+    const { handshakeHash } = this.#noise;
     const { send, receive } = this.#noise.split();
-    return { send: send.takeKey(), receive: receive.takeKey() };
+    return { send: send.takeKey(), receive: receive.takeKey(), handshakeHash };
   }
 
   /** Zeroes the secrets. */

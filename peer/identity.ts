@@ -4,11 +4,11 @@
  * file that is damaged or that others could have read is refused rather than replaced: a silent new
  * identity would lose all of it, and a leaked one is worse than none.
  */
-import { randomBytes } from 'node:crypto';
+import { createPrivateKey, randomBytes, type KeyObject } from 'node:crypto';
 import path from 'node:path';
 import { ed25519 } from '@noble/curves/ed25519.js';
-import { sha256 } from '@noble/hashes/sha2.js';
 import { MemcloudError } from '../common/errors.ts';
+import { nodeIdOf } from '../common/fingerprint.ts';
 import type { NodeId } from '../common/ports.ts';
 import { readPrivateFile, writePrivateFile } from './private-file.ts';
 
@@ -22,12 +22,8 @@ export const SIGNATURE_SIZE_BYTES = 64;
 
 const FILE_SIZE_MAX = 4096;
 const FORMAT = 'memcloud-identity/1';
-const NODE_ID_SIZE_BYTES = 16;
-
-/** The id of the node that holds `publicKey`: 16 bytes of SHA-256 of it, 32 hex digits. */
-export function nodeIdOf(publicKey: Uint8Array): NodeId {
-  return Buffer.from(sha256(publicKey).subarray(0, NODE_ID_SIZE_BYTES)).toString('hex');
-}
+/** What stands before the 32 bytes of an Ed25519 private key in PKCS #8, DER. RFC 8410 section 7. */
+const PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');
 
 /**
  * Verifies an Ed25519 signature by the strict rules (RFC 8032 5.1.7, canonical encodings, no key of
@@ -84,6 +80,16 @@ export class Identity {
           'new node that others must trust again',
         { cause },
       );
+    }
+  }
+
+  /** The private key as libraries that sign want it (jose); it holds a copy, which lives as long as itself. */
+  get signingKey(): KeyObject {
+    const der = Buffer.concat([PKCS8_PREFIX, this.#secretKey]);
+    try {
+      return createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
+    } finally {
+      der.fill(0);
     }
   }
 

@@ -31,6 +31,10 @@ BODY_SIZES[MessageType.REKEY] = 0;
 BODY_SIZES[MessageType.BYE] = 0;
 BODY_SIZES[MessageType.CONTROL] = VARIABLE;
 BODY_SIZES[MessageType.CONTROL_REPLY] = VARIABLE;
+BODY_SIZES[MessageType.OBJECT] = VARIABLE;
+BODY_SIZES[MessageType.OBJECT_REPLY] = VARIABLE;
+BODY_SIZES[MessageType.MANAGE] = VARIABLE;
+BODY_SIZES[MessageType.MANAGE_REPLY] = VARIABLE;
 BODY_SIZES[MessageType.HELLO] = VARIABLE;
 BODY_SIZES[MessageType.NOTICE] = VARIABLE;
 
@@ -53,7 +57,7 @@ function fail(message: string): never {
 export class MessageCursor {
   /** One of `MessageType`. */
   type = 0;
-  /** Slab handle, status or reason, by type; unsigned 32 bits. */
+  /** Slab handle, status, reason or reply size, by type; unsigned 32 bits. */
   aux = 0;
   /** The request id's low half. */
   idLow = 0;
@@ -146,6 +150,9 @@ export class MessageCursor {
         if (this.aux !== 0) fail(`message: type ${type} has an aux`);
         this.#checkNoId();
         break;
+      case MessageType.OBJECT:
+        if (this.aux > MESSAGE_BODY_SIZE_MAX) fail(`object request: a reply of ${this.aux} bytes`);
+        break;
       case MessageType.BYE:
         if (this.aux > ByeReason.PROTOCOL) fail(`bye: reason ${this.aux} is unknown`);
         this.#checkNoId();
@@ -201,8 +208,8 @@ export class MessageWriter {
   }
 
   /** A message with a body of at most {@link MESSAGE_BODY_SIZE_MAX} bytes, copied. */
-  body(type: number, idLow: number, idHigh: number, body: Uint8Array): void {
-    this.#header(type, body.length, 0, idLow, idHigh);
+  body(type: number, idLow: number, idHigh: number, body: Uint8Array, aux = 0): void {
+    this.#header(type, body.length, aux, idLow, idHigh);
     const at = this.length + MESSAGE_HEADER_SIZE_BYTES;
     this.#bytes.set(body, at);
     const next = at + paddedLength(body.length);

@@ -13,160 +13,156 @@ import type net from 'node:net';
 import type { ByteStreamHandler } from '../common/byte-stream.ts';
 import { monotonicClock, type Clock } from '../common/clock.ts';
 import { MemcloudError } from '../common/errors.ts';
-import type { EventLoopSpin } from '../common/event-loop-spin.ts';
 import { holderParts } from '../common/holder.ts';
 import { silentLogger, type Logger } from '../common/log.ts';
-import type {
-  DirectProvider,
-  NodeId,
-  ProviderUsage,
-  SlabProvider,
-  SlabSources,
-} from '../common/ports.ts';
-import { formatAddress } from '../common/units.ts';
-import type { ConnectionContext, Established } from './connection-context.ts';
+import type { Admissions, ManagedLinks } from '../common/managed.ts';
+import type { ObjectLinks } from '../common/objects.ts';
+import type { NodeId, SlabSources } from '../common/ports.ts';
+import type { ConnectionContext, DialExpectation, Established } from './connection-context.ts';
 import { Connection } from './connection.ts';
-import type { ConsentQueue } from './consent.ts';
-import {
-  ByeReason,
-  DIAL_COUNT_MAX,
-  Feature,
-  PEER_COUNT_MAX,
-  REQUEST_TIMEOUT_MS,
-  type ByeReasonValue,
-} from './constants.ts';
-import { decodeRecallRoom, type RecallRoom } from './control.ts';
-import { isNodeName } from './credentials.ts';
-import { Dialer, dialTarget } from './dialer.ts';
-import { Gatekeeper } from './gatekeeper.ts';
-import type { Identity } from './identity.ts';
-import { KEEPALIVE_DEFAULTS, type KeepaliveLimits } from './keepalive-machine.ts';
+import { ByeReason, REQUEST_TIMEOUT_MS, type ByeReasonValue } from './constants.ts';
+import type { RecallRoom } from './control.ts';
+import { requireNodeName } from './credentials.ts';
+import { DialledAddresses } from './dialled-addresses.ts';
+import { Dialer } from './dialer.ts';
+import { FoundDial } from './found-dial.ts';
+import { FoundDials } from './found-dials.ts';
+import { Gatekeeper, type KeyAlarm } from './gatekeeper.ts';
+import { Guests } from './guests.ts';
+import { Invites } from './invites.ts';
+import { KEEPALIVE_DEFAULTS } from './keepalive-machine.ts';
+import { KnownPeers } from './known-peers.ts';
 import { Lanes } from './lanes.ts';
-import { Patience } from './patience.ts';
+import { ManagedPeers } from './managed-peers.ts';
+import { PeerExchange } from './peer-exchange.ts';
 import {
   describePeers,
+  findPeer,
   laneTargets,
+  reachOf,
   type LaneTarget,
   type PeerInfo,
-  type PeerRecord,
-  type Reach,
+  type KnownPeer,
 } from './peer-info.ts';
+import { NO_USAGE, NOTHING_HELD, type PeersOptions } from './peers-options.ts';
 import { Quarantines } from './quarantines.ts';
-import { RemoteStore } from './remote-store.ts';
-import { HandshakeRate, Listener } from './server.ts';
+import type { RemoteStore } from './remote-store.ts';
+import { Revocations } from './revocations.ts';
+import { countConnections, HandshakeRate, Listener, type ListenTarget } from './server.ts';
 import { Session } from './session.ts';
-import type { TrustStore } from './trust.ts';
-
-/** What a node's peering is made of. */
-export interface PeersOptions {
-  /** Who we are. */
-  readonly identity: Identity;
-  /** What people call us: 1 to 64 letters, digits, spaces, `.`, `_`, `-`. */
-  readonly name: string;
-  /** Whom we trust. */
-  readonly trust: TrustStore;
-  /** Where questions wait. */
-  readonly consent: ConsentQueue;
-  /** What we lend; undefined for nothing. */
-  readonly provider?: SlabProvider | undefined;
-  /** Our direct exports; undefined for none. Its owner closes it, after the peers. */
-  readonly direct?: DirectProvider | undefined;
-  /** Whose pages are not believed any more; by default kept for the life of the process. */
-  readonly quarantines?: Quarantines;
-  /** Names the machine that we run on; default: empty, which says nothing. */
-  readonly hostId?: string;
-  /** Our wider failure domain; default: none. */
-  readonly zone?: string;
-  /** The lane that we are on (`isLaneName`): we dial only, and lend nothing. Default: the node itself. */
-  readonly lane?: string;
-  /** Where events are noted. */
-  readonly logger?: Logger;
-  /** The clock of deadlines. */
-  readonly clock?: Clock;
-  /** Jitter: a number from 0 to 1, below 1. */
-  readonly random?: () => number;
-  /** Keeps the event loop awake between requests and replies; none by default. */
-  readonly spin?: EventLoopSpin;
-  /** When to ping and to give up. */
-  readonly keepalive?: KeepaliveLimits;
-  /** Longest wait for a reply, milliseconds. */
-  readonly requestTimeoutMs?: number;
-  /** Longest time of one handshake step, milliseconds. */
-  readonly handshakeStepTimeoutMs?: number;
-}
-
-const NO_USAGE: ProviderUsage = { offeredBytes: 0, usedBytes: 0, residentBytes: 0, leaseCount: 0 };
-
-const NOTHING_HELD: RecallRoom = { heldBytes: 0, roomBytes: 0, problem: '' };
-
-interface KnownPeer extends PeerRecord {
-  /** How long it may be silent. */
-  readonly patience: Patience;
-}
 
 /** The peers of one node. */
 export class Peers implements SlabSources {
   /** What this node could take back of what it has leased from a provider; its owner sets it. */
   recallRoom: (provider: NodeId) => RecallRoom = () => NOTHING_HELD;
+  /** Dials to nodes that were found. */
+  readonly found: FoundDials;
+  /** What trusted peers tell each other of their peers. */
+  readonly exchange: PeerExchange;
+  readonly #guests: Guests;
+  readonly #managed: ManagedPeers;
   readonly #options: PeersOptions;
   readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #gatekeeper: Gatekeeper;
   readonly #context: ConnectionContext;
-  readonly #connections = new Map<Connection, Dialer | undefined>();
+  readonly #connections = new Map<Connection, Dialer | FoundDial | undefined>();
   readonly #sessions = new Set<Session>();
-  readonly #records = new Map<NodeId, KnownPeer>();
-  readonly #dialers = new Map<string, Dialer>();
+  readonly #known: KnownPeers;
+  readonly #dialers: DialledAddresses;
   readonly #listeners: Listener[] = [];
   readonly #heldNodes = new Set<NodeId>();
   readonly #quarantines: Quarantines;
   readonly #lanes: Lanes;
-  readonly #stopWatchingTrust: () => void;
+  readonly #revocations: Revocations;
+  readonly #stopWatchingTrust: (() => void)[];
   #closed = false;
 
   /** @throws MemcloudError `ERR_USAGE` when the name may not be a node's name */
   constructor(options: PeersOptions) {
-    if (!isNodeName(options.name)) {
-      throw new MemcloudError(
-        'ERR_USAGE',
-        'node name: expected 1 to 64 letters, digits, spaces, ".", "_" or "-", ' +
-          `beginning and ending with a letter or digit, got ${JSON.stringify(options.name)}`,
-      );
-    }
+    requireNodeName(options.name);
     this.#options = options;
     this.#clock = options.clock ?? monotonicClock;
     this.#logger = options.logger ?? silentLogger;
     this.#quarantines = options.quarantines ?? Quarantines.inMemory();
     const rate = new HandshakeRate(this.#clock);
+    const keepalive = options.keepalive ?? KEEPALIVE_DEFAULTS;
     this.#lanes = new Lanes({
       provider: options.provider,
       clock: this.#clock,
-      keepalive: options.keepalive ?? KEEPALIVE_DEFAULTS,
+      keepalive,
       requestTimeoutMs: options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS,
       spin: options.spin,
       logger: this.#logger,
       onEnded: (session) => this.#sessions.delete(session),
       onBreach: ({ peer }, error) => this.#quarantineForBreach(peer.nodeId, peer.name, error),
     });
+    const { trust, consent, onJoined } = options;
+    this.#guests = new Guests({
+      ...{ trust, clock: this.#clock },
+      isHere: (nodeId) => this.#isHere(nodeId),
+      onAdmitted: (nodeId) => {
+        for (const connection of this.#connectionsOf(nodeId)) connection.reconsider();
+      },
+      onDismissed: (nodeId) => this.#cut(nodeId, ByeReason.REVOKED, 'it is a guest no more'),
+    });
+    this.#known = new KnownPeers({
+      ...{ trust, keepalive, guests: this.#guests, quarantines: this.#quarantines },
+      isLane: (options.lane ?? '') !== '',
+    });
+    const records = this.#known.all;
+    this.#gatekeeper = new Gatekeeper({
+      ...{ trust, consent, clock: this.#clock, logger: this.#logger },
+      invites: options.invites ?? new Invites(this.#clock),
+      guests: this.#guests,
+      ...(onJoined === undefined ? {} : { onJoined }),
+    });
+    this.#revocations = options.revocations ?? new Revocations({ trust, logger: this.#logger });
     this.#context = {
       identity: options.identity,
       name: options.name,
-      gatekeeper: new Gatekeeper(options.trust, options.consent, this.#logger),
+      gatekeeper: this.#gatekeeper,
+      guestIdentity: (peer) => this.#guests.named(peer),
       clock: this.#clock,
       mayHandshake: () => rate.take(),
-      usage: () => options.provider?.usage() ?? NO_USAGE,
+      usage: (nodeId) => options.provider?.usage(nodeId) ?? NO_USAGE,
       accepting: () => options.provider?.accepting ?? true,
-      hostId: options.hostId ?? '',
-      zone: options.zone ?? '',
-      lane: options.lane ?? '',
+      ...{ hostId: options.hostId ?? '', zone: options.zone ?? '', lane: options.lane ?? '' },
       port: () => this.#listeners[0]?.address.port ?? 0,
+      exchangesPeers: options.exchangesPeers ?? false,
       direct: options.direct,
-      ...(options.handshakeStepTimeoutMs === undefined
-        ? {}
-        : { stepTimeoutMs: options.handshakeStepTimeoutMs }),
+      objects: options.objects !== undefined,
+      managed: options.managed !== undefined,
+      stepTimeoutMs: options.handshakeStepTimeoutMs,
     };
-    this.#stopWatchingTrust = options.trust.onRevoked(({ nodeId }) => {
-      this.#cut(nodeId, ByeReason.REVOKED, 'it is no longer trusted');
+    this.#dialers = new DialledAddresses({
+      ...{ connections: this.#connections, records },
+      dial: (dialer, target) => this.#dial(dialer, target, dialer.expected),
+      random: options.random ?? Math.random,
+      nowMs: () => this.#clock.nowMs(),
     });
+    this.#managed = new ManagedPeers({
+      ...{ records, dialers: this.#dialers },
+      isGuest: (nodeId) => this.#guests.isGuest(nodeId),
+    });
+    this.exchange = new PeerExchange(records, trust);
+    this.found = new FoundDials({
+      ...{ connections: this.#connections, records, heldNodes: this.#heldNodes },
+      ...{ trust, consent },
+      dial: (dial, target, pin) => {
+        if (!this.#closed) this.#dial(dial, target, { pin });
+      },
+    });
+    this.#stopWatchingTrust = [
+      trust.onRevoked(({ nodeId }) => {
+        this.#cut(nodeId, ByeReason.REVOKED, 'it is no longer trusted');
+        options.objects?.onRequesterRevoked(nodeId);
+        options.allowances?.forget(nodeId);
+      }),
+      trust.onRevocationsChanged(() => {
+        if (this.#context.lane === '') this.#revocations.tell(this.#sessions);
+      }),
+    ];
   }
 
   // --- For the daemon ------------------------------------------------------------------------------
@@ -175,17 +171,17 @@ export class Peers implements SlabSources {
    * Listens for peers.
    *
    * @param inheritedFd - the listening socket of another process of this node, instead of a new one
-   * @returns where; the port is the real one when 0 was asked for
+   * @returns where; the port is the real one
    * @throws MemcloudError `ERR_USAGE_ADDRESS`
    */
   async listen(
-    target: { host: string; port: number },
+    target: ListenTarget,
     inheritedFd?: number,
   ): Promise<{ host: string; port: number }> {
     assert(this.#context.lane === '', 'a lane takes no peers');
     const options = {
       onSocket: (socket: net.Socket): void => this.#onSocket(socket),
-      counts: () => this.#counts(),
+      counts: () => countConnections(this.#connections.keys(), this.connectionCount),
       logger: this.#logger,
     };
     const listener = await Listener.open(target, options, inheritedFd);
@@ -197,30 +193,13 @@ export class Peers implements SlabSources {
    * Keeps an address connected from now on; lifts a {@link Peers.disconnect} of the node there.
    *
    * @param address - `HOST:PORT`
-   * @throws MemcloudError `ERR_USAGE_ADDRESS`, or `ERR_USAGE` beyond 256 addresses
+   * @param expected - who is to answer there, from now on and at each attempt; without, what was said
+   *   before stays
+   * @throws MemcloudError `ERR_USAGE_ADDRESS`, or `ERR_USAGE` beyond 256 addresses; `ERR_PEER_KEY_CHANGED`
+   *   when a session with another node lives there
    */
-  connect(address: string): Dialer {
-    const { key, target } = dialTarget(address);
-    let dialer = this.#dialers.get(key);
-    if (dialer === undefined) {
-      if (this.#dialers.size >= DIAL_COUNT_MAX) {
-        throw new MemcloudError('ERR_USAGE', `cannot dial more than ${DIAL_COUNT_MAX} addresses`);
-      }
-      const created: Dialer = new Dialer({
-        address: key,
-        dial: () => this.#dial(created, target),
-        isUp: (nodeId) => this.#records.get(nodeId)?.session !== undefined,
-        random: this.#options.random ?? Math.random,
-        nowMs: () => this.#clock.nowMs(),
-      });
-      // An address that was given up for a while and whose session goes on: it is that session's again.
-      const held = `${target.host}:${target.port}`;
-      created.nodeId = [...this.#records.values()].find(
-        ({ session, address }) => session?.dialled === true && address === held,
-      )?.store.nodeId;
-      dialer = created;
-      this.#dialers.set(key, dialer);
-    }
+  connect(address: string, expected?: DialExpectation): Dialer {
+    const dialer = this.#dialers.open(address, expected);
     if (dialer.nodeId !== undefined) this.#heldNodes.delete(dialer.nodeId);
     dialer.start();
     return dialer;
@@ -232,9 +211,7 @@ export class Peers implements SlabSources {
    * @throws MemcloudError `ERR_USAGE_ADDRESS`
    */
   stopDialling(address: string): void {
-    const { key } = dialTarget(address);
-    this.#dialers.get(key)?.stop();
-    this.#dialers.delete(key);
+    this.#dialers.stop(address);
   }
 
   /**
@@ -246,25 +223,42 @@ export class Peers implements SlabSources {
    * @throws MemcloudError `ERR_PEER_UNKNOWN`
    */
   disconnect(nodeIdOrName: string): void {
-    const record = this.#find(nodeIdOrName);
+    const record = findPeer(this.#known.all, nodeIdOrName);
     const { nodeId } = record.store;
     this.#heldNodes.add(nodeId);
-    for (const [address, dialer] of this.#dialers) {
-      if (dialer.nodeId !== nodeId) continue;
-      dialer.stop();
-      this.#dialers.delete(address);
-    }
+    this.#dialers.stopNode(nodeId);
     this.#cut(nodeId, ByeReason.DISCONNECT, 'it was disconnected by an operator');
   }
 
-  /** Every node that was ever let in, for placement; each is a `DirectSource` as well. */
+  /** Every node that was ever let in and is no guest, for placement; each is a `DirectSource` as well. */
   list(): readonly RemoteStore[] {
-    return [...this.#records.values()].map(({ store }) => store);
+    return this.#known.withoutGuests().map(({ store }) => store);
   }
+
+  /** The guests that were let in: for what is taken under managed leases, and nothing else. */
+  guests(): readonly RemoteStore[] {
+    return this.#known.guests().map(({ store }) => store);
+  }
+
+  /** Who is let in because a control plane says so. */
+  get admissions(): Admissions {
+    return this.#guests;
+  }
+
+  /** The ways to ask nodes about managed memory. */
+  get managedLinks(): ManagedLinks {
+    return this.#managed;
+  }
+
+  /** The objects of the nodes that were ever let in. */
+  readonly objectLinks: ObjectLinks = {
+    list: () => this.#known.withoutGuests().map(({ objects }) => objects),
+    find: (nodeIdOrName) => findPeer(this.#known.all, nodeIdOrName).objects,
+  };
 
   /** The memory of a node, leased or direct, by id or name. @throws MemcloudError `ERR_PEER_UNKNOWN` */
   store(nodeIdOrName: string): RemoteStore {
-    return this.#find(nodeIdOrName).store;
+    return findPeer(this.#known.all, nodeIdOrName).store;
   }
 
   /**
@@ -276,14 +270,9 @@ export class Peers implements SlabSources {
   async askRecallRoom(holder: string): Promise<RecallRoom> {
     const { nodeId, lane } = holderParts(holder);
     const session =
-      lane === '' ? this.#records.get(nodeId)?.session : this.#lanes.find(nodeId, lane);
-    if (session === undefined) {
-      throw new MemcloudError('ERR_PEER_UNREACHABLE', 'it is not connected');
-    }
-    if (!session.features.includes(Feature.RECALL)) {
-      throw new MemcloudError('ERR_UNSUPPORTED', 'its memnode is too old to move pages by itself');
-    }
-    return session.control({ method: 'recall-room' }, decodeRecallRoom);
+      lane === '' ? this.#known.all.get(nodeId)?.session : this.#lanes.find(nodeId, lane);
+    if (session !== undefined) return session.askRecallRoom();
+    throw new MemcloudError('ERR_PEER_UNREACHABLE', 'it is not connected');
   }
 
   /**
@@ -292,14 +281,14 @@ export class Peers implements SlabSources {
    * @throws MemcloudError `ERR_PEER_UNKNOWN` beyond the bound on peers
    */
   remember(nodeId: NodeId, name: string): RemoteStore {
-    const record = this.#recordOf(nodeId, name);
+    const record = this.#known.open(nodeId, name);
     if (record !== undefined) return record.store;
     throw new MemcloudError('ERR_PEER_UNKNOWN', `no room for node "${name}": too many peers`);
   }
 
-  /** The addresses that are kept connected, `HOST:PORT`. */
+  /** The addresses that are kept connected, `HOST:PORT`, without those of guests. */
   get dialled(): string[] {
-    return [...this.#dialers.keys()];
+    return this.#dialers.addresses;
   }
 
   /** Descriptors of the listening sockets, for another process of this node; still ours. */
@@ -309,12 +298,23 @@ export class Peers implements SlabSources {
 
   /** Every peer: nodes that were let in, and addresses where none has answered. */
   peers(): PeerInfo[] {
-    return describePeers(this.#records, [...this.#dialers.values()]);
+    return describePeers(this.#known.shown(), [...this.#dialers.values(), ...this.found.pending()]);
+  }
+
+  /** Known names that came with another key lately. */
+  get keyAlarms(): KeyAlarm[] {
+    return this.#gatekeeper.alarms;
   }
 
   /** The nodes that a lane of this one may dial: up, or up before, and neither cut off nor disbelieved. */
   laneTargets(): LaneTarget[] {
-    return laneTargets(this.#records.values());
+    return laneTargets(this.#known.withoutGuests());
+  }
+
+  /** One of them, or a guest: for a lane that uses a managed lease. */
+  laneTarget(nodeId: NodeId): LaneTarget | undefined {
+    const record = this.#known.all.get(nodeId);
+    return record && laneTargets([record])[0];
   }
 
   /** Lanes of a node that are here now. */
@@ -330,7 +330,7 @@ export class Peers implements SlabSources {
   /** Ends everything; page calls in flight end with UNREACHABLE. */
   async close(): Promise<void> {
     this.#closed = true;
-    this.#stopWatchingTrust();
+    for (const stop of this.#stopWatchingTrust) stop();
     for (const dialer of this.#dialers.values()) dialer.stop();
     for (const session of [...this.#sessions]) session.close(ByeReason.SHUTDOWN);
     const error = new MemcloudError('ERR_CANCELLED', 'the node shuts down');
@@ -345,8 +345,12 @@ export class Peers implements SlabSources {
     this.#connections.set(Connection.accept(socket, this.#context, this), undefined);
   }
 
-  #dial(dialer: Dialer, target: { host: string; port: number }): void {
-    this.#connections.set(Connection.dial(target, this.#context, this), dialer);
+  #dial(
+    dialer: Dialer | FoundDial,
+    target: { host: string; port: number },
+    expected: DialExpectation,
+  ): void {
+    this.#connections.set(Connection.dial(target, this.#context, this, expected), dialer);
   }
 
   /** A human has to be asked. */
@@ -354,6 +358,12 @@ export class Peers implements SlabSources {
     const fields = { address: connection.address, name: connection.peer?.name };
     if (side === 'remote') this.#logger.info(fields, 'the node asks its human about us');
     this.#connections.get(connection)?.onPending();
+  }
+
+  /** A node is let in: what was decided about the address that we dialled is decided about it. */
+  onAdmitted(connection: Connection, nodeId: NodeId): void {
+    const dialer = this.#connections.get(connection);
+    if (dialer !== undefined) this.#options.allowances?.bind(dialer.address, nodeId);
   }
 
   /** A data connection: it counts among the direct exports, at most one for each, not here. */
@@ -368,7 +378,8 @@ export class Peers implements SlabSources {
     this.#connections.delete(connection);
     this.#logger.debug({ address: connection.address, code: error.code }, error.message);
     if (dialer === undefined) return;
-    if (dialer.lastError?.code !== error.code) {
+    // Where a node was found is anybody's claim: that nobody answers there is no news.
+    if (dialer instanceof Dialer && dialer.lastError?.code !== error.code) {
       this.#logger.warn({ address: dialer.address, code: error.code }, error.message);
     }
     if (connection.peer !== undefined) dialer.nodeId = connection.peer.nodeId;
@@ -381,8 +392,9 @@ export class Peers implements SlabSources {
     if (established.lane !== '') return this.#onLane(connection, established);
     const { peer, dialled } = established;
     const { nodeId } = peer;
-    if (dialled) this.#heldNodes.delete(nodeId);
-    const record = this.#recordOf(nodeId, peer.name);
+    if (dialer instanceof Dialer) this.#heldNodes.delete(nodeId);
+    const { isGuest } = established;
+    const record = this.#known.open(nodeId, peer.name, isGuest);
     const old = record?.session;
     const refused =
       this.#closed ||
@@ -398,27 +410,39 @@ export class Peers implements SlabSources {
       return undefined;
     }
     old?.close(ByeReason.DUPLICATE);
-    const session = new Session(established, {
+    const session: Session = new Session(established, {
       provider: this.#options.provider,
       direct: this.#options.direct,
+      objects: isGuest ? undefined : this.#options.objects,
+      managed: this.#context.lane === '' ? this.#options.managed : undefined,
       clock: this.#clock,
       keepalive: record.patience.onUp(this.#clock.nowMs()),
       requestTimeoutMs: this.#options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS,
       spin: this.#options.spin,
       client: record.store,
-      recallRoom: () => this.recallRoom(nodeId),
+      recallRoom: () => this.#roomFor(nodeId, isGuest),
+      onRevoked: (revoked) => this.#revocations.hear(peer, revoked),
+      knownPeers:
+        this.#context.exchangesPeers && !isGuest
+          ? () => this.exchange.hintsFor(session)
+          : undefined,
       onEnded: (ended, error) => this.#onSessionEnded(record, ended, error),
     });
     this.#connections.delete(connection);
     this.#sessions.add(session);
     record.session = session;
+    record.guest = isGuest;
     record.address = established.address;
     record.lastError = undefined;
-    record.reach = this.#reachOf(established, dialer);
+    record.reach = reachOf(established, dialer, this.#dialers.values());
     if (dialer !== undefined) dialer.nodeId = nodeId;
+    if (dialer instanceof FoundDial) dialer.onUp(nodeId);
     for (const each of this.#dialers.values()) if (each.nodeId === nodeId) each.onUp(nodeId);
-    this.#logger.info({ nodeId, name: peer.name, address: session.address, dialled }, 'peer up');
+    const fields = { nodeId, name: peer.name, address: session.address, dialled };
+    this.#logger.info(isGuest ? { ...fields, guest: true } : fields, 'peer up');
     record.store.attach(session, established);
+    this.#managed.changed(record.managed, session);
+    if (this.#context.lane === '') this.#revocations.greet(session);
     return session;
   }
 
@@ -429,18 +453,6 @@ export class Peers implements SlabSources {
     const session = this.#lanes.take(established);
     if (session !== undefined) this.#sessions.add(session);
     return session;
-  }
-
-  /** Where a lane of ours reaches a node: where we dial it, or where by its own word it listens. */
-  #reachOf(
-    { stream, peer, features, port }: Established,
-    dialer: Dialer | undefined,
-  ): Reach | undefined {
-    if (!features.includes(Feature.LANES)) return undefined;
-    const { publicKey, nodeId } = peer;
-    const known = dialer ?? [...this.#dialers.values()].find((each) => each.nodeId === nodeId);
-    if (known !== undefined) return { address: known.address, publicKey };
-    return port === 0 ? undefined : { address: formatAddress(stream.remoteHost, port), publicKey };
   }
 
   /** Which of two connections with one node stays: see the head of this file. */
@@ -456,11 +468,14 @@ export class Peers implements SlabSources {
     record.patience.onDown(this.#clock.nowMs(), session.fellSilent);
     record.session = undefined;
     record.lastError = error;
+    this.#managed.changed(record.managed, session);
     const { nodeId, name } = session.peer;
+    this.#options.objects?.onRequesterGone(nodeId);
     const fields = { nodeId, name, code: error?.code, bye: session.byeReason };
     if (error === undefined) this.#logger.info(fields, 'peer down');
     else this.#logger.warn(fields, `peer down: ${error.message}`);
     if (error?.code === 'ERR_PEER_PROTOCOL') this.#quarantineForBreach(nodeId, name, error);
+    this.#known.forgetGuest(record);
     for (const dialer of this.#dialers.values()) {
       if (dialer.nodeId === nodeId) dialer.onDown(error);
     }
@@ -472,50 +487,32 @@ export class Peers implements SlabSources {
   }
 
   #cut(nodeId: NodeId, reason: ByeReasonValue, why: string): void {
-    const record = this.#records.get(nodeId);
+    const record = this.#known.all.get(nodeId);
     if (record !== undefined) record.reach = undefined;
     record?.session?.close(reason);
     this.#lanes.cut(nodeId, reason);
-    for (const connection of [...this.#connections.keys()]) {
-      if (connection.peer?.nodeId !== nodeId) continue;
+    for (const connection of this.#connectionsOf(nodeId)) {
       connection.close(new MemcloudError('ERR_PEER_UNTRUSTED', `node ${nodeId}: ${why}`));
     }
     // After the session, which could ask for new ones.
     this.#options.direct?.revoke(nodeId);
   }
 
-  #recordOf(nodeId: NodeId, name: string): KnownPeer | undefined {
-    const known = this.#records.get(nodeId);
-    if (known !== undefined || this.#records.size >= PEER_COUNT_MAX) return known;
-    const store = new RemoteStore(nodeId, name, this.#quarantines);
-    const patience = new Patience(this.#options.keepalive ?? KEEPALIVE_DEFAULTS);
-    const nothing = { session: undefined, lastError: undefined, reach: undefined };
-    const record = { store, patience, address: '', ...nothing };
-    this.#records.set(nodeId, record);
-    return record;
+  #connectionsOf(nodeId: NodeId): Connection[] {
+    return [...this.#connections.keys()].filter(({ peer }) => peer?.nodeId === nodeId);
   }
 
-  #find(nodeIdOrName: string): KnownPeer {
-    const byId = this.#records.get(nodeIdOrName);
-    if (byId !== undefined) return byId;
-    const wanted = nodeIdOrName.toLowerCase();
-    const found = [...this.#records.values()].filter(
-      ({ store }) => store.nodeName.toLowerCase() === wanted,
-    );
-    // Of several nodes that bore a name, the one that bears it now is meant.
-    const record = found.find(({ session }) => session !== undefined) ?? found[0];
-    if (record === undefined) {
-      throw new MemcloudError('ERR_PEER_UNKNOWN', `no peer is called "${nodeIdOrName}"`);
-    }
-    return record;
+  // --- Guests --------------------------------------------------------------------------------------
+
+  #isHere(nodeId: NodeId): boolean {
+    if (this.#known.all.get(nodeId)?.session !== undefined) return true;
+    return this.#lanes.count(nodeId) > 0 || this.#connectionsOf(nodeId).length > 0;
   }
 
-  #counts(): { total: number; handshakes: number; byAddress: Map<string, number> } {
-    const byAddress = new Map<string, number>();
-    for (const { address, dialled } of this.#connections.keys()) {
-      const host = address.slice(0, address.lastIndexOf(':'));
-      if (!dialled) byAddress.set(host, (byAddress.get(host) ?? 0) + 1);
-    }
-    return { total: this.connectionCount, handshakes: this.#connections.size, byAddress };
+  /** What a node could move away from itself is told to none but those that it trusts. */
+  #roomFor(nodeId: NodeId, isGuest: boolean): RecallRoom {
+    const room = this.recallRoom(nodeId);
+    const problem = 'it has its memory there by a control plane, which decides about it';
+    return isGuest ? { heldBytes: room.heldBytes, roomBytes: 0, problem } : room;
   }
 }

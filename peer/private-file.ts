@@ -6,6 +6,7 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { makeDirectory } from '../common/directory.ts';
 
 /** Permission bits of others and of the group. */
 const NOT_OURS_MASK = 0o077;
@@ -53,7 +54,7 @@ export function writePrivateFile(
   mode: 'create' | 'replace',
 ): void {
   const directory = path.dirname(file);
-  fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
+  makeDirectory(directory, 0o700);
   const temporary = `${file}.tmp-${process.pid}`;
   fs.rmSync(temporary, { force: true });
   const fd = fs.openSync(temporary, 'wx', 0o600);

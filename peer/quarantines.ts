@@ -10,6 +10,7 @@ import path from 'node:path';
 import { asMemcloudError, MemcloudError } from '../common/errors.ts';
 import { silentLogger, type Logger } from '../common/log.ts';
 import type { NodeId } from '../common/ports.ts';
+import { printableAscii } from '../common/printable.ts';
 import { QUARANTINE_COUNT_MAX, QUARANTINE_REASON_LENGTH_MAX } from './constants.ts';
 import { isNodeName } from './credentials.ts';
 import { readPrivateFile, writePrivateFile } from './private-file.ts';
@@ -92,7 +93,7 @@ export class Quarantines {
       const [oldest] = this.#entries.keys();
       if (oldest !== undefined) this.#entries.delete(oldest);
     }
-    const text = reason.replace(/[^\x20-\x7e]/g, '?').slice(0, QUARANTINE_REASON_LENGTH_MAX);
+    const text = printableAscii(reason, QUARANTINE_REASON_LENGTH_MAX);
     const quarantine = { nodeId, name, reason: text, sinceMs: Date.now() };
     this.#entries.set(nodeId, quarantine);
     this.#logger.error({ nodeId, name, reason: text }, 'peer quarantined: its pages are not used');
@@ -156,8 +157,7 @@ function parseFile(bytes: Buffer): Quarantine[] {
       typeof name !== 'string' ||
       !isNodeName(name) ||
       typeof reason !== 'string' ||
-      !/^[\x20-\x7e]*$/.test(reason) ||
-      reason.length > QUARANTINE_REASON_LENGTH_MAX ||
+      reason !== printableAscii(reason, QUARANTINE_REASON_LENGTH_MAX) ||
       typeof sinceMs !== 'number' ||
       !Number.isFinite(sinceMs)
     ) {

@@ -131,12 +131,12 @@ export class RecordWriter {
   }
 
   /** Adds a message with a body, which is copied. */
-  body(type: number, idLow: number, idHigh: number, body: Uint8Array): void {
+  body(type: number, idLow: number, idHigh: number, body: Uint8Array, aux = 0): void {
     if (body.length > MESSAGE_BODY_SIZE_MAX) {
       throw new MemcloudError('ERR_INTERNAL', `a message body of ${body.length} bytes is too long`);
     }
     this.#ensureHeadRoom(MESSAGE_HEADER_SIZE_BYTES + paddedLength(body.length));
-    this.#rest.body(type, idLow, idHigh, body);
+    this.#rest.body(type, idLow, idHigh, body, aux);
   }
 
   /** Seals the open record, if any, and gives back what it did not use. Before each flush. */

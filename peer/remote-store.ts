@@ -9,6 +9,7 @@ import { MemcloudError } from '../common/errors.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
 import type {
   DirectExport,
+  DirectRequest,
   DirectSource,
   DirectTicket,
   DirectTransport,
@@ -47,16 +48,26 @@ export class RemoteStore implements SlabSource, DirectSource, SessionClient {
   #accepting = true;
   #avoided = false;
   readonly #quarantines: Quarantines;
+  readonly #isGuest: (nodeId: NodeId) => boolean;
   readonly #recallListeners = new Set<(recall: SlabRecall) => void>();
   #usage = NO_USAGE;
   #session: Session | undefined;
   readonly #queues: (RemotePageQueue | undefined)[] = [];
 
-  /** @param quarantines - where it is kept that its pages are not believed */
-  constructor(nodeId: NodeId, nodeName: string, quarantines = Quarantines.inMemory()) {
+  /**
+   * @param quarantines - where it is kept that its pages are not believed
+   * @param isGuest - whether a node is a guest now; by default none is
+   */
+  constructor(
+    nodeId: NodeId,
+    nodeName: string,
+    quarantines = Quarantines.inMemory(),
+    isGuest: (nodeId: NodeId) => boolean = () => false,
+  ) {
     this.nodeId = nodeId;
     this.#nodeName = nodeName;
     this.#quarantines = quarantines;
+    this.#isGuest = isGuest;
   }
 
   /** What people call it; the name of the last session. */
@@ -72,6 +83,16 @@ export class RemoteStore implements SlabSource, DirectSource, SessionClient {
   /** The provider's last word on its room. */
   get usage(): ProviderUsage {
     return this.#usage;
+  }
+
+  /** Whether it was let in only because a control plane says so: nothing goes there but under managed leases. */
+  get isGuest(): boolean {
+    return this.#isGuest(this.nodeId);
+  }
+
+  /** True while a volume has a way in. */
+  get inUse(): boolean {
+    return this.#queues.some((queue) => queue !== undefined);
   }
 
   /** Smoothed round trip of the live session, milliseconds. */
@@ -132,8 +153,10 @@ export class RemoteStore implements SlabSource, DirectSource, SessionClient {
 
   /** Leases a slab. */
   async lease(request: SlabRequest): Promise<SlabGrant> {
-    const { pageCount, ttlMs } = request;
-    return this.#live().control({ method: 'lease', pageCount, ttlMs }, decodeGrant);
+    const { pageCount, ttlMs, under } = request;
+    const body = { method: 'lease', pageCount, ttlMs } as const;
+    if (under === undefined) return this.#live().control(body, decodeGrant);
+    return this.#liveManaged().control({ ...body, under }, decodeGrant);
   }
 
   /** Renews leases, however many. */
@@ -170,9 +193,11 @@ export class RemoteStore implements SlabSource, DirectSource, SessionClient {
   // --- DirectSource --------------------------------------------------------------------------------
 
   /** Opens a direct export. */
-  async openDirect(request: { sizeBytes: number; ttlMs: number }): Promise<DirectExport> {
-    const { sizeBytes, ttlMs } = request;
-    const body = { method: 'direct-open', sizeBytes, ttlMs } as const;
+  async openDirect(request: DirectRequest): Promise<DirectExport> {
+    const { sizeBytes, ttlMs, under } = request;
+    if (under !== undefined) this.#liveManaged();
+    const from = under === undefined ? {} : { under };
+    const body = { method: 'direct-open', sizeBytes, ttlMs, ...from } as const;
     return this.#liveDirect().control(body, (fields) => decodeOpenedExport(fields, sizeBytes));
   }
 
@@ -281,6 +306,16 @@ export class RemoteStore implements SlabSource, DirectSource, SessionClient {
       throw new MemcloudError('ERR_PEER_UNREACHABLE', `node "${this.#nodeName}" is not connected`);
     }
     return this.#session;
+  }
+
+  /** An older node would take no notice of `under`, and lend what nobody manages. */
+  #liveManaged(): Session {
+    const session = this.#live();
+    if (session.features.includes(Feature.MANAGED)) return session;
+    throw new MemcloudError(
+      'ERR_UNSUPPORTED',
+      `node "${this.#nodeName}" lends nothing under managed leases; it may need a newer memnode`,
+    );
   }
 
   /** To a node that does not serve direct exports the methods are no requests: nothing may be sent. */

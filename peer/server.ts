@@ -6,8 +6,10 @@
 import net from 'node:net';
 import type { Clock } from '../common/clock.ts';
 import { MemcloudError } from '../common/errors.ts';
+import { formatPorts } from '../common/listen-range.ts';
 import { listenerDescriptor } from '../common/listening-socket.ts';
 import type { Logger } from '../common/log.ts';
+import { hostOfAddress, plainAddress } from '../common/units.ts';
 import {
   CONNECTION_COUNT_MAX,
   HANDSHAKE_BURST_MAX,
@@ -39,14 +41,49 @@ export class HandshakeRate {
   }
 }
 
+/** Connections now. */
+export interface ConnectionCounts {
+  /** In all. */
+  readonly total: number;
+  /** Those still in the handshake. */
+  readonly handshakes: number;
+  /** Of these, those that came to us, by remote address. */
+  readonly byAddress: ReadonlyMap<string, number>;
+}
+
+/** Counts connections that are no sessions yet. */
+export function countConnections(
+  connections: Iterable<{ readonly address: string; readonly dialled: boolean }>,
+  total: number,
+): ConnectionCounts {
+  const byAddress = new Map<string, number>();
+  let handshakes = 0;
+  for (const { address, dialled } of connections) {
+    handshakes += 1;
+    const host = hostOfAddress(address);
+    if (!dialled) byAddress.set(host, (byAddress.get(host) ?? 0) + 1);
+  }
+  return { total, handshakes, byAddress };
+}
+
 /** What a listener needs of its owner. */
 export interface ListenerOptions {
   /** Takes a socket that is within the caps; it is paused. */
   readonly onSocket: (socket: net.Socket) => void;
   /** Connections now: in all, and those still in the handshake, by remote address. */
-  readonly counts: () => { total: number; handshakes: number; byAddress: Map<string, number> };
+  readonly counts: () => ConnectionCounts;
   /** Where refusals are noted. */
   readonly logger: Logger;
+}
+
+/** Where to listen. */
+export interface ListenTarget {
+  /** The address; empty for all. */
+  readonly host: string;
+  /** The port; 0 for any free one. */
+  readonly port: number;
+  /** The last one to try when it is taken; default: `port` itself. */
+  readonly lastPort?: number | undefined;
 }
 
 /** A listening socket. */
@@ -65,40 +102,48 @@ export class Listener {
   /**
    * Listens.
    *
-   * @param target - port 0 for any free one
+   * @param target - port 0 for any free one; with `lastPort` the first one up to it that nobody has
    * @param inheritedFd - the listening socket of another process, ours from now on, instead
    * @throws MemcloudError `ERR_USAGE_ADDRESS` when the address cannot be listened on
    */
   static async open(
-    target: { host: string; port: number },
+    target: ListenTarget,
     options: ListenerOptions,
     inheritedFd?: number,
   ): Promise<Listener> {
-    const listener = new Listener(options);
-    const server = listener.#server;
-    await new Promise<void>((resolve, reject) => {
-      const onError = (cause: Error): void => {
-        reject(
-          new MemcloudError(
-            'ERR_USAGE_ADDRESS',
-            `cannot listen on ${target.host}:${target.port}: ${cause.message}`,
-            { cause },
-          ),
-        );
-      };
-      server.once('error', onError);
-      const host = target.host === '' ? {} : { host: target.host };
-      const where =
-        inheritedFd === undefined ? { ...host, port: target.port } : { fd: inheritedFd };
-      server.listen(where, () => {
-        server.off('error', onError);
+    const { host, port: firstPort, lastPort = firstPort } = target;
+    for (let port = firstPort; ; port += 1) {
+      const listener = new Listener(options);
+      try {
+        await listener.#listen(inheritedFd === undefined ? { host, port } : { fd: inheritedFd });
+        return listener;
+      } catch (cause) {
+        const { code, message } = cause as NodeJS.ErrnoException;
+        if (code === 'EADDRINUSE' && port < lastPort) {
+          options.logger.info({ port }, 'somebody else listens on this port; the next is tried');
+          continue;
+        }
+        const where = `${host}:${formatPorts({ port: firstPort, lastPort: port })}`;
+        throw new MemcloudError('ERR_USAGE_ADDRESS', `cannot listen on ${where}: ${message}`, {
+          cause,
+        });
+      }
+    }
+  }
+
+  #listen(where: { host: string; port: number } | { fd: number }): Promise<void> {
+    const server = this.#server;
+    return new Promise((resolve, reject) => {
+      server.once('error', reject);
+      const place = 'fd' in where || where.host !== '' ? where : { port: where.port };
+      server.listen(place, () => {
+        server.off('error', reject);
         server.on('error', (error) => {
-          options.logger.warn({ error: error.message }, 'the peer listener had an error');
+          this.#options.logger.warn({ error: error.message }, 'the peer listener had an error');
         });
         resolve();
       });
     });
-    return listener;
   }
 
   /** Where it listens. */
@@ -120,7 +165,7 @@ export class Listener {
 
   #onSocket(socket: net.Socket): void {
     const { total, handshakes, byAddress } = this.#options.counts();
-    const host = socket.remoteAddress ?? '';
+    const host = plainAddress(socket.remoteAddress ?? '');
     if (
       total >= CONNECTION_COUNT_MAX ||
       handshakes >= HANDSHAKE_COUNT_MAX ||

@@ -11,16 +11,18 @@
 import { MemcloudError } from '../common/errors.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
 import type { SlabAccess } from '../common/ports.ts';
+import { BodyRequests, MANAGE_REQUESTS, OBJECT_REQUESTS } from './body-requests.ts';
 import { MessageType, RECORD_HEADER_SIZE_BYTES, type ByeReasonValue } from './constants.ts';
 import type { CreditLimits } from './control.ts';
 import { emptyRecordLayout, readRecordLayout } from './frame.ts';
 import { KeepaliveMachine, type KeepaliveLimits } from './keepalive-machine.ts';
+import { ManagedReplies, type OnManage } from './managed-replies.ts';
 import { MessageCursor } from './messages.ts';
 import type { RecordOpener } from './record-cipher.ts';
 import { bodyOf, breach, RecordPages } from './record-pages.ts';
 import type { RecordWriter } from './record-writer.ts';
 import { SessionRequests, type RequestEvents } from './session-requests.ts';
-import { SessionService, type ControlService } from './session-service.ts';
+import { SessionService, type ControlService, type ServeObject } from './session-service.ts';
 
 /** What a session tells the one that owns it. */
 export interface SessionMachineEvents extends RequestEvents, ControlService {
@@ -40,6 +42,10 @@ export interface SessionMachineOptions {
   readonly peerLimits: CreditLimits;
   /** The slabs that the peer may use; undefined when this node lends nothing. */
   readonly access: SlabAccess | undefined;
+  /** Answers the peer about objects; undefined when none are served on this session. */
+  readonly serveObject?: ServeObject | undefined;
+  /** Takes the peer's requests of managed memory; undefined when none are served on this session. */
+  readonly onManage?: OnManage | undefined;
   /** The owner. */
   readonly events: SessionMachineEvents;
   /** When to ping and to give up. */
@@ -54,6 +60,12 @@ export interface SessionMachineOptions {
 export class SessionMachine {
   /** Our requests. */
   readonly requests: SessionRequests;
+  /** Our requests about objects, which count by themselves. */
+  readonly objects: BodyRequests;
+  /** Our requests of managed memory, likewise. */
+  readonly managed: BodyRequests;
+  /** The peer's requests of managed memory. */
+  readonly managedReplies: ManagedReplies;
   readonly #service: SessionService;
   readonly #writer: RecordWriter;
   readonly #opener: RecordOpener;
@@ -80,7 +92,11 @@ export class SessionMachine {
       options.requestTimeoutMs,
       nowMs,
     );
-    this.#service = new SessionService(writer, options.access, events);
+    const { requestTimeoutMs } = options;
+    this.objects = new BodyRequests(OBJECT_REQUESTS, writer, requestTimeoutMs, nowMs);
+    this.managed = new BodyRequests(MANAGE_REQUESTS, writer, requestTimeoutMs, nowMs);
+    this.managedReplies = new ManagedReplies(writer, options.onManage);
+    this.#service = new SessionService(writer, options.access, events, options.serveObject);
     this.#keepalive = new KeepaliveMachine(options.keepalive, nowMs);
     this.#nowMs = nowMs;
   }
@@ -121,7 +137,7 @@ export class SessionMachine {
       if (this.#ended) return end;
       at += size;
     }
-    this.requests.offerCredit();
+    this.onDrain();
     return at;
   }
 
@@ -145,6 +161,9 @@ export class SessionMachine {
   /** The kernel has taken all output. */
   onDrain(): void {
     this.requests.offerCredit();
+    this.objects.pump();
+    this.managed.pump();
+    this.managedReplies.pump();
   }
 
   /**
@@ -157,7 +176,12 @@ export class SessionMachine {
     this.#setTime(nowMs);
     this.requests.expire(nowMs);
     if (this.#ended) return;
-    const action = this.#keepalive.tick(nowMs, this.requests.count > 0);
+    this.objects.expire(nowMs);
+    this.managed.expire(nowMs);
+    this.managedReplies.tick();
+    // Managed calls may take their time, and no page waits for them: they call nobody dead sooner.
+    const waits = this.requests.count + this.objects.count > 0;
+    const action = this.#keepalive.tick(nowMs, waits);
     if (action === 'dead') {
       this.#fellSilent = true;
       throw new MemcloudError('ERR_TIMEOUT', 'the peer fell silent');
@@ -170,12 +194,16 @@ export class SessionMachine {
     if (this.#ended) return;
     this.#ended = true;
     this.requests.end();
+    this.objects.end();
+    this.managed.end();
+    this.managedReplies.end();
     this.#writer.destroy();
     this.#opener.destroy();
   }
 
   #setTime(nowMs: number): void {
-    this.#nowMs = this.requests.nowMs = this.#writer.nowMs = nowMs;
+    this.#nowMs = this.requests.nowMs = this.objects.nowMs = nowMs;
+    this.managed.nowMs = this.#writer.nowMs = nowMs;
   }
 
   #onRecord(input: NativeBuffer, start: number, pagesLength: number, headLength: number): void {
@@ -213,6 +241,14 @@ export class SessionMachine {
         return this.#service.control(message, input);
       case MessageType.CONTROL_REPLY:
         return this.requests.onControlReply(message, input);
+      case MessageType.OBJECT:
+        return this.#service.object(message, input);
+      case MessageType.OBJECT_REPLY:
+        return this.objects.onReply(message, input);
+      case MessageType.MANAGE:
+        return this.managedReplies.onRequest(message, input);
+      case MessageType.MANAGE_REPLY:
+        return this.managed.onReply(message, input);
       case MessageType.PING:
         return this.#service.ping(message);
       case MessageType.PONG:

@@ -7,7 +7,14 @@
 import type { NativeBuffer } from '../common/native-memory.ts';
 import { IoStatus, type SlabAccess } from '../common/ports.ts';
 import { SEALED_PAGE_SIZE_BYTES } from '../common/units.ts';
-import { CONTROL_SLOT_COUNT, MessageType, PAGE_BYTES_MAX, REQUEST_COUNT_MAX } from './constants.ts';
+import {
+  CONTROL_SLOT_COUNT,
+  MessageType,
+  OBJECT_BYTES_MAX,
+  OBJECT_REQUEST_COUNT_MAX,
+  PAGE_BYTES_MAX,
+  REQUEST_COUNT_MAX,
+} from './constants.ts';
 import type { CreditLimits } from './control.ts';
 import type { MessageCursor } from './messages.ts';
 import { bodyOf, breach, type RecordPages } from './record-pages.ts';
@@ -24,7 +31,7 @@ export const OWN_LIMITS: CreditLimits = {
  * has at most its credit outstanding, but what it already received counts here until the whole write
  * that held it is done, hence twice; our own requests come on top.
  */
-export const BACKLOG_BYTES_MAX = 3 * (PAGE_BYTES_MAX + REQUEST_COUNT_MAX * 64);
+export const BACKLOG_BYTES_MAX = 3 * (PAGE_BYTES_MAX + REQUEST_COUNT_MAX * 64 + OBJECT_BYTES_MAX);
 
 /** Answers control requests. */
 export interface ControlService {
@@ -32,21 +39,36 @@ export interface ControlService {
   serveControl(body: Buffer): Buffer;
 }
 
+/** Answers a request about objects: as `ObjectService.serveObject`, for one requester. */
+export type ServeObject = (body: Buffer) => Buffer;
+
 /** The serving half. */
 export class SessionService {
   readonly #writer: RecordWriter;
   readonly #access: SlabAccess | undefined;
   readonly #control: ControlService;
+  readonly #serveObject: ServeObject | undefined;
   #turnRequests = 0;
   #turnPageBytes = 0;
   #turnControls = 0;
   #turnPings = 0;
+  #turnObjects = 0;
+  #turnObjectBytes = 0;
 
-  /** @param access - the peer's slabs; undefined when this node lends nothing */
-  constructor(writer: RecordWriter, access: SlabAccess | undefined, control: ControlService) {
+  /**
+   * @param access - the peer's slabs; undefined when this node lends nothing
+   * @param serveObject - undefined when no objects are served on this session
+   */
+  constructor(
+    writer: RecordWriter,
+    access: SlabAccess | undefined,
+    control: ControlService,
+    serveObject?: ServeObject,
+  ) {
     this.#writer = writer;
     this.#access = access;
     this.#control = control;
+    this.#serveObject = serveObject;
   }
 
   /** READ. */
@@ -101,6 +123,23 @@ export class SessionService {
     this.#writer.body(MessageType.CONTROL_REPLY, request.idLow, request.idHigh, reply);
   }
 
+  /** OBJECT: counts by itself, not among the others; its aux is the most bytes that the reply may have. */
+  object(request: MessageCursor, input: NativeBuffer): void {
+    const { idLow, idHigh, aux: replySizeMax, bodyLength } = request;
+    if (this.#serveObject === undefined) breach('no objects are served on this session');
+    this.#turnObjects += 1;
+    this.#turnObjectBytes += bodyLength + replySizeMax;
+    if (this.#turnObjects > OBJECT_REQUEST_COUNT_MAX || this.#turnObjectBytes > OBJECT_BYTES_MAX) {
+      breach('the peer has more object requests in flight than it may');
+    }
+    this.#checkBacklog();
+    const reply = this.#serveObject(bodyOf(request, input));
+    if (reply.length > replySizeMax) {
+      breach(`object request: it takes ${replySizeMax} bytes, and its answer has ${reply.length}`);
+    }
+    this.#writer.body(MessageType.OBJECT_REPLY, idLow, idHigh, reply);
+  }
+
   /** PING: a peer has one in flight at most. */
   ping(request: MessageCursor): void {
     this.#turnPings += 1;
@@ -112,6 +151,7 @@ export class SessionService {
   /** The replies of this turn leave. */
   endTurn(): void {
     this.#turnRequests = this.#turnPageBytes = this.#turnControls = this.#turnPings = 0;
+    this.#turnObjects = this.#turnObjectBytes = 0;
   }
 
   /** Holds the peer to its credits: those of one turn exactly, older ones by what waits to leave. */

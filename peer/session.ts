@@ -10,6 +10,8 @@ import { asMemcloudError, MemcloudError } from '../common/errors.ts';
 import type { EventLoopSpin } from '../common/event-loop-spin.ts';
 import { sessionHolder } from '../common/holder.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
+import type { ManagedService } from '../common/managed.ts';
+import type { ObjectService } from '../common/objects.ts';
 import type {
   DirectProvider,
   IoStatusValue,
@@ -17,25 +19,33 @@ import type {
   SlabProvider,
   SlabRecall,
 } from '../common/ports.ts';
+import { requestBody } from './body-promise.ts';
 import type { Established } from './connection-context.ts';
 import {
   ByeReason,
   CONTROL_WAIT_COUNT_MAX,
+  Feature,
   LEASE_ID_COUNT_MAX,
+  MESSAGE_BODY_SIZE_MAX,
+  UNSENT_BYTES_MAX,
   type ByeReasonValue,
 } from './constants.ts';
 import {
   decodeControlReply,
   decodeNotice,
+  decodeRecallRoom,
   encodeControlRequest,
   encodeNotice,
   type ControlRequest,
   type Notice,
   type RecallRoom,
+  type RevokedNode,
 } from './control.ts';
 import { serveControl, type HolderAccess } from './control-service.ts';
 import type { PeerIdentity } from './credentials.ts';
 import { KEEPALIVE_TICK_MS, type KeepaliveLimits } from './keepalive-machine.ts';
+import type { PeerHint } from './exchange-control.ts';
+import type { ManageRequest } from './managed-replies.ts';
 import type { PackedMap } from './message-pack.ts';
 import { SessionMachine, type SessionMachineEvents } from './session-machine.ts';
 import type { SessionRequests } from './session-requests.ts';
@@ -75,6 +85,10 @@ export interface SessionOptions {
   readonly provider: SlabProvider | undefined;
   /** Our direct exports; undefined for none. */
   readonly direct: DirectProvider | undefined;
+  /** Answers about our objects; undefined when none are served on this session. */
+  readonly objects?: ObjectService | undefined;
+  /** Answers managed calls; undefined when none are served on this session. */
+  readonly managed?: ManagedService | undefined;
   /** The clock of deadlines. */
   readonly clock: Clock;
   /** When to ping and to give up. */
@@ -87,6 +101,10 @@ export interface SessionOptions {
   readonly client: SessionClient;
   /** What this node could take back of what it has leased from the peer; undefined when it leases nothing. */
   readonly recallRoom: (() => RecallRoom) | undefined;
+  /** The peer says whom it trusts no more: the whole list each time. */
+  readonly onRevoked?: (revoked: readonly RevokedNode[]) => void;
+  /** The nodes that this one has sessions with; undefined when the peer is told of none. */
+  readonly knownPeers?: (() => readonly PeerHint[]) | undefined;
   /** The session is over; called once. The error is undefined after an orderly end. */
   readonly onEnded: (session: Session, error: MemcloudError | undefined) => void;
 }
@@ -121,6 +139,8 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
   readonly hostId: string;
   /** Its wider failure domain; empty for none. */
   readonly zone: string;
+  /** The TCP port on which the other node takes peers; 0 when it does not say. */
+  readonly port: number;
   readonly #stream: ByteStream;
   readonly #machine: SessionMachine;
   readonly #options: SessionOptions;
@@ -147,7 +167,9 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
     this.features = established.features;
     this.hostId = established.hostId;
     this.zone = established.zone;
+    this.port = established.port;
     this.#stream = established.stream;
+    this.#stream.limitUnsent(UNSENT_BYTES_MAX);
     this.#options = options;
     const { nodeId } = this.peer;
     const slabs = options.provider?.openAccess(sessionHolder(nodeId, this.lane), {
@@ -161,17 +183,20 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
       },
       onAccepting: (accepting) => this.#noticeSoon({ accepting }),
     });
-    const { recallRoom } = options;
+    const { recallRoom, knownPeers, objects, managed } = options;
     this.#access = {
       slabs,
       direct: options.direct?.openDirect(nodeId),
       ...(recallRoom === undefined ? {} : { recallRoom }),
+      ...(knownPeers === undefined ? {} : { knownPeers }),
     };
     this.#machine = new SessionMachine({
       writer: established.writer,
       opener: established.opener,
       peerLimits: established.limits,
       access: slabs,
+      serveObject: objects && ((body) => objects.serveObject(nodeId, body)),
+      onManage: managed && ((request, body) => this.#serveManaged(managed, request, body)),
       events: this,
       keepalive: options.keepalive,
       requestTimeoutMs: options.requestTimeoutMs,
@@ -226,6 +251,48 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
       this.#queuedControls.push({ tag, body: encodeControlRequest(request), deadlineMs });
       this.#sendControls();
     });
+  }
+
+  /** Says whom this node trusts no more, all of them. */
+  tellRevoked(revoked: readonly RevokedNode[]): void {
+    this.#noticeSoon({ revoked });
+  }
+
+  /**
+   * Sends a request about objects. Such requests are executed in the order of the calls.
+   *
+   * @param body - at most 60 000 bytes, taken before the return
+   * @param replySizeMax - the most bytes of the reply, which it counts with
+   * @returns the reply's body, the caller's
+   * @throws MemcloudError `ERR_PEER_UNREACHABLE`, `ERR_TIMEOUT`, `ERR_CANCELLED`
+   */
+  object(body: Uint8Array, replySizeMax: number, signal?: AbortSignal): Promise<Buffer> {
+    return requestBody(this.#machine.objects, this.peer.name, body, replySizeMax, signal);
+  }
+
+  /**
+   * Sends a request of managed memory. Answers come in any order.
+   *
+   * @param body - at most 60 000 bytes, taken before the return
+   * @returns the reply's body, the caller's
+   * @throws MemcloudError `ERR_PEER_UNREACHABLE`, `ERR_TIMEOUT`, `ERR_CANCELLED`
+   */
+  manage(body: Uint8Array, signal?: AbortSignal): Promise<Buffer> {
+    const { managed } = this.#machine;
+    return requestBody(managed, this.peer.name, body, MESSAGE_BODY_SIZE_MAX, signal);
+  }
+
+  /**
+   * Asks the peer what it could take back of what it has leased from us.
+   *
+   * @throws MemcloudError as {@link Session.control}, and `ERR_UNSUPPORTED` (an older memnode)
+   */
+  askRecallRoom(): Promise<RecallRoom> {
+    if (this.features.includes(Feature.RECALL)) {
+      return this.control({ method: 'recall-room' }, decodeRecallRoom);
+    }
+    const why = 'its memnode is too old to move pages by itself';
+    return Promise.reject(new MemcloudError('ERR_UNSUPPORTED', why));
   }
 
   /** Says BYE and ends the session. */
@@ -344,6 +411,24 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
     return serveControl(this.#access, body);
   }
 
+  /** A managed call of the peer. The service answers what is wrong with it; if it fails, the session ends. */
+  #serveManaged(service: ManagedService, request: ManageRequest, body: Buffer): void {
+    service.serveManaged(this.peer.nodeId, body).then(
+      (reply) => {
+        try {
+          this.#machine.managedReplies.reply(request, reply);
+        } catch (error) {
+          this.#fail(asMemcloudError(error));
+        }
+      },
+      (cause: unknown) => {
+        const text = cause instanceof Error ? cause.message : String(cause);
+        const why = `a managed call of node "${this.peer.name}" failed here: ${text}`;
+        this.#fail(new MemcloudError('ERR_INTERNAL', why, { cause }));
+      },
+    );
+  }
+
   /** A notice of the peer. */
   onNotice(body: Buffer): void {
     const notice = decodeNotice(body);
@@ -351,6 +436,7 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
     if (notice.leasesEnded !== undefined) this.#options.client.onLeasesEnded(notice.leasesEnded);
     if (notice.accepting !== undefined) this.#options.client.onAccepting(notice.accepting);
     if (notice.recall !== undefined) this.#options.client.onLeasesRecalled(notice.recall);
+    if (notice.revoked !== undefined) this.#options.onRevoked?.(notice.revoked);
   }
 
   /** The peer ends the session. */
@@ -394,10 +480,11 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
     const { slabs } = this.#access;
     if (slabs === undefined || this.#finished) return;
     if (nowMs - this.#noticedAtMs < USAGE_NOTICE_INTERVAL_MS) return;
-    this.#noticedAtMs = nowMs;
     const usage = slabs.usage();
-    const key = `${usage.offeredBytes} ${usage.usedBytes} ${usage.residentBytes} ${usage.leaseCount}`;
+    const { offeredBytes, usedBytes, residentBytes, leaseCount, heldBytes = '' } = usage;
+    const key = `${offeredBytes} ${usedBytes} ${residentBytes} ${leaseCount} ${heldBytes}`;
     if (key === this.#noticedUsage) return;
+    this.#noticedAtMs = nowMs;
     this.#noticedUsage = key;
     this.#machine.notice(encodeNotice({ usage }));
   }

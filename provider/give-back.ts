@@ -4,12 +4,13 @@
  * holders at once what they are to give back, and ends what did not come back in an emergency.
  * New leases are refused from the moment of pressure on, and while the node is drained.
  *
- * Only leases whose holders can be told are asked for. A direct export's are not: their pages belong to
+ * Objects that are only a cache go first, a slice at each look, since nobody has to move them; leases are asked
+ * for what is missing beyond that. Only leases whose holders can be told are asked for. A direct export's are not: their pages belong to
  * a kernel on another machine that only `memcloud swap move` there can make leave.
  */
 import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/log.ts';
-import type { GiveBackInfo } from '../common/rpc-schema.ts';
+import type { GiveBackInfo } from '../common/rpc-nodes.ts';
 import { PressureMachine, type PressureLevel, type PressureReading } from './pressure-machine.ts';
 import { RecallMachine, type RecallCall, type RecallableLease } from './recall-machine.ts';
 
@@ -17,13 +18,17 @@ import { RecallMachine, type RecallCall, type RecallableLease } from './recall-m
 export const WATCH_INTERVAL_MS = 100;
 /** While nothing is lent it is looked at once in so many intervals. */
 const IDLE_INTERVAL_COUNT = 10;
+/** Cache objects are wiped in slices of so much, which takes some 15 ms. */
+const EVICT_SLICE_BYTES = 64 * 2 ** 20;
 /** Epochs of use count up to here and begin anew: small integers, whatever the uptime. */
 const EPOCH_MAX = 2 ** 30;
 
 /** What the shell works on: a provider. */
 export interface GiveBackHost {
-  /** Leases alive. */
-  leaseCountNow(): number;
+  /** Whether anything is lent. */
+  isLending(): boolean;
+  /** Has cache objects go. @returns bytes that came back */
+  evict(bytes: number): number;
   /** Those whose holders can be told. */
   recallable(): Iterable<RecallableLease>;
   /** Tells a holder. */
@@ -153,7 +158,7 @@ export class GiveBack {
     const before = this.#pressure.level;
     this.#pressure.observe(this.#options.read(), nowMs);
     if (before !== this.#pressure.level) this.#logLevel();
-    this.#act(nowMs);
+    this.#act(nowMs, this.#evict());
   }
 
   /** For status. */
@@ -179,17 +184,27 @@ export class GiveBack {
   }
 
   #watch(): void {
-    this.#idleCount = this.#options.host.leaseCountNow() > 0 ? 0 : this.#idleCount + 1;
+    this.#idleCount = this.#options.host.isLending() ? 0 : this.#idleCount + 1;
     if (this.#idleCount % IDLE_INTERVAL_COUNT === 0) this.tick();
   }
 
-  #act(nowMs: number): void {
+  /** Has cache objects go. @returns how much of the shortage leases need not make good now */
+  #evict(): number {
+    const { shortageBytes } = this.#pressure;
+    const askedBytes = Math.min(shortageBytes, EVICT_SLICE_BYTES);
+    if (askedBytes === 0) return 0;
+    const givenBytes = this.#options.host.evict(askedBytes);
+    return givenBytes < askedBytes ? givenBytes : shortageBytes;
+  }
+
+  #act(nowMs: number, coveredBytes = 0): void {
     const { host } = this.#options;
     if (this.#announced !== this.accepting) {
       this.#announced = this.accepting;
       host.announce(this.accepting);
     }
-    const { level, shortageBytes } = this.#pressure;
+    const { level } = this.#pressure;
+    const shortageBytes = Math.max(0, this.#pressure.shortageBytes - coveredBytes);
     const isIdle = level === 'calm' && !this.#draining;
     const need = { draining: this.#draining, level, shortageBytes, graceMs: this.#graceMs };
     const plan = this.#recalls.plan(isIdle ? [] : host.recallable(), need, nowMs);

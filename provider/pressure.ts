@@ -43,10 +43,8 @@ function meminfoBytes(text: string, name: string): number {
   return Number(kib) * 1024;
 }
 
-/** The state of the host when a lease is asked for. All are bytes. */
+/** The state of the host when room is asked for. All are bytes. */
 export interface HostRoom {
-  /** What the lease may come to hold. */
-  readonly askedBytes: number;
   /** Lent already and not yet written. */
   readonly promisedBytes: number;
   /** What the kernel calls available. */
@@ -57,9 +55,19 @@ export interface HostRoom {
   readonly tmpfsFreeBytes: number;
 }
 
-/** Says in a sentence why the host has no room, or returns undefined when it has. */
-export function hostRefusal(room: HostRoom): string | undefined {
-  const { askedBytes, promisedBytes } = room;
+/** Bytes that the host could still give; below 0 when it promised more than it has. */
+export function hostFreeBytes(room: HostRoom): number {
+  const { availableBytes, reserveBytes, tmpfsFreeBytes, promisedBytes } = room;
+  return Math.min(availableBytes - reserveBytes, tmpfsFreeBytes) - promisedBytes;
+}
+
+/**
+ * Says in a sentence why the host has no room, or returns undefined when it has.
+ *
+ * @param askedBytes - what a lease or an object may come to hold
+ */
+export function hostRefusal(askedBytes: number, room: HostRoom): string | undefined {
+  const { promisedBytes } = room;
   const memoryFreeBytes = room.availableBytes - promisedBytes - room.reserveBytes;
   if (askedBytes > memoryFreeBytes) {
     return `asked ${formatSize(askedBytes)}, free ${formatSize(Math.max(0, memoryFreeBytes))}: the host keeps ${formatSize(room.reserveBytes)} for itself`;

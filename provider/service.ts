@@ -5,16 +5,19 @@
  *
  * and nothing is taken before the last check. It ends by release, deadline, revocation or close;
  * every ending goes one way: out of the table (page calls stop), wiped, refunded, listeners told.
+ * Slabs under a managed lease are taken from what was set aside for it (managed-memory.ts).
  *
  * Deadlines are enforced by a timer of this process alone, whatever happens to the holder or the
- * network. Wiping 16 MiB takes some milliseconds, so when many leases end at once they are wiped a
- * slice at a time, and page calls of other holders run in between.
+ * network.
  */
 import { randomBytes, randomInt } from 'node:crypto';
 import fs from 'node:fs';
 import { monotonicClock, type Clock } from '../common/clock.ts';
 import { MemcloudError } from '../common/errors.ts';
+import { holderParts } from '../common/holder.ts';
 import { silentLogger, type Logger } from '../common/log.ts';
+import type { ManagedMemory } from '../common/managed.ts';
+import type { ObjectMemory } from '../common/objects.ts';
 import type {
   NodeId,
   ProviderUsage,
@@ -25,16 +28,22 @@ import type {
   SlabRequest,
 } from '../common/ports.ts';
 import { GiveBack, type GiveBackStatus } from './give-back.ts';
-import { LeaseTable, type Lease } from './leases.ts';
+import { LeaseTable, leaseEndsAtMs } from './leases.ts';
+import type { ManagedLease } from './managed-leases.ts';
+import { ProviderManagedMemory } from './managed-memory.ts';
 import { MemoryGauge } from './memory-gauge.ts';
+import { ProviderObjects } from './object-memory.ts';
 import type { PressureReading } from './pressure-machine.ts';
-import { defaultReserveBytes, hostRefusal, parseMeminfo, type HostMemory } from './pressure.ts';
+import { defaultReserveBytes, hostRefusal, parseMeminfo } from './pressure.ts';
+import type { HostMemory, HostRoom } from './pressure.ts';
 import { Quota, leaseChargeBytes } from './quota.ts';
 import { RamStore } from './ram-store.ts';
+import type { ProviderStatus } from './provider-status.ts';
 import type { RecallableLease } from './recall-machine.ts';
 import { SlabPool } from './slab-pool.ts';
 import type { Slab } from './slab.ts';
-import { DEFAULT_TMPFS_BASE, TmpfsDirectory, type SwapExposure } from './tmpfs-directory.ts';
+import { DEFAULT_TMPFS_BASE, TmpfsDirectory } from './tmpfs-directory.ts';
+import { WipeQueue, idsByHolder, type LeaseEndReason, type SlabLease } from './wipe-queue.ts';
 
 /** The most pages in one slab. */
 export const SLAB_PAGE_COUNT_MAX = 65_536;
@@ -47,13 +56,8 @@ export const LEASE_TTL_MAX_MS = 24 * 60 * 60 * 1000;
 export const RECALL_GRACE_MS = 10_000;
 
 const SWEEP_INTERVAL_MS = 200;
-/** RAM wiped in one go before other work gets its turn: about 7 ms. */
-const WIPE_SLICE_BYTES = 32 * 2 ** 20;
 const FIRST_HANDLE_MAX = 2 ** 30;
 const EPOCH_MAX = 2 ** 47;
-
-/** How a lease ended. */
-export type LeaseEndReason = 'released' | 'expired' | 'revoked' | 'recalled' | 'closed';
 
 /** A lease that ended; its pages are wiped. */
 export interface LeaseEnding {
@@ -65,46 +69,6 @@ export interface LeaseEnding {
   readonly residentBytes: number;
 }
 
-/** A lease as `memcloud status` shows it. */
-export interface LeaseStatus {
-  readonly leaseId: string;
-  readonly slabHandle: number;
-  readonly holder: NodeId;
-  /** The provider's life in which it was granted. */
-  readonly epoch: number;
-  readonly pageCount: number;
-  /** Bytes charged against the offer. */
-  readonly chargedBytes: number;
-  /** Of those, resident in RAM. */
-  readonly residentBytes: number;
-  /** Time to its deadline, 0 when it has passed and the wipe is due. */
-  readonly expiresInMs: number;
-}
-
-/** A provider as `memcloud status` and `memcloud doctor` show it. */
-export interface ProviderStatus {
-  readonly usage: ProviderUsage;
-  /** Where the backing files are. */
-  readonly directory: string;
-  /** The backing files. */
-  readonly files: readonly string[];
-  /** Whether the kernel may write lent pages to a swap device of this machine. */
-  readonly swap: SwapExposure;
-  /** Why there is no private `noswap` mount; empty when there is one. */
-  readonly noMountReason: string;
-  /** RAM that new leases leave to the host, bytes. */
-  readonly reserveBytes: number;
-  /** Pressure of memory, drain, and what is asked back for them. */
-  readonly giveBack: GiveBackStatus;
-  /** The leases, oldest first. */
-  readonly leases: readonly LeaseStatus[];
-}
-
-interface DueWipe {
-  readonly lease: Lease<Slab>;
-  readonly reason: LeaseEndReason;
-}
-
 /** How to open a {@link RamProvider}. */
 export interface RamProviderOptions {
   /** The most bytes to lend, metadata included; 0 lends nothing. */
@@ -113,8 +77,11 @@ export interface RamProviderOptions {
   readonly directory?: string;
   /** `auto` (default): a private tmpfs mounted `noswap` where allowed; `off`: never mounts. */
   readonly noswap?: 'auto' | 'off';
-  /** The most bytes that a holder may have, asked at each lease; default: no limit. */
-  readonly holderQuotaBytes?: (holder: NodeId) => number;
+  /**
+   * The most bytes that a node may have, in leases of all its holders and in objects together; asked each
+   * time, Infinity for no limit. Default: no limit.
+   */
+  readonly allowedBytes?: (node: NodeId) => number;
   /** RAM that new leases leave to the host; default: a tenth of it, at most 1 GiB. */
   readonly reserveBytes?: number;
   /** How long holders have in an emergency to give leases back; default: {@link RECALL_GRACE_MS}. */
@@ -137,9 +104,11 @@ export class RamProvider implements SlabProvider {
   readonly #directory: TmpfsDirectory;
   readonly #pool: SlabPool;
   readonly #quota: Quota;
-  readonly #leases: LeaseTable<Slab>;
+  readonly #leases: LeaseTable<Slab, ManagedLease>;
   readonly #store: RamStore;
-  readonly #holderQuotaBytes: (holder: NodeId) => number;
+  readonly #objects: ProviderObjects;
+  readonly #managed: ProviderManagedMemory;
+  readonly #allowedBytes: (node: NodeId) => number;
   readonly #readHostMemory: () => HostMemory;
   readonly #giveBack: GiveBack;
   #gauge: MemoryGauge | undefined;
@@ -150,15 +119,16 @@ export class RamProvider implements SlabProvider {
   readonly #ttlMaxMs: number;
   readonly #timer: NodeJS.Timeout;
   readonly #listeners = new Set<(ending: LeaseEnding) => void>();
-  /** Leases out of the table whose wipe is due, in order. */
-  #wipes: DueWipe[] = [];
-  #nextWipe: NodeJS.Immediate | undefined;
+  readonly #wipes = new WipeQueue({
+    end: (lease, reason) => this.#end(lease, reason),
+    tell: (holder, leaseIds) => this.#events.get(holder)?.onLeasesEnded(leaseIds),
+  });
   #closed = false;
 
   private constructor(options: RamProviderOptions) {
     const { offeredBytes, directory = DEFAULT_TMPFS_BASE, noswap = 'auto' } = options;
     this.#clock = options.clock ?? monotonicClock;
-    this.#holderQuotaBytes = options.holderQuotaBytes ?? (() => Infinity);
+    this.#allowedBytes = options.allowedBytes ?? (() => Infinity);
     this.#readHostMemory = options.readHostMemory ?? readMeminfo;
     this.#ttlMaxMs = Math.min(options.ttlMaxMs ?? LEASE_TTL_MAX_MS, LEASE_TTL_MAX_MS);
     this.#quota = new Quota(offeredBytes);
@@ -168,6 +138,15 @@ export class RamProvider implements SlabProvider {
     this.#pool = new SlabPool(this.#directory.path);
     this.#timer = setInterval(() => this.sweep(), SWEEP_INTERVAL_MS).unref();
     this.#giveBack = this.#watchMemory(options);
+    this.#objects = new ProviderObjects({
+      directory: this.#directory.path,
+      quota: this.#quota,
+      allowedBytes: this.#allowedBytes,
+      refusal: () => this.#closedRefusal() ?? this.#giveBack.refusal,
+      room: () => this.#hostRoom(),
+      nowMs: () => this.#clock.nowMs(),
+    });
+    this.#managed = this.#openManaged();
   }
 
   /**
@@ -190,6 +169,7 @@ export class RamProvider implements SlabProvider {
     if (events !== undefined) {
       this.#events.set(holder, events);
       this.#giveBack.onHolder(this.#idsOf(holder));
+      this.#managed.onHolder(holderParts(holder).nodeId);
     }
     const store = this.#store;
     return {
@@ -202,24 +182,49 @@ export class RamProvider implements SlabProvider {
         store.writePages(holder, slabHandle, firstPage, pageCount, from, fromOffset),
       trimPages: (slabHandle, firstPage, pageCount) =>
         store.trimPages(holder, slabHandle, firstPage, pageCount),
-      usage: () => this.usage(),
+      usage: () => this.usage(holderParts(holder).nodeId),
     };
   }
 
   /** Forgets a holder that will not come again, once it has no leases. */
   closeAccess(holder: NodeId): void {
-    if (this.#quota.usedBy(holder) === 0) this.#events.delete(holder);
+    if (this.#quota.leasedBy(holder) === 0) this.#events.delete(holder);
     else this.#gone.add(holder);
   }
 
-  /** The provider's room now. Leases that ended and wait for their wipe still count. */
-  usage(): ProviderUsage {
-    return {
-      offeredBytes: this.#quota.offeredBytes,
-      usedBytes: this.#quota.usedBytes,
-      residentBytes: this.#pool.residentBytes,
-      leaseCount: this.#leases.count + this.#wipes.length,
-    };
+  /**
+   * The memory that objects lie in, one for the provider. Whoever keeps objects ends before the provider
+   * does: afterwards no byte of an arena may be touched.
+   */
+  openObjectMemory(): ObjectMemory {
+    return this.#objects;
+  }
+
+  /** The managed leases; there is one set for a provider. */
+  openManaged(): ManagedMemory {
+    return this.#managed;
+  }
+
+  /** Bytes lent, or set aside, for managed leases. */
+  get reservedBytes(): number {
+    return this.#quota.reservedBytes;
+  }
+
+  /** Bytes lent to a node that its allowance counts: leases of all its holders, and objects. */
+  usedBy(node: NodeId): number {
+    return this.#quota.usedBy(node);
+  }
+
+  /** The provider's room now, objects included. Leases that ended and wait for their wipe still count. */
+  usage(node?: NodeId): ProviderUsage {
+    const residentBytes = this.#pool.residentBytes + this.#objects.residentBytes;
+    const leaseCount = this.#leases.count + this.#wipes.count;
+    if (node === undefined) {
+      const { offeredBytes, usedBytes } = this.#quota;
+      return { offeredBytes, usedBytes, residentBytes, leaseCount };
+    }
+    const room = this.#quota.roomOf(node, this.#allowedBytes(node));
+    return { ...room, residentBytes: Math.min(residentBytes, room.usedBytes), leaseCount };
   }
 
   /** Everything that status shows. */
@@ -228,11 +233,12 @@ export class RamProvider implements SlabProvider {
     return {
       usage: this.usage(),
       directory: this.#directory.path,
-      files: this.#pool.files,
+      files: [...this.#pool.files, ...this.#objects.files],
       swap: this.#directory.swap,
       noMountReason: this.#directory.noMountReason,
       reserveBytes: this.#giveBack.reserveBytes,
       giveBack: this.#giveBack.status(),
+      managed: this.#managed.list(),
       leases: Array.from(this.#leases.all(), (lease) => ({
         leaseId: lease.id,
         slabHandle: lease.handle,
@@ -241,9 +247,14 @@ export class RamProvider implements SlabProvider {
         pageCount: lease.slab.pageCount,
         chargedBytes: lease.chargedBytes,
         residentBytes: lease.slab.residentBytes,
-        expiresInMs: Math.max(0, lease.expiresAtMs - nowMs),
+        expiresInMs: Math.max(0, leaseEndsAtMs(lease) - nowMs),
       })),
     };
+  }
+
+  /** Pressure of memory, and drain. */
+  giveBackStatus(): GiveBackStatus {
+    return this.#giveBack.status();
   }
 
   /** False while no leases are granted: the node is drained, or its machine is short of memory. */
@@ -301,7 +312,7 @@ export class RamProvider implements SlabProvider {
    */
   revoke(holder: NodeId): number {
     const leases = this.#leases.takeAll(holder);
-    this.#wipe(leases, 'revoked');
+    this.#wipes.add(leases, 'revoked');
     return leases.length;
   }
 
@@ -310,7 +321,8 @@ export class RamProvider implements SlabProvider {
    * the event loop. A timer calls it; call it yourself only under a clock of your own.
    */
   sweep(): void {
-    this.#wipe(this.#leases.takeExpired(this.#clock.nowMs()), 'expired');
+    this.#managed.tick();
+    this.#wipes.add(this.#leases.takeExpired(this.#clock.nowMs()), 'expired');
   }
 
   /** Wipes everything, unmaps and removes the files. Page calls then answer `NO_LEASE`. */
@@ -320,10 +332,10 @@ export class RamProvider implements SlabProvider {
     clearInterval(this.#timer);
     this.#giveBack.close();
     this.#gauge?.close();
-    clearImmediate(this.#nextWipe);
-    for (const { lease, reason } of this.#wipes) this.#end(lease, reason);
-    this.#wipes = [];
+    this.#managed.close();
+    this.#wipes.close();
     for (const lease of this.#leases.takeAll()) this.#end(lease, 'closed');
+    this.#objects.close();
     this.#pool.close();
     this.#directory.close();
   }
@@ -331,17 +343,12 @@ export class RamProvider implements SlabProvider {
   #watchMemory(options: RamProviderOptions): GiveBack {
     return new GiveBack({
       host: {
-        leaseCountNow: () => this.#leases.count,
+        isLending: () => this.#leases.count > 0 || this.#objects.chargedBytes > 0,
+        evict: (bytes) => this.#objects.evict(bytes),
         recallable: () => this.#recallable(),
         tell: ({ holder, leaseIds, endsInMs }) =>
           this.#events.get(holder)?.onRecall({ leaseIds, endsInMs }),
-        end: (leaseIds) => {
-          const leases = leaseIds.map((id) => this.#leases.takeById(id));
-          this.#wipe(
-            leases.filter((lease) => lease !== undefined),
-            'recalled',
-          );
-        },
+        end: (leaseIds) => this.#wipes.add(this.#takeByIds(leaseIds), 'recalled'),
         announce: (accepting) => {
           for (const events of this.#events.values()) events.onAccepting(accepting);
         },
@@ -352,6 +359,27 @@ export class RamProvider implements SlabProvider {
       clock: this.#clock,
       read: pressureReader(options, () => (this.#gauge = new MemoryGauge())),
       logger: options.logger ?? silentLogger,
+    });
+  }
+
+  #openManaged(): ProviderManagedMemory {
+    return new ProviderManagedMemory({
+      ...{ quota: this.#quota, clock: this.#clock },
+      host: {
+        refusal: (bytes) =>
+          this.#closedRefusal() ??
+          this.#giveBack.refusal ??
+          this.#quota.refusal('', bytes, Infinity) ??
+          hostRefusal(bytes, this.#hostRoom()),
+        wipe: (slabIds, reason) =>
+          this.#wipes.add(this.#takeByIds(slabIds), reason === 'expired' ? 'expired' : 'revoked'),
+        recall: (slabIds, endsInMs) => {
+          const leases = Array.from(slabIds, (id) => this.#leases.byId(id));
+          for (const [holder, leaseIds] of idsByHolder(leases.filter(isDefined))) {
+            this.#events.get(holder)?.onRecall({ leaseIds, endsInMs });
+          }
+        },
+      },
     });
   }
 
@@ -376,33 +404,53 @@ export class RamProvider implements SlabProvider {
     }
     const ttlMs = this.#checkTtl(request.ttlMs);
     const chargedBytes = leaseChargeBytes(pageCount);
-    const refusal = this.#refusal(holder, chargedBytes);
+    const { nodeId } = holderParts(holder);
+    const limit =
+      request.under === undefined
+        ? undefined
+        : this.#managed.room(request.under, nodeId, chargedBytes);
+    const refusal =
+      this.#stopped() ?? (limit === undefined ? this.#refusal(nodeId, chargedBytes) : undefined);
     if (refusal !== undefined) throw new MemcloudError('ERR_LEASE_CAPACITY', `lease: ${refusal}`);
     const slab = this.#pool.take(pageCount);
-    this.#quota.charge(holder, chargedBytes);
     const id = this.#newId();
     const lease = this.#leases.grant(
-      { id, holder, chargedBytes, ttlMs, slab },
+      { id, holder, chargedBytes, ttlMs, slab, limit },
       this.#clock.nowMs(),
     );
+    if (limit === undefined) this.#quota.chargeLease(holder, chargedBytes);
+    else this.#managed.onGranted(limit, lease);
     return { leaseId: lease.id, slabHandle: lease.handle, ttlMs };
   }
 
-  #refusal(holder: NodeId, askedBytes: number): string | undefined {
-    if (this.#closed) return 'the provider is shutting down';
-    const { refusal } = this.#giveBack;
+  #closedRefusal(): string | undefined {
+    return this.#closed ? 'the provider is shutting down' : undefined;
+  }
+
+  /** Why no slabs are granted to anybody. */
+  #stopped(): string | undefined {
+    const refusal = this.#closedRefusal() ?? this.#giveBack.refusal;
     if (refusal !== undefined) return refusal;
-    if (!this.#leases.hasRoom) return `the provider has ${this.#leases.count} leases, its most`;
+    return this.#leases.hasRoom
+      ? undefined
+      : `the provider has ${this.#leases.count} leases, its most`;
+  }
+
+  #refusal(nodeId: NodeId, askedBytes: number): string | undefined {
     return (
-      this.#quota.refusal(holder, askedBytes, this.#holderQuotaBytes(holder)) ??
-      hostRefusal({
-        askedBytes,
-        promisedBytes: this.#quota.usedBytes - this.#pool.residentBytes,
-        availableBytes: this.#readHostMemory().availableBytes,
-        reserveBytes: this.#giveBack.reserveBytes,
-        tmpfsFreeBytes: this.#directory.freeBytes(),
-      })
+      this.#quota.refusal(nodeId, askedBytes, this.#allowedBytes(nodeId)) ??
+      hostRefusal(askedBytes, this.#hostRoom())
     );
+  }
+
+  #hostRoom(): HostRoom {
+    const leasedBytes = this.#quota.usedBytes - this.#objects.chargedBytes;
+    return {
+      promisedBytes: leasedBytes - this.#pool.residentBytes + this.#objects.promisedBytes,
+      availableBytes: this.#readHostMemory().availableBytes,
+      reserveBytes: this.#giveBack.reserveBytes,
+      tmpfsFreeBytes: this.#directory.freeBytes(),
+    };
   }
 
   #newId(): string {
@@ -439,41 +487,17 @@ export class RamProvider implements SlabProvider {
     this.#end(lease, 'released');
   }
 
-  #wipe(leases: readonly Lease<Slab>[], reason: LeaseEndReason): void {
-    for (const lease of leases) this.#wipes.push({ lease, reason });
-    if (this.#nextWipe === undefined) this.#wipeSlice();
+  #takeByIds(ids: Iterable<string>): SlabLease[] {
+    return Array.from(ids, (id) => this.#leases.takeById(id)).filter(isDefined);
   }
 
-  #wipeSlice(): void {
-    this.#nextWipe = undefined;
-    let wipedBytes = 0;
-    let done = 0;
-    for (const { lease, reason } of this.#wipes) {
-      if (wipedBytes >= WIPE_SLICE_BYTES) break;
-      wipedBytes += lease.slab.residentBytes;
-      done += 1;
-      this.#end(lease, reason);
-    }
-    this.#tellEnded(this.#wipes.splice(0, done));
-    if (this.#wipes.length > 0) this.#nextWipe = setImmediate(() => this.#wipeSlice());
-  }
-
-  #tellEnded(wipes: readonly DueWipe[]): void {
-    const byHolder = new Map<NodeId, string[]>();
-    for (const { lease } of wipes) {
-      const ids = byHolder.get(lease.holder);
-      if (ids === undefined) byHolder.set(lease.holder, [lease.id]);
-      else ids.push(lease.id);
-    }
-    for (const [holder, ids] of byHolder) this.#events.get(holder)?.onLeasesEnded(ids);
-  }
-
-  #end(lease: Lease<Slab>, reason: LeaseEndReason): void {
+  #end(lease: SlabLease, reason: LeaseEndReason): void {
     const { id: leaseId, handle: slabHandle, holder } = lease;
     const { residentBytes } = lease.slab;
     this.#pool.give(lease.slab);
-    this.#quota.refund(holder, lease.chargedBytes);
-    if (this.#gone.has(holder) && this.#quota.usedBy(holder) === 0) {
+    if (lease.limit === undefined) this.#quota.refundLease(holder, lease.chargedBytes);
+    else this.#managed.onWiped(lease.limit, lease, residentBytes);
+    if (this.#gone.has(holder) && this.#quota.leasedBy(holder) === 0) {
       this.#gone.delete(holder);
       this.#events.delete(holder);
     }
@@ -481,6 +505,10 @@ export class RamProvider implements SlabProvider {
     const ending = { leaseId, slabHandle, holder, reason, residentBytes };
     for (const listener of this.#listeners) listener(ending);
   }
+}
+
+function isDefined<T>(value: T | undefined): value is T {
+  return value !== undefined;
 }
 
 /** How pressure is read: from the kernel, or from what a test gives for /proc/meminfo. */

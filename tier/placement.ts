@@ -2,7 +2,7 @@
  * Which provider gets a copy of a slab: power of two choices (Mitzenmacher 2001). Two candidates are
  * drawn at random and the better one wins, which spreads load nearly as well as asking everybody and
  * does not send every consumer to the same emptiest provider at once. Never on a machine that has a
- * copy already; rather in another zone than the other copies; then by free bytes, where one that is
+ * copy already; in another zone than the other copies where one has room; then by free bytes, where one that is
  * far away, or has only just come, counts for less.
  */
 
@@ -51,11 +51,13 @@ export function placeCopy<T extends PlacementCandidate>(
   const roomy = candidates.filter(
     ({ freeBytes, host }) => freeBytes >= needBytes && !placed.some((copy) => copy.host === host),
   );
-  const draw = (): T | undefined => roomy[Math.floor(random() * roomy.length)];
+  const isApart = ({ zone }: T): boolean =>
+    zone === '' || !placed.some((copy) => copy.zone === zone);
+  const apart = roomy.filter(isApart);
+  const drawn = apart.length > 0 ? apart : roomy;
+  const draw = (): T | undefined => drawn[Math.floor(random() * drawn.length)];
   const a = draw();
   const b = draw();
   if (a === undefined || b === undefined) return undefined;
-  const shares = ({ zone }: T): boolean => zone !== '' && placed.some((copy) => copy.zone === zone);
-  if (shares(a) !== shares(b)) return shares(a) ? b : a;
   return weight(b) > weight(a) ? b : a;
 }

@@ -35,11 +35,11 @@ const URGENT_RATE_FACTOR = 4;
 /** A provider that is away for so long is replaced, if another can be had. */
 export const REPLACE_AFTER_MS = 2_000;
 /** Batches in flight while clients read: a page-in waits behind no more than these. */
-const BUSY_BATCH_COUNT = 2;
+export const BUSY_BATCH_COUNT = 2;
 /** After nobody could take a copy, nobody is asked for so long. */
-const ASK_AGAIN_MS = 2_000;
+export const ASK_AGAIN_MS = 2_000;
 /** Slabs that are asked for at once. */
-const ASKING_COUNT_MAX = 4;
+export const ASKING_COUNT_MAX = 4;
 
 /** Repairs slabs. */
 export class Repair {

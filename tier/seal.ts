@@ -13,12 +13,13 @@ import { AEAD_KEY_SIZE_BYTES, AeadKey, emptyAeadMessage } from '../common/aead.t
 import { MemcloudError } from '../common/errors.ts';
 import { NativeMemory } from '../common/native-memory.ts';
 import { PAGE_SIZE_BYTES, VOLUME_SECRETS_SIZE_BYTES } from '../common/units.ts';
+import type { PageGuard } from './page-guard.ts';
 
 const VOLUME_ID_SIZE_BYTES = 16;
 const AAD_SIZE_BYTES = VOLUME_ID_SIZE_BYTES + 12;
 
 /** Seals and opens the pages of one volume. */
-export class PageSealer {
+export class PageSealer implements PageGuard {
   /** The random name of the volume in associated data, hex. */
   readonly volumeId: string;
   readonly #key: AeadKey;

@@ -12,7 +12,7 @@ import type { FlushEpochs } from './flush-epochs.ts';
 import type { PageMap } from './page-map.ts';
 import type { RequestTable } from './request-table.ts';
 import type { Ring } from './ring.ts';
-import type { PageSealer } from './seal.ts';
+import type { PageGuard } from './page-guard.ts';
 
 /** Takes the ends of requests on a volume; the tag is the client's. */
 export interface VolumeSink {
@@ -117,7 +117,7 @@ export interface VolumeState {
   /** Flush bookkeeping of the ring. */
   readonly epochs: FlushEpochs;
   /** The volume's key. */
-  readonly sealer: PageSealer;
+  readonly sealer: PageGuard;
   /** Page calls in flight or waiting. */
   readonly calls: CallTable;
   /** Pages on their way from one provider to another. */

@@ -22,6 +22,7 @@ import { ReadPath, type ReadRange } from './read-path.ts';
 import { Repair } from './repair.ts';
 import { RequestKind, RequestTable } from './request-table.ts';
 import { Ring, ringSlotCount } from './ring.ts';
+import type { PageGuard } from './page-guard.ts';
 import { PageSealer } from './seal.ts';
 import { SlabPhase, SlabTable } from './slab-table.ts';
 import type { SourceLink } from './source-link.ts';
@@ -112,10 +113,11 @@ export class Volume {
   /**
    * Makes an empty volume; nothing is leased until the first write.
    *
-   * @param sealer - of a volume whose pages are known elsewhere; by default a new key
+   * @param guard - by default a seal with a new key; another one for a volume whose pages are known
+   *   elsewhere, or never leave this process
    * @throws MemcloudError `ERR_VOLUME_SIZE` for the volume or its ring, `ERR_USAGE` for the copies
    */
-  constructor(options: VolumeOptions, world: VolumeWorld, sealer?: PageSealer) {
+  constructor(options: VolumeOptions, world: VolumeWorld, guard?: PageGuard) {
     const pageCount = options.sizeBytes / PAGE_SIZE_BYTES;
     if (!Number.isInteger(pageCount) || pageCount < 1 || pageCount > PAGE_COUNT_MAX) {
       throw new MemcloudError(
@@ -147,7 +149,7 @@ export class Volume {
       map,
       ring: new Ring(slotCount, this.#ringMemory),
       epochs: new FlushEpochs(),
-      sealer: sealer ?? new PageSealer(),
+      sealer: guard ?? new PageSealer(),
       calls: new CallTable(),
       copyBuffer: new CopyBuffer(),
       requests: new RequestTable(),

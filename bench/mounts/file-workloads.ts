@@ -4,9 +4,9 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { compile } from '../compile.ts';
 import { fioFileArguments, parseFioReport, type FioFileRun, type Workload } from '../fio.ts';
 import type { Stage } from '../stage.ts';
-import { compile } from './peers.ts';
 
 const MIB = 2 ** 20;
 /** The file that requests go to. */
@@ -28,7 +28,7 @@ export interface FileRun {
 /** One thing to do on a mount. */
 export interface FileWorkload {
   readonly name: string;
-  readonly unit: 'IOPS' | 'MB/s' | 'files/s' | 's';
+  readonly unit: 'IOPS' | 'MB/s' | 'files/s' | 'ops/s' | 's';
   /** The names of the targets that it runs on. */
   readonly targets: readonly string[];
   /** Makes what the runs need, once on each mount. */

@@ -9,31 +9,18 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { MOUNT, mount, tryUnmount } from '../../common/libc.ts';
 import { loadFuseNative } from '../../fuse-fs/native-binding.ts';
-import { waitFor, type Server, type Stage } from '../stage.ts';
+import { compile } from '../compile.ts';
+import { waitFor, type Server } from '../stage.ts';
 import { freePort } from '../targets/nbdkit.ts';
 import { SSHD_PATH } from '../tools.ts';
 import { reasonOf } from '../trials.ts';
 import type { MountTarget, RunningMount } from './mount-target.ts';
 
 const START_TIMEOUT_MS = 15_000;
-const BUILD_TIMEOUT_MS = 120_000;
 const TMPFS_PATH = '/dev/shm';
 /** Where sshd drops its privileges into; it does not start without. */
 const SSHD_EMPTY_PATH = '/run/sshd';
 const NATIVE_FILE = fileURLToPath(new URL('../peers/native-memory.js', import.meta.url));
-
-/** Compiles a C file of bench/peers. @returns the program */
-export async function compile(
-  stage: Stage,
-  name: string,
-  flags: readonly string[],
-): Promise<string> {
-  const source = fileURLToPath(new URL(`../../../bench/peers/${name}.c`, import.meta.url));
-  const program = path.join(stage.directory, name);
-  if (fs.existsSync(program)) return program;
-  await stage.run('gcc', ['-O2', '-o', program, source, ...flags], BUILD_TIMEOUT_MS);
-  return program;
-}
 
 /** True when another file system than its parent's is mounted on `directory`. */
 export function isMounted(directory: string): boolean {

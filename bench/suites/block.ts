@@ -10,7 +10,8 @@ import type { Suite, SuiteOptions } from './suite.ts';
 
 const MIB = 2 ** 20;
 
-const random = (['randread', 'randwrite'] as const).flatMap((pattern) =>
+/** 4 KiB at random. */
+export const RANDOM_WORKLOADS = (['randread', 'randwrite'] as const).flatMap((pattern) =>
   [1, 16, 128].map((queueDepth): Workload => {
     return { name: `${pattern}-qd${queueDepth}`, pattern, blockSizeBytes: 4096, queueDepth };
   }),
@@ -39,7 +40,7 @@ export const block: Suite = {
   name: 'block',
   description: 'latency and throughput of block requests, against the peers',
   run: async (options) => {
-    const workloads = [...random, ...sequential];
+    const workloads = [...RANDOM_WORKLOADS, ...sequential];
     const plan = planOf(options, workloads);
     const { trials, failures, counters } = await runTrials(
       options.stage,

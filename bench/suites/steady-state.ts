@@ -5,7 +5,7 @@
  * thread that serves pages, and how much of the heap outlived them. Everything is told for a million
  * pages. A collection in which nothing survives costs the same however many pages came before it.
  */
-import type { GarbageCollectionInfo } from '../../common/rpc-schema.ts';
+import type { GarbageCollectionInfo } from '../../common/rpc-process.ts';
 import { PAGE_SIZE_BYTES } from '../../common/units.ts';
 import type { Workload } from '../fio.ts';
 import { formatNumber, layOut } from '../table.ts';

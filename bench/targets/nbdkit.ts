@@ -9,6 +9,7 @@ import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import type { Server, Stage } from '../stage.ts';
+import { HERE, commandAt, type Place } from './place.ts';
 import type { RunningTarget, Target } from './target.ts';
 
 const START_TIMEOUT_MS = 10_000;
@@ -30,10 +31,13 @@ export function serveNbdkit(
   directory: string,
   name: string,
   args: string[],
+  place: Place = HERE,
 ): Promise<Server> {
   const pidFile = path.join(directory, `${name}.pid`);
   const all = ['--foreground', '--exit-with-parent', '--pidfile', pidFile, ...args];
-  return stage.serve('nbdkit', all, START_TIMEOUT_MS, () => fs.existsSync(pidFile));
+  const started = commandAt(place, 'nbdkit', all);
+  const isReady = (): boolean => fs.existsSync(pidFile);
+  return stage.serve(started.command, started.args, START_TIMEOUT_MS, isReady);
 }
 
 function running(uri: string, servers: readonly Server[]): RunningTarget {
@@ -62,19 +66,27 @@ export const nbdkitUnix: Target = {
   },
 };
 
+/** Starts a memory plugin on plain TCP at `place`, where the port must be free. */
+export async function serveMemoryAt(
+  stage: Stage,
+  place: Place,
+  port: number,
+  sizeBytes: number,
+): Promise<RunningTarget> {
+  const directory = stage.makeDirectory('nbdkit-tcp');
+  const listen = ['--ipaddr', place.address, '--port', String(port)];
+  const args = [...listen, 'memory', String(sizeBytes)];
+  const server = await serveNbdkit(stage, directory, 'memory', args, place);
+  return running(`nbd://${place.address}:${port}/`, [server]);
+}
+
 /** One hop, loopback TCP, no encryption; the port is in the URI. */
 export const nbdkitTcp: Target = {
   name: 'nbdkit-tcp',
   description: 'nbdkit memory, TCP loopback, plain, one hop',
   tools: ['nbdkit'],
   ours: false,
-  start: async (stage, sizeBytes) => {
-    const directory = stage.makeDirectory('nbdkit-tcp');
-    const port = await freePort();
-    const args = ['--ipaddr', '127.0.0.1', '--port', String(port), 'memory', String(sizeBytes)];
-    const server = await serveNbdkit(stage, directory, 'memory', args);
-    return running(`nbd://127.0.0.1:${port}/`, [server]);
-  },
+  start: async (stage, sizeBytes) => serveMemoryAt(stage, HERE, await freePort(), sizeBytes),
 };
 
 /** Two hops, the second encrypted: our own topology. */

@@ -5,6 +5,10 @@ import type { Stage } from '../stage.ts';
 export interface RunningTarget {
   /** Where fio connects. */
   readonly uri: string;
+  /** Further exports that get the same load at once; they are filled as well. */
+  readonly moreUris?: readonly string[];
+  /** Connections to each export; 1 unless it says otherwise. */
+  readonly connectionCount?: number;
   /** The processes whose time is counted. */
   readonly pids: readonly number[];
   /** Ends the processes; does nothing the second time. */
@@ -32,4 +36,20 @@ export interface Target {
 
 /** The commands that benchmarks use. */
 export type ToolName =
-  'fio' | 'nbdkit' | 'qemu-nbd' | 'gcc' | 'libfuse3' | 'sshfs' | 'sshd' | 'git' | 'ccache';
+  | 'fio'
+  | 'nbdkit'
+  | 'qemu-nbd'
+  | 'gcc'
+  | 'openssl'
+  | 'strace'
+  | 'perf'
+  | 'etcd'
+  | 'libfuse3'
+  | 'sshfs'
+  | 'sshd'
+  | 'tc'
+  | 'nsenter'
+  | 'git'
+  | 'ccache'
+  | 'redis-server'
+  | 'memcached';

@@ -11,7 +11,7 @@ import {
   type ResolvedConfig,
 } from '../../common/config/resolve.ts';
 import { ExitCode, MemcloudError } from '../../common/errors.ts';
-import type { ConfigChange, ConfigInfo, ConfigSetting } from '../../common/rpc-schema.ts';
+import type { ConfigChange, ConfigInfo, ConfigSetting } from '../../common/rpc-config.ts';
 import { command, group, withDaemon, type Command } from '../command.ts';
 import { note, printData, printable, table, type GlobalFlags } from '../output.ts';
 
@@ -98,17 +98,17 @@ const showCommand = command<FileFlags & { origin: boolean }>({
   },
 });
 
-const check = command<FileFlags & { file: string[] | undefined }>({
-  command: 'check [file..]',
+const check = command<FileFlags & { files: string[] | undefined }>({
+  command: 'check [files..]',
   describe: 'tell everything that is wrong in configuration files',
   builder: (argv: Argv<GlobalFlags>) =>
-    withConfig(argv).positional('file', {
+    withConfig(argv).positional('files', {
       type: 'string',
       array: true,
       describe: 'files to check (default: those that a daemon would read)',
     }),
   handler: (flags) => {
-    const named = flags.file ?? [];
+    const named = flags.files ?? [];
     const { env } = process;
     const found = findConfigFiles(chosenConfigPath({ env, configPath: flags.config }), env);
     const files = named.length > 0 ? named : found.files;

@@ -3,7 +3,8 @@
  * watches until the node is empty; the drain itself belongs to memnode and goes on without it.
  */
 import { ExitCode, MemcloudError } from '../../common/errors.ts';
-import type { DrainInfo } from '../../common/rpc-schema.ts';
+import { pause } from '../../common/pause.ts';
+import type { DrainInfo } from '../../common/rpc-nodes.ts';
 import { formatSize } from '../../common/units.ts';
 import type { MemcloudClient } from '../../sdk/client.ts';
 import { command, withDaemon, type Command } from '../command.ts';
@@ -21,7 +22,13 @@ function isEmpty({ heldBytes, direct }: DrainInfo): boolean {
 export function renderDrain(info: DrainInfo): string {
   const { name, side, draining, heldBytes, holders, direct } = info;
   const whose = side === 'provider' ? '' : ' of this node’s pages';
-  if (isEmpty(info)) return `${printable(name)} is empty${whose}.`;
+  const objects = info.objects.map(({ name: owner, objectCount, valueBytes }) =>
+    printable(
+      `  ${owner} has ${objectCount} objects there, ${formatSize(valueBytes)}: they stay, and end with that node`,
+    ),
+  );
+  const empty = objects.length === 0 ? `is empty${whose}.` : 'has no lent pages any more.';
+  if (isEmpty(info)) return [`${printable(name)} ${empty}`, ...objects].join('\n');
   const state = draining ? 'is being drained' : 'is in use';
   return [
     `${printable(name)} ${state}: ${formatSize(heldBytes)}${whose} are left.`,
@@ -32,21 +39,8 @@ export function renderDrain(info: DrainInfo): string {
     ...direct.map(({ what, sizeBytes, mover }) =>
       printable(`  ${what}, ${formatSize(sizeBytes)}: run "memcloud swap move" on ${mover}`),
     ),
+    ...objects,
   ].join('\n');
-}
-
-/** Resolves after a while, or at once on Ctrl-C. */
-function pause(ms: number, interrupted: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(done, ms);
-    function done(): void {
-      clearTimeout(timer);
-      interrupted.removeEventListener('abort', done);
-      resolve();
-    }
-    interrupted.addEventListener('abort', done);
-    if (interrupted.aborted) done();
-  });
 }
 
 interface WatchOptions {

@@ -13,6 +13,7 @@ import {
   type MountWords,
 } from '../mount-settings.ts';
 import { requireVisible } from '../mount-visible.ts';
+import { MANAGED_OPTION, TTL_OPTION, ZONE_OPTION } from '../managed-options.ts';
 import { note, printData, printable, table, type GlobalFlags } from '../output.ts';
 import { describeHolders, mountHolders } from '../system/mount-holders.ts';
 
@@ -121,6 +122,9 @@ const make = command<MountWords>({
         type: 'number',
         describe: 'providers that keep each page (default 2 where two are up, else 1)',
       })
+      .option('managed', MANAGED_OPTION)
+      .option('ttl', TTL_OPTION)
+      .option('zone', ZONE_OPTION)
       .option('volume', { type: 'string', describe: 'name it; or the name of files that are kept' })
       .option('provider', {
         alias: 'providers',

@@ -112,7 +112,11 @@ const attach = command<AttachFlags>({
       .positional('name', { type: 'string', demandOption: true, describe: 'the volume' })
       .option('device', { type: 'string', describe: 'such as /dev/nbd0 (default: a free one)' })
       .option('connections', { type: 'number', default: 1, describe: 'sockets to the daemon' })
-      .option('via', { choices: ['netlink', 'nbd-client'] as const, default: 'netlink' as const })
+      .option('via', {
+        choices: ['netlink', 'nbd-client'] as const,
+        default: 'netlink' as const,
+        describe: 'how the kernel is asked: by memnode, or by the program nbd-client',
+      })
       .option('timeout', {
         type: 'number',
         default: 0,

@@ -3,7 +3,7 @@
  * under live volumes. The daemon starts it; this command waits and says which of the two goes on.
  */
 import { MemcloudError, asMemcloudError } from '../../common/errors.ts';
-import type { HandoverInfo } from '../../common/rpc-schema.ts';
+import type { HandoverInfo } from '../../common/rpc-process.ts';
 import { formatSize } from '../../common/units.ts';
 import { MemcloudClient } from '../../sdk/client.ts';
 import { command, withDaemon, type Command } from '../command.ts';

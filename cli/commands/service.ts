@@ -17,11 +17,25 @@ import {
   systemdRuns,
   unitState,
 } from '../service/carry-out.ts';
-import { UNIT_FOLDER, installPlan, planScript, uninstallPlan, type Step } from '../service/plan.ts';
+import {
+  UNIT_FOLDER,
+  installPlan,
+  planScript,
+  uninstallPlan,
+  type ControlWish,
+  type Step,
+} from '../service/plan.ts';
 import { CONFIG_FOLDER, SETTINGS_FILE, settingsText } from '../service/settings.ts';
 import { keepSwapOn, machineHands, takeSwapOff, type SwapHands } from '../service/swap-keeper.ts';
 import { mountCommands } from '../service/mount-commands.ts';
-import { ALL_UNITS, DAEMON_UNIT, MOUNT_DROP_IN, MOUNT_UNIT, SWAP_UNIT } from '../service/units.ts';
+import {
+  ALL_UNITS,
+  CONTROL_UNIT,
+  DAEMON_UNIT,
+  MOUNT_DROP_IN,
+  MOUNT_UNIT,
+  SWAP_UNIT,
+} from '../service/units.ts';
 import { requireRoot } from '../system/root.ts';
 import { networkSwaps } from '../system/network-swap.ts';
 import { listSwaps } from '../system/swap-device.ts';
@@ -48,6 +62,7 @@ interface TargetFlags {
 interface InstallFlags extends TargetFlags {
   swap: string | undefined;
   mount: string | undefined;
+  'control-plane': string | undefined;
   offer: string | undefined;
   connect: string[];
 }
@@ -124,8 +139,48 @@ function mountWish(mount: string | undefined): 'on' | 'off' | 'keep' {
   throw new MemcloudError('ERR_USAGE', `--mount: expected an absolute path or off, got "${mount}"`);
 }
 
+/** What `--control-plane` asks for. @throws MemcloudError `ERR_USAGE` */
+function controlWish(flags: InstallFlags): ControlWish {
+  const { 'control-plane': control, swap, mount, offer, connect } = flags;
+  if (control === undefined || control === 'off') return control ?? 'keep';
+  if (control === '' || control === 'on') return 'on';
+  if (control !== 'only') {
+    const text = `--control-plane: expected on, only or off, got "${control}"`;
+    throw new MemcloudError('ERR_USAGE', text);
+  }
+  const isBare = [swap, mount, offer].every((each) => each === undefined) && connect.length === 0;
+  if (isBare) return 'only';
+  throw new MemcloudError(
+    'ERR_USAGE',
+    '--control-plane only installs no memnode: --swap, --mount, --offer and --connect are for one',
+  );
+}
+
+/** A control node is a user of its own, who may read what everybody may. */
+function refusePrivate(): void {
+  for (const file of [process.execPath, CLI_FILE]) {
+    const shut = closedTo(fs.realpathSync(file));
+    if (shut === undefined) continue;
+    const text =
+      `service install --control-plane: ${shut} is closed to the user that a control node runs as; ` +
+      'put MemCloud where everybody may read it';
+    throw new MemcloudError('ERR_UNSUPPORTED', text);
+  }
+}
+
+/** The file, or the first folder on the way to it, that others than its owner may not read. */
+function closedTo(file: string): string | undefined {
+  const folders: string[] = [];
+  for (let place = path.dirname(file); place !== '/'; place = path.dirname(place)) {
+    folders.unshift(place);
+  }
+  const shut = folders.find((folder) => (fs.statSync(folder).mode & 0o001) === 0);
+  return shut ?? ((fs.statSync(file).mode & 0o004) === 0 ? file : undefined);
+}
+
 function planOfInstall(flags: InstallFlags, prefix: string): Step[] {
   const { offer, connect } = flags;
+  const control = controlWish(flags);
   if (offer !== undefined) parseSizeExpression(offer, os.totalmem());
   for (const address of connect) parseAddress(address);
   const swap = swapWish(flags.swap);
@@ -141,12 +196,12 @@ function planOfInstall(flags: InstallFlags, prefix: string): Step[] {
   const values = {
     daemon: [process.execPath, DAEMON_FILE],
     cli: [process.execPath, CLI_FILE],
-    readme: path.join(PACKAGE_ROOT, 'README.md'),
+    root: PACKAGE_ROOT,
   };
   const example = fs.readFileSync(path.join(PACKAGE_ROOT, 'docs/examples/config.toml'), 'utf8');
   const target = { prefix, templates: templates(mount), present: presentUnits(prefix) };
   const mountHelper = path.join(PACKAGE_ROOT, 'kernel-scripts/mount.memcloud');
-  return installPlan(target, { values, swap, mount, mountHelper, example, settings });
+  return installPlan(target, { values, swap, mount, control, mountHelper, example, settings });
 }
 
 function printPlan(flags: GlobalFlags, steps: Step[]): void {
@@ -165,22 +220,26 @@ async function install(flags: InstallFlags & GlobalFlags): Promise<void> {
   if (flags['print-only']) return printPlan(flags, steps);
   checkMachine('service install', { ...flags, prefix });
   if (prefix === '') refuseFleeting();
+  const isControl = ['on', 'only'].includes(controlWish(flags));
+  if (prefix === '' && isControl) refusePrivate();
   warnOfOwners();
   if (prefix === '' && swapWish(flags.swap) === 'off') await emptySwap(flags);
-  const wasActive = prefix === '' && unitState(DAEMON_UNIT) === 'active';
+  const ran =
+    prefix === '' ? [DAEMON_UNIT, CONTROL_UNIT].filter((name) => unitState(name) === 'active') : [];
   const changed = await carryOut(steps);
   const units: Record<string, string> = {};
   if (prefix === '') {
     const services = presentUnits(prefix).filter((name) =>
-      [DAEMON_UNIT, SWAP_UNIT, MOUNT_UNIT].includes(name),
+      [DAEMON_UNIT, SWAP_UNIT, MOUNT_UNIT, CONTROL_UNIT].includes(name),
     );
     for (const name of services) {
-      units[name] = await settledState(name, name === DAEMON_UNIT ? 0 : SETTLE_MS);
+      const waits = name === SWAP_UNIT || name === MOUNT_UNIT;
+      units[name] = await settledState(name, waits ? SETTLE_MS : 0);
     }
   }
   printData(flags, { changed, units }, renderInstalled);
-  if (wasActive && changed.some((file) => file.includes(`/${DAEMON_UNIT}`))) {
-    note(`memcloud: memnode runs under its old unit until: systemctl restart ${DAEMON_UNIT}`);
+  for (const name of ran.filter((unit) => changed.some((file) => file.includes(`/${unit}`)))) {
+    note(`memcloud: ${name} runs as its old unit says until: systemctl restart ${name}`);
   }
   if (units[SWAP_UNIT] !== undefined && units[SWAP_UNIT] !== 'active') {
     note(
@@ -233,7 +292,7 @@ function daemonReplaced(): boolean {
 
 const installCommand = command<InstallFlags>({
   command: 'install',
-  describe: 'start memnode, and swap or a mount if wanted, with this machine',
+  describe: 'start memnode, and swap, a mount or a control node if wanted, with this machine',
   builder: (argv) =>
     argv
       .option('swap', {
@@ -243,6 +302,10 @@ const installCommand = command<InstallFlags>({
       .option('mount', {
         type: 'string',
         describe: 'mount files on the pool there, such as /mnt/memcloud; off takes it away again',
+      })
+      .option('control-plane', {
+        type: 'string',
+        describe: 'a control node as well; only: that and no memnode; off takes it away again',
       })
       .option('offer', { type: 'string', describe: 'RAM to lend, as for memnode' })
       .option('connect', {
@@ -263,7 +326,7 @@ const installCommand = command<InstallFlags>({
 
 const uninstallCommand = command<TargetFlags & { purge: boolean }>({
   command: 'uninstall',
-  describe: 'take swap off, unmount, stop memnode and remove the units',
+  describe: 'take swap off, unmount, stop memnode and a control node, and remove the units',
   builder: (argv) =>
     argv
       .option('purge', {

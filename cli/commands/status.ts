@@ -1,5 +1,7 @@
 /** `memcloud status`: the daemon, its peers, its volumes and its mounts at a glance. */
-import type { GiveBackInfo, StatusInfo } from '../../common/rpc-schema.ts';
+import { MemcloudError } from '../../common/errors.ts';
+import type { GiveBackInfo } from '../../common/rpc-nodes.ts';
+import type { StatusInfo } from '../../common/rpc-schema.ts';
 import { formatDuration, formatSize } from '../../common/units.ts';
 import { withDaemon, type Command } from '../command.ts';
 import { printData, printable } from '../output.ts';
@@ -38,6 +40,29 @@ function pressureLines(giveBack: GiveBackInfo): string[] {
   return [parts.join(', ')];
 }
 
+/** The control plane, and what is leased by it. */
+function managedLines({ managed }: StatusInfo): string[] {
+  if (managed === null) return [];
+  const { connected, leader, roles, addresses, leaseCount, leasedBytes, endsInMs, provider } =
+    managed;
+  const is = roles.length === 0 ? 'no member' : roles.join(', ');
+  const stands = connected
+    ? `control plane: ${printable(leader)} leads; this node is ${is}`
+    : `control plane: nobody leads at ${addresses.join(', ')}`;
+  const counted = leaseCount === 1 ? '1 managed lease' : `${leaseCount} managed leases`;
+  const first =
+    endsInMs === null ? '' : `; unless renewed, the first ends in ${formatDuration(endsInMs)}`;
+  const lends =
+    provider === null
+      ? []
+      : [
+          `lends ${formatSize(provider.reservedBytes)} under ${provider.leaseCount} managed leases` +
+            (provider.registered ? '' : ' (not registered now)'),
+        ];
+  const borrows = `holds ${counted}, ${formatSize(leasedBytes)}${first}`;
+  return ['', stands, borrows, ...lends];
+}
+
 /** Which protections memnode has; what is missing matters once this machine swaps through it. */
 function renderKit(kit: readonly KitPart[]): string {
   const names = (parts: readonly KitPart[]): string =>
@@ -53,6 +78,7 @@ function render(status: StatusInfo): string {
   return [
     ...health,
     `memnode ${status.version}  ${status.name}  ${status.nodeId}`,
+    `we are: ${status.fingerprint} (what they see)`,
     `up ${formatDuration(status.uptimeS * 1000)}, pid ${status.pid}, peers reach it at ${status.peerAddress}`,
     `lends ${formatSize(usage.offeredBytes)}: ${formatSize(usage.usedBytes)} leased, ` +
       `${formatSize(usage.residentBytes)} resident, in ${directory} (${swapExposure})`,
@@ -63,8 +89,19 @@ function render(status: StatusInfo): string {
     '',
     renderVolumes([...status.volumes]),
     ...directLines(status),
+    ...managedLines(status),
     ...(status.mounts.length === 0 ? [] : ['', renderMounts(status.mounts)]),
   ].join('\n');
+}
+
+/** Of a control node nothing of this page is true. @throws MemcloudError `ERR_UNSUPPORTED` */
+function refuseControlNode({ daemon }: StatusInfo, socketPath: string): void {
+  if (daemon !== 'control-node') return;
+  throw new MemcloudError(
+    'ERR_UNSUPPORTED',
+    `a control node answers on ${socketPath}, and this is about a memnode; see: ` +
+      `memcloud control-plane status --socket ${socketPath}`,
+  );
 }
 
 /** The commands of this file. */
@@ -74,7 +111,9 @@ export const commands: readonly Command[] = [
     describe: 'show the daemon, its peers and its volumes',
     handler: (flags) =>
       withDaemon(flags, async (client) => {
-        printData(flags, await client.call('status', {}), render);
+        const status = await client.call('status', {});
+        refuseControlNode(status, flags.socket);
+        printData(flags, status, render);
       }),
   },
 ];

@@ -5,6 +5,7 @@
 import type { DirectConnection } from '../../common/rpc-schema.ts';
 import type { MemcloudClient } from '../../sdk/client.ts';
 import { command, withDaemon } from '../command.ts';
+import { MANAGED_OPTION, TTL_OPTION, ZONE_OPTION } from '../managed-options.ts';
 import { note, printData, type GlobalFlags } from '../output.ts';
 import { renderSwaps, swapOf } from '../pool-swaps.ts';
 import { ATTACH_TIMEOUT_MS, createSwapVolume } from '../scoped-device.ts';
@@ -55,7 +56,7 @@ export async function turnOnDirect(
   settings: SwapSettings,
   options: { avoid?: readonly string[]; insecurePlain?: boolean; oneCopy?: boolean } = {},
 ): Promise<string> {
-  const { sizeBytes, copies, providers, priority, discard } = settings;
+  const { sizeBytes, copies, providers, priority, discard, managed } = settings;
   const { avoid = [], insecurePlain = false, oneCopy = false } = options;
   const device = await client.call(
     'direct.attach',
@@ -64,6 +65,7 @@ export async function turnOnDirect(
       ...(copies === undefined ? {} : { copies }),
       ...(providers.length === 0 ? {} : { providers: [...providers] }),
       ...(avoid.length === 0 ? {} : { avoid: [...avoid] }),
+      ...(managed === undefined ? {} : { managed }),
       insecurePlain,
     },
     { timeoutMs: ATTACH_TIMEOUT_MS },
@@ -104,14 +106,13 @@ async function holdScoped(
   const scope = findScope(choice.scope);
   enterCommandKit();
   note(`memcloud: scoped path, for ${scope} only: ${choice.why}`);
-  const { sizeBytes, copies, providers, discard, priority = SCOPED_PRIORITY } = settings;
+  const { sizeBytes, copies, providers, managed, discard, priority = SCOPED_PRIORITY } = settings;
   const swap = {
     way: settings.via === 'loop' ? ('loop' as const) : ('auto' as const),
     memoryBytes: choice.memoryBytes,
     swapBytes: sizeBytes,
     reserveBytes: defaultReserveBytes(),
-    copies,
-    providers,
+    ...{ copies, providers, managed },
     priority,
     discard,
   };
@@ -192,6 +193,9 @@ export const on = command<OnFlags>({
         default: [],
         describe: 'only this provider, by name or id; may be repeated',
       })
+      .option('managed', MANAGED_OPTION)
+      .option('ttl', TTL_OPTION)
+      .option('zone', ZONE_OPTION)
       .option('force', { type: 'boolean', default: false, describe: 'although it can freeze' })
       .option('insecure-plain', {
         type: 'boolean',

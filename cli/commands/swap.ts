@@ -129,7 +129,8 @@ async function move(client: MemcloudClient, flags: MoveFlags & GlobalFlags): Pro
   const { provider, copies } = flags;
   const avoid = provider.length === 0 ? old.providers : [];
   const size = String(old.sizeBytes);
-  const words = { size, via: 'direct' as const, priority: undefined, copies, provider };
+  const { managed } = old;
+  const words = { size, via: 'direct' as const, priority: undefined, copies, provider, managed };
   // No fewer copies than before, unless one provider is what was asked for.
   const oneCopy = old.providers.length === 1 || provider.length === 1;
   const options = { avoid, oneCopy };

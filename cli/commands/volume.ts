@@ -3,6 +3,14 @@ import path from 'node:path';
 import type { VolumeDetails, VolumeInfo } from '../../common/rpc-schema.ts';
 import { formatSize, parseSize } from '../../common/units.ts';
 import { command, group, withDaemon, type Command } from '../command.ts';
+import {
+  MANAGED_CALL_TIMEOUT_MS,
+  MANAGED_OPTION,
+  TTL_OPTION,
+  ZONE_OPTION,
+  managedSettings,
+  type ManagedFlags,
+} from '../managed-options.ts';
 import { note, printData, printable, table } from '../output.ts';
 
 /** Volumes as a table. */
@@ -42,7 +50,7 @@ function renderDetails(volume: VolumeDetails): string {
   ].join('\n');
 }
 
-interface CreateFlags {
+interface CreateFlags extends ManagedFlags {
   name: string;
   size: string;
   copies: number | undefined;
@@ -74,6 +82,9 @@ const create = command<CreateFlags>({
         nargs: 1,
         describe: 'use only these providers, by name or id; "local" is this machine',
       })
+      .option('managed', MANAGED_OPTION)
+      .option('ttl', TTL_OPTION)
+      .option('zone', ZONE_OPTION)
       .option('ring', { type: 'string', describe: 'RAM for page-outs on their way (default 64M)' })
       .option('spill', {
         type: 'string',
@@ -89,7 +100,9 @@ const create = command<CreateFlags>({
         describe: 'although the pool is smaller; writes fail with ENOSPC once it is full',
       }),
   handler: (flags) => {
+    const managed = managedSettings(flags);
     const request = {
+      ...(managed === undefined ? {} : { managed }),
       name: flags.name,
       sizeBytes: parseSize(flags.size),
       overcommit: flags.overcommit,
@@ -106,7 +119,9 @@ const create = command<CreateFlags>({
       ...(flags.ring === undefined ? {} : { ringBytes: parseSize(flags.ring) }),
     };
     return withDaemon(flags, async (client) => {
-      const volume = await client.call('volume.create', request);
+      const volume = await client.call('volume.create', request, {
+        timeoutMs: MANAGED_CALL_TIMEOUT_MS,
+      });
       if (volume.sizeBytes !== request.sizeBytes) {
         note(`memcloud: rounded up to ${volume.sizeBytes} bytes, a whole number of 4 KiB pages`);
       }

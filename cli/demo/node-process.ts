@@ -59,7 +59,15 @@ export class NodeProcess {
     const child = spawn(
       process.execPath,
       [
-        ...[MEMNODE_FILE, '--json', '--no-mdns', '--auto-trust', '--name', name],
+        ...[
+          MEMNODE_FILE,
+          '--json',
+          '--no-mdns',
+          '--no-peer-exchange',
+          '--auto-trust',
+          '--name',
+          name,
+        ],
         ...['--state', path.join(folder, name), '--socket', socketPath],
         ...['--listen', listen, '--offer', offer, '--log-level', 'warn'],
         // Each process plays a machine; by the kernel they would be one, and hold one copy between them.

@@ -1,4 +1,5 @@
 /** Checks of what the daemon says: peers, consents, volumes, leases. */
+import { startCommand } from '../../common/paths.ts';
 import type { PeerInfo, VolumeDetails } from '../../common/rpc-schema.ts';
 import { formatDuration } from '../../common/units.ts';
 import { printable } from '../output.ts';
@@ -12,14 +13,14 @@ const LEASE_SHARE_MIN = 0.5;
 export function checkDaemon({ daemon, socketPath }: MachineFacts): CheckResult[] {
   if (!('status' in daemon)) {
     const rest = 'peers, volumes and leases were not looked at';
-    return [warning('daemon', `${daemon.reason}; ${rest}`, `memnode --socket ${socketPath}`)];
+    return [warning('daemon', `${daemon.reason}; ${rest}`, startCommand(socketPath))];
   }
   const { version, name } = daemon.status;
   return [ok('daemon', `memnode ${version} answers as ${printable(name)}`)];
 }
 
 function checkPeer(peer: PeerInfo): CheckResult {
-  const { name, address, state, reason, quarantine, accepting } = peer;
+  const { name, address, state, reason, quarantine, accepting, guest } = peer;
   const label = printable(name || address);
   const check = `peer ${label}`;
   if (quarantine !== '') {
@@ -29,6 +30,8 @@ function checkPeer(peer: PeerInfo): CheckResult {
       `memcloud peer pardon ${label}`,
     );
   }
+  // It comes and goes by the word of the control plane.
+  if (guest) return ok(check, state === 'up' ? `a guest, up at ${address}` : 'a guest, not here');
   if (state === 'up' && !accepting) {
     return warning(check, 'takes no pages: drained, or short of memory', 'memcloud peer ls');
   }
@@ -67,8 +70,8 @@ export function checkConsent({ daemon }: MachineFacts): CheckResult[] {
 /** Lenders that new slabs of a volume can go to. */
 function lendersUp({ status }: DaemonFacts, volume: VolumeDetails): number {
   const up = status.peers.filter(
-    ({ state, usage, accepting, quarantine }) =>
-      state === 'up' && accepting && quarantine === '' && (usage?.offeredBytes ?? 0) > 0,
+    ({ state, usage, accepting, quarantine, guest }) =>
+      state === 'up' && accepting && quarantine === '' && !guest && (usage?.offeredBytes ?? 0) > 0,
   );
   const ids = new Set(up.map(({ nodeId }) => nodeId));
   // This machine's own RAM, for a volume that was told to use it.
@@ -85,6 +88,11 @@ function checkVolume(daemon: DaemonFacts, volume: VolumeDetails, swapped: boolea
   const check = `volume ${name}`;
   const inspect = `memcloud volume inspect ${name}`;
   if (health === 'lost') return problem(check, 'pages were lost', inspect);
+  if (volume.managed) {
+    // Its providers are those of its leases, which are checked by themselves.
+    if (health !== 'ok') return warning(check, 'fewer copies than promised', inspect);
+    return ok(check, `${counted(copies, 'copy', 'copies')} on managed leases`);
+  }
   const up = lendersUp(daemon, volume);
   if (up < copies) {
     const finding = `${copies} copies need as many lenders, ${up} ${up === 1 ? 'is' : 'are'} up: no room for new pages`;

@@ -8,6 +8,7 @@ import {
   checkPrivileges,
   checkTools,
 } from './checks-kernel.ts';
+import { checkControlPlane, checkManagedLeases } from './checks-managed.ts';
 import { checkControlGroups, checkKit, checkLentMemory, checkVmValues } from './checks-memory.ts';
 import { checkFuse, checkStaleMounts, checkUserMounts } from './checks-mount.ts';
 import { checkClock, checkPaths, checkPort } from './checks-network.ts';
@@ -52,6 +53,8 @@ const CHECKS: readonly ((facts: MachineFacts) => CheckResult[])[] = [
   checkConsent,
   checkVolumes,
   checkLeases,
+  checkControlPlane,
+  checkManagedLeases,
 ];
 
 /** Judges the facts. */

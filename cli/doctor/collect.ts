@@ -33,7 +33,9 @@ async function collectDaemon(
       status.volumes.map(({ name }) => client.call('volume.inspect', { name })),
     );
     const { problems, connection } = await client.call('direct.check', {});
-    return { status, volumes, directProblems: problems, directConnection: connection };
+    const managedLeases = await client.call('managed.list', {});
+    const direct = { directProblems: problems, directConnection: connection };
+    return { status, volumes, managedLeases, ...direct };
   } catch (error) {
     return { reason: asMemcloudError(error).message };
   } finally {

@@ -3,6 +3,7 @@
  * that decides nothing; the checks are pure functions of these facts, so that each of their branches
  * is tested without a machine that has the fault.
  */
+import type { ManagedLeaseInfo } from '../../common/rpc-managed.ts';
 import type { DirectConnection, StatusInfo, VolumeDetails } from '../../common/rpc-schema.ts';
 import type { BlockQueue } from '../system/block-queue.ts';
 import type { ModuleState } from '../system/kernel-modules.ts';
@@ -141,6 +142,8 @@ export interface DaemonFacts {
   readonly status: StatusInfo;
   /** `memcloud volume inspect` of each volume. */
   readonly volumes: readonly VolumeDetails[];
+  /** `memcloud lease ls`. */
+  readonly managedLeases?: readonly ManagedLeaseInfo[];
 }
 
 /** Why no daemon could be asked. */

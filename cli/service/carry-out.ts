@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { makeDirectory } from '../../common/directory.ts';
 import { MemcloudError } from '../../common/errors.ts';
 import { runTool } from '../../common/tool.ts';
 import type { Step } from './plan.ts';
@@ -55,7 +56,7 @@ export async function carryOut(steps: readonly Step[]): Promise<string[]> {
 function writeFile(place: string, content: string): boolean {
   try {
     if (fs.existsSync(place) && fs.readFileSync(place, 'utf8') === content) return false;
-    fs.mkdirSync(path.dirname(place), { recursive: true });
+    makeDirectory(path.dirname(place), 0o755);
     const fresh = `${place}.new`;
     fs.writeFileSync(fresh, content, { mode: UNIT_FILE_MODE });
     fs.chmodSync(fresh, UNIT_FILE_MODE);
@@ -75,7 +76,7 @@ function linkFile(place: string, target: string): boolean {
     } else if (there !== undefined) {
       throw new Error('a file of others is there');
     }
-    fs.mkdirSync(path.dirname(place), { recursive: true });
+    makeDirectory(path.dirname(place), 0o755);
     fs.symlinkSync(target, place);
     return true;
   } catch (cause) {

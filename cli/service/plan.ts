@@ -6,6 +6,7 @@ import path from 'node:path';
 import { CONFIG_FOLDER, SETTINGS_FILE } from './settings.ts';
 import {
   ALL_UNITS,
+  CONTROL_UNIT,
   DAEMON_UNIT,
   SLEEP_UNIT,
   MOUNT_DROP_IN,
@@ -19,11 +20,20 @@ import {
 /** Where administrators keep units: systemd.unit(5). */
 export const UNIT_FOLDER = '/etc/systemd/system';
 
-/** Where identity and trust are kept, and files of the administrator. */
 /** Where mount(8) looks for the helper of a type. */
 export const MOUNT_HELPER = '/sbin/mount.memcloud';
 
+/** Where identity and trust are kept, and files of the administrator. */
 const KEPT_FOLDERS = ['/var/lib/memcloud', CONFIG_FOLDER];
+/** The same of a control node, and its store: a link to where systemd keeps what belongs to no lasting user. */
+const CONTROL_FOLDERS = ['/var/lib/memcloud-control', '/var/lib/private/memcloud-control'];
+/** Options of a control node. */
+const CONTROL_FILE = 'control.env';
+const CONTROL_EXAMPLE = `# Options of memcloud-control.service, as variables: docs/control-plane.md. It reads them when it starts.
+#MEMCLOUD_CONTROL_LISTEN=0.0.0.0:7071
+#MEMCLOUD_CONTROL_ADVERTISE=tower.lan:7071
+#MEMCLOUD_CONTROL_STORE=etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379
+`;
 
 /** A step; a plan is a list of them. */
 export type Step =
@@ -54,6 +64,9 @@ function systemctl(prefix: string, ...words: string[]): Step {
   return run('systemctl', ...(prefix === '' ? [] : [`--root=${prefix}`]), ...words);
 }
 
+/** What is to become of a control node; see {@link InstallWish}. */
+export type ControlWish = 'on' | 'only' | 'off' | 'keep';
+
 /** What is to be there. */
 export interface InstallWish {
   /** Where the programs lie. */
@@ -62,6 +75,8 @@ export interface InstallWish {
   readonly swap: 'on' | 'off' | 'keep';
   /** As `swap`, of the mount: its unit, and what memnode's own unit needs for it. */
   readonly mount: 'on' | 'off' | 'keep';
+  /** As `swap`, of a control node; `only`: that, and no memnode. */
+  readonly control: ControlWish;
   /** The helper of mount(8) in this package; linked into /sbin with the mount. */
   readonly mountHelper: string;
   /** A configuration for people to edit, where there is none. */
@@ -76,8 +91,9 @@ export interface InstallWish {
  * @throws MemcloudError `ERR_USAGE` as {@link renderUnit}
  */
 export function installPlan(target: InstallTarget, wish: InstallWish): Step[] {
-  const { prefix, templates, present } = target;
-  const { values, swap, mount, settings } = wish;
+  const { prefix, present } = target;
+  const { swap, mount, control, settings } = wish;
+  if (control === 'only') return controlSteps(target, wish);
   const swapUnits = swap === 'on' ? [SWAP_UNIT, SLEEP_UNIT] : [];
   const mountUnits = mount === 'on' ? [MOUNT_UNIT] : [];
   const enabled = [DAEMON_UNIT, ...swapUnits, ...mountUnits];
@@ -85,14 +101,12 @@ export function installPlan(target: InstallTarget, wish: InstallWish): Step[] {
   const unwanted = [
     ...(swap === 'off' ? [SLEEP_UNIT, SWAP_UNIT] : []),
     ...(mount === 'off' ? [MOUNT_UNIT] : []),
+    ...(control === 'off' ? [CONTROL_UNIT] : []),
   ].filter((name) => present.includes(name));
   const config = path.join(prefix, CONFIG_FOLDER);
   const dropIns = mount === 'on' ? [MOUNT_DROP_IN] : [];
-  const units = [SLICE_UNIT, DAEMON_UNIT, ...dropIns, ...swapUnits, ...mountUnits].map(
-    (name): Step => {
-      const content = renderUnit(templates[name] ?? '', values);
-      return { step: 'write', path: path.join(prefix, UNIT_FOLDER, name), content };
-    },
+  const units = [SLICE_UNIT, DAEMON_UNIT, ...dropIns, ...swapUnits, ...mountUnits].map((name) =>
+    unitStep(target, wish, name),
   );
   const settingsFile = path.join(config, SETTINGS_FILE);
   return [
@@ -113,6 +127,30 @@ export function installPlan(target: InstallTarget, wish: InstallWish): Step[] {
     // It waits for providers; whoever installs need not.
     ...(isHere && swap === 'on' ? [run('systemctl', '--no-block', 'start', SWAP_UNIT)] : []),
     ...(isHere && mount === 'on' ? [run('systemctl', '--no-block', 'start', MOUNT_UNIT)] : []),
+    ...(control === 'on' ? controlSteps(target, wish) : []),
+  ];
+}
+
+function unitStep(
+  { prefix, templates }: InstallTarget,
+  { values }: InstallWish,
+  name: string,
+): Step {
+  const content = renderUnit(templates[name] ?? '', values);
+  return { step: 'write', path: path.join(prefix, UNIT_FOLDER, name), content };
+}
+
+/** A control node: one that runs goes on as it is. */
+function controlSteps(target: InstallTarget, wish: InstallWish): Step[] {
+  const { prefix } = target;
+  const isHere = prefix === '';
+  const options = path.join(prefix, CONFIG_FOLDER, CONTROL_FILE);
+  return [
+    unitStep(target, wish, CONTROL_UNIT),
+    { step: 'create', path: options, content: CONTROL_EXAMPLE },
+    ...(isHere ? [run('systemctl', 'daemon-reload')] : []),
+    systemctl(prefix, 'enable', CONTROL_UNIT),
+    ...(isHere ? [run('systemctl', 'start', CONTROL_UNIT)] : []),
   ];
 }
 
@@ -144,7 +182,8 @@ export function uninstallPlan(prefix: string, present: readonly string[], purge:
   const services = units.filter((name) => name !== SLICE_UNIT);
   const folder = path.join(prefix, UNIT_FOLDER);
   const dropIns = ALL_UNITS.map((name) => path.join(folder, `${name}.d`));
-  const kept = KEPT_FOLDERS.map((place) => path.join(prefix, place));
+  const controlFolders = present.includes(CONTROL_UNIT) ? CONTROL_FOLDERS : [];
+  const kept = [...KEPT_FOLDERS, ...controlFolders].map((place) => path.join(prefix, place));
   const removed = purge ? [...dropIns, ...kept] : [];
   return [
     ...(services.length > 0 ? removalOf(services, prefix) : []),

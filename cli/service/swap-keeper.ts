@@ -20,6 +20,7 @@ import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { makeDirectory } from '../../common/directory.ts';
 import { ExitCode, MemcloudError } from '../../common/errors.ts';
 import { formatSize } from '../../common/units.ts';
 import { networkSwaps, type NetworkSwap } from '../system/network-swap.ts';
@@ -99,7 +100,7 @@ export function machineHands(cli: readonly string[], note: (text: string) => voi
       return text.split('\n').filter((line) => line !== '');
     },
     record: (devices) => {
-      fs.mkdirSync(path.dirname(RECORD_FILE), { recursive: true });
+      makeDirectory(path.dirname(RECORD_FILE), 0o755);
       fs.writeFileSync(RECORD_FILE, devices.map((device) => `${device}\n`).join(''));
     },
     memcloud: (words, until) => runToEnd([...cli, ...words], until),

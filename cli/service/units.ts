@@ -3,6 +3,7 @@
  * changes is where the programs lie. Options are no part of it: they are in the configuration.
  * Nothing here touches the machine.
  */
+import path from 'node:path';
 import { MemcloudError } from '../../common/errors.ts';
 
 /** The daemon. */
@@ -19,12 +20,17 @@ export const MOUNT_UNIT = 'memcloud-mount.service';
 /** Lets what memnode mounts be seen by the machine; goes with {@link MOUNT_UNIT}. */
 export const MOUNT_DROP_IN = 'memnode.service.d/mount.conf';
 
+/** A control node; it needs none of the others, and none needs it. */
+export const CONTROL_UNIT = 'memcloud-control.service';
+
 /** Every unit, in the order in which they are stopped. */
-export const ALL_UNITS = [SLEEP_UNIT, SWAP_UNIT, MOUNT_UNIT, DAEMON_UNIT, SLICE_UNIT] as const;
+export const ALL_UNITS = [
+  ...[SLEEP_UNIT, SWAP_UNIT, MOUNT_UNIT, DAEMON_UNIT, CONTROL_UNIT, SLICE_UNIT],
+] as const;
 
 const DAEMON_PROGRAM = '/usr/bin/memnode';
 const CLI_PROGRAM = '/usr/bin/memcloud';
-const README_URL = 'file:///usr/share/doc/memcloud/README.md';
+const DOCUMENT_URL = /file:\/\/\/usr\/share\/doc\/memcloud\/(\S+)/;
 
 /** What the units of one machine have of their own. */
 export interface UnitValues {
@@ -32,8 +38,8 @@ export interface UnitValues {
   readonly daemon: readonly string[];
   /** Words that start the command line. */
   readonly cli: readonly string[];
-  /** Absolute path of the README. */
-  readonly readme: string;
+  /** Absolute path of the package, in which the documents lie. */
+  readonly root: string;
 }
 
 /**
@@ -78,7 +84,6 @@ function unitUrl(place: string): string {
  * @throws MemcloudError `ERR_USAGE` for a path or an option that no unit file can hold
  */
 export function renderUnit(text: string, values: UnitValues): string {
-  const url = unitUrl(values.readme);
   const commands: [string, string][] = [
     [DAEMON_PROGRAM, commandLine(values.daemon)],
     [CLI_PROGRAM, commandLine(values.cli)],
@@ -91,7 +96,9 @@ export function renderUnit(text: string, values: UnitValues): string {
         if (match === null) continue;
         return `${match[1] ?? ''}${words}${line.slice(match[0].length)}`;
       }
-      return line.replace(README_URL, () => url);
+      return line.replace(DOCUMENT_URL, (_url, name: string) =>
+        unitUrl(path.join(values.root, name)),
+      );
     })
     .join('\n');
 }

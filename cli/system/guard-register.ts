@@ -5,6 +5,7 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { makeDirectory } from '../../common/directory.ts';
 
 const REGISTER = '/run/memcloud-guards';
 
@@ -18,7 +19,7 @@ export class GuardRegister {
     this.#folder = folder;
     this.#file = path.join(folder, String(process.pid));
     try {
-      fs.mkdirSync(folder, { recursive: true, mode: 0o755 });
+      makeDirectory(folder, 0o755);
       for (const name of fs.readdirSync(folder)) {
         if (!fs.existsSync(`/proc/${name}`)) fs.rmSync(path.join(folder, name), { force: true });
       }

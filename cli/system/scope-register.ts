@@ -6,6 +6,7 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { makeDirectory } from '../../common/directory.ts';
 import { CGROUP_ROOT } from '../../common/control-group.ts';
 import { MemcloudError } from '../../common/errors.ts';
 import { processStart } from '../../common/process-start.ts';
@@ -59,7 +60,7 @@ export class ScopeRegister {
   enter(entry: ScopeEntry): void {
     const file = path.join(this.#folder, String(process.pid));
     try {
-      fs.mkdirSync(this.#folder, { recursive: true, mode: 0o755 });
+      makeDirectory(this.#folder, 0o755);
       this.#dropOfGoneGroups();
       const text = JSON.stringify({ ...entry, started: processStart(process.pid) });
       replaceFile(file, `${text}\n`, 0o644);

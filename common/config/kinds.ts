@@ -5,7 +5,10 @@
  * whose beginning (the file and line, the flag) the caller knows.
  */
 import path from 'node:path';
-import { MemcloudError } from '../errors.ts';
+import { parseControlTarget } from '../control-target.ts';
+import { MemcloudError, asMemcloudError } from '../errors.ts';
+import { parseKeyPattern } from '../fingerprint.ts';
+import { parseListenRange } from '../listen-range.ts';
 import { checkSocketPath } from '../paths.ts';
 import { parseSizeExpression } from '../size-expression.ts';
 import { formatSize, parseAddress } from '../units.ts';
@@ -42,6 +45,8 @@ export interface ValueKind<T> {
 const SHOWN_LENGTH_MAX = 60;
 /** More peers than can be dialled at once are a mistake. */
 const LIST_LENGTH_MAX = 256;
+/** Each is compared with each stranger. */
+const KEY_COUNT_MAX = 64;
 const TRUE_WORDS = ['1', 'true', 'yes', 'on'];
 const FALSE_WORDS = ['0', 'false', 'no', 'off'];
 
@@ -139,16 +144,20 @@ export function text(options: {
   };
 }
 
-function checkAddress(raw: unknown): string {
-  const expected = 'HOST:PORT, such as 192.168.1.20:7070 or [::1]:7070';
+/** A value that `parse` takes, as it is written. */
+function checkParsed(raw: unknown, expected: string, parse: (text: string) => unknown): string {
   if (typeof raw !== 'string') return refuse(expected, raw);
   try {
-    parseAddress(raw);
+    parse(raw);
     return raw;
   } catch (cause) {
     const message = `expected ${expected}, got ${shown(raw)}`;
     throw new MemcloudError('ERR_USAGE_ADDRESS', message, { cause });
   }
+}
+
+function checkAddress(raw: unknown): string {
+  return checkParsed(raw, 'HOST:PORT, such as 192.168.1.20:7070 or [::1]:7070', parseAddress);
 }
 
 /** `HOST:PORT`. */
@@ -162,18 +171,90 @@ export function address(): ValueKind<string> {
   };
 }
 
+/** `ADDR:PORT` or `ADDR:PORT-PORT` (listen-range.ts). */
+export function listenRange(): ValueKind<string> {
+  const expected = 'ADDR:PORT or ADDR:PORT-PORT, such as 0.0.0.0:7070 or [::]:7070-7079';
+  return {
+    flag: 'text',
+    name: 'address',
+    fromText: asItIs,
+    check: (raw) => checkParsed(raw, expected, parseListenRange),
+    show: asItIs,
+  };
+}
+
+function checkControlTarget(raw: unknown): string {
+  if (typeof raw !== 'string') return refuse('HOST:PORT or KEY@HOST:PORT', raw);
+  parseControlTarget(raw);
+  return raw;
+}
+
 /** A list of `HOST:PORT`; with commas between them in an environment variable. */
 export function addresses(): ValueKind<readonly string[]> {
+  return addressList('list of addresses', checkAddress);
+}
+
+/** A list of `HOST:PORT` or `KEY@HOST:PORT` (control-target.ts). */
+export function controlTargets(): ValueKind<readonly string[]> {
+  return addressList('list of control nodes', checkControlTarget);
+}
+
+function addressList(name: string, check: (raw: unknown) => string): ValueKind<readonly string[]> {
   return {
     flag: 'list',
-    name: 'list of addresses',
+    name,
     fromText: (text) => text.split(/[\s,]+/).filter((part) => part !== ''),
     check: (raw) => {
       if (!Array.isArray(raw)) return refuse('a list such as ["192.168.1.20:7070"]', raw);
       if (raw.length > LIST_LENGTH_MAX) {
         return refuse(`at most ${LIST_LENGTH_MAX} addresses`, raw.length);
       }
-      return raw.map(checkAddress);
+      return raw.map(check);
+    },
+    show: (value) => (value.length === 0 ? '-' : value.join(', ')),
+  };
+}
+
+function checkKey(raw: unknown): string {
+  if (typeof raw !== 'string') return refuse('the words, node id or public key of a node', raw);
+  try {
+    parseKeyPattern(raw);
+    return raw.trim();
+  } catch (cause) {
+    throw new MemcloudError('ERR_USAGE', asMemcloudError(cause).message, { cause });
+  }
+}
+
+/** A list of keys of nodes, by words, id or in full; with commas between them in an environment variable. */
+export function keys(): ValueKind<readonly string[]> {
+  return {
+    flag: 'list',
+    name: 'list of keys',
+    fromText: (text) => text.split(',').filter((part) => part.trim() !== ''),
+    check: (raw) => {
+      if (!Array.isArray(raw)) return refuse('a list such as ["legal-winner-..."]', raw);
+      if (raw.length > KEY_COUNT_MAX) return refuse(`at most ${KEY_COUNT_MAX} keys`, raw.length);
+      return raw.map(checkKey);
+    },
+    show: (value) => (value.length === 0 ? '-' : value.join(', ')),
+  };
+}
+
+/** A list of words of a certain form; with commas between them in an environment variable. */
+export function words(options: {
+  readonly name: string;
+  readonly pattern: RegExp;
+  readonly expected: string;
+}): ValueKind<readonly string[]> {
+  const one = text(options);
+  return {
+    flag: 'list',
+    name: options.name,
+    fromText: (written) => written.split(/[\s,]+/).filter((part) => part !== ''),
+    check: (raw, context) => {
+      if (!Array.isArray(raw)) return refuse(`a list of ${options.expected}`, raw);
+      if (raw.length > LIST_LENGTH_MAX) return refuse(`at most ${LIST_LENGTH_MAX}`, raw.length);
+      return raw.map((each) => one.check(each, context));
     },
     show: (value) => (value.length === 0 ? '-' : value.join(', ')),
   };

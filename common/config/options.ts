@@ -12,44 +12,30 @@ import { defaultSocketPath, defaultStateDirectory } from '../paths.ts';
 import { parseSizeExpression } from '../size-expression.ts';
 import { PAGE_SIZE_BYTES } from '../units.ts';
 import {
-  address,
   addresses,
   choice,
+  controlTargets,
   filePath,
+  keys,
+  listenRange,
   number,
   optional,
   size,
   text,
   toggle,
-  type ValueKind,
+  words,
 } from './kinds.ts';
-
-/** When a changed value counts: at a reload, at the next start, for the next `swap on` or `mount`. */
-export type Change = 'live' | 'restart' | 'next swap on' | 'next mount';
-
-/** One option. */
-export interface Option<T, C extends Change = Change> {
-  /** What may be written. */
-  readonly kind: ValueKind<T>;
-  /** One line of help, beginning in lower case, without a full stop. */
-  readonly describe: string;
-  /** The value that nobody has to write. */
-  readonly fallback: (machine: { readonly ramBytes: number }) => T;
-  /** That value in words. */
-  readonly fallbackText: string;
-  /** When a changed value counts. */
-  readonly change: C;
-  /** True when memnode takes it as `--key`. */
-  readonly hasFlag: boolean;
-  /** True when only `--show-hidden` shows it. */
-  readonly isHidden: boolean;
-}
+import { mountOption, option, swapOption, type Option } from './option-row.ts';
 
 /** Names of nodes and volumes. */
 export const NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
 
 /** A systemd unit, or a path of groups: systemd.unit(5) "Units". */
 const SCOPE_PATTERN = /^[A-Za-z0-9/@:_.\\-]{1,255}$/;
+
+/** RPC never leaves the machine. */
+const LOOPBACK_PATTERN =
+  /^(127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\]):(0|[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])$/;
 
 /** Below, one lost renewal would end a lease. */
 const LEASE_TTL_MIN_S = 5;
@@ -71,24 +57,6 @@ const LABEL = text({
 });
 const OFFER_DEFAULT = 'min(ram/4, 8GiB)';
 
-function option<T, const C extends Change>(
-  row: Omit<Option<T, C>, 'hasFlag' | 'isHidden'> & { readonly isHidden?: boolean },
-): Option<T, C> {
-  return { hasFlag: true, isHidden: false, ...row };
-}
-
-function swapOption<T>(
-  row: Pick<Option<T>, 'kind' | 'describe' | 'fallback' | 'fallbackText'>,
-): Option<T, 'next swap on'> {
-  return { hasFlag: false, isHidden: false, change: 'next swap on', ...row };
-}
-
-function mountOption<T>(
-  row: Pick<Option<T>, 'kind' | 'describe' | 'fallback' | 'fallbackText'>,
-): Option<T, 'next mount'> {
-  return { hasFlag: false, isHidden: false, change: 'next mount', ...row };
-}
-
 /** The host name, made a valid node name. */
 function defaultName(): string {
   const name = os.hostname().split('.')[0] ?? '';
@@ -103,6 +71,13 @@ export const OPTIONS = {
     describe: 'RAM to lend; 0 lends none',
     fallback: ({ ramBytes }) => parseSizeExpression(OFFER_DEFAULT, ramBytes),
     fallbackText: OFFER_DEFAULT,
+    change: 'live',
+  }),
+  'peer-allowed': option({
+    kind: optional(size()),
+    describe: 'RAM that each peer may use here, unless peer update says otherwise; 0 lends to none',
+    fallback: () => undefined,
+    fallbackText: 'as much as is offered to all',
     change: 'live',
   }),
   name: option({
@@ -145,11 +120,19 @@ export const OPTIONS = {
     change: 'live',
     isHidden: true,
   }),
+  'object-readers': option({
+    kind: choice(['trusted', 'private']),
+    describe:
+      'who may read an object when its writer does not say: every node that its holder trusts, or none',
+    fallback: () => 'trusted' as const,
+    fallbackText: 'trusted',
+    change: 'restart',
+  }),
   listen: option({
-    kind: address(),
-    describe: 'ADDR:PORT for peers; port 0 chooses one',
-    fallback: () => '0.0.0.0:7070',
-    fallbackText: '0.0.0.0:7070',
+    kind: listenRange(),
+    describe: 'ADDR:PORT for peers, or ADDR:PORT-PORT for the first free one; port 0 chooses one',
+    fallback: () => '0.0.0.0:7070-7079',
+    fallbackText: '0.0.0.0:7070-7079',
     change: 'restart',
   }),
   connect: option({
@@ -159,12 +142,78 @@ export const OPTIONS = {
     fallbackText: 'none',
     change: 'live',
   }),
+  mdns: option({
+    kind: toggle(),
+    describe: 'announce this node on its networks and connect those that are announced there',
+    fallback: () => true,
+    fallbackText: 'true, unless it listens on loopback only',
+    change: 'restart',
+  }),
+  'mdns-interfaces': option({
+    kind: words({
+      name: 'list of interfaces',
+      pattern: /^[^\s/]{1,15}$/,
+      expected: 'interfaces such as "eth0"',
+    }),
+    describe: 'network interface to announce on; may be repeated',
+    fallback: (): readonly string[] => [],
+    fallbackText: 'all but loopback and bridges of containers',
+    change: 'restart',
+  }),
+  dns: option({
+    kind: words({
+      name: 'list of names',
+      pattern: /^(?!\.)[A-Za-z0-9._-]{1,253}$/,
+      expected: 'DNS names such as "pool.example.org"',
+    }),
+    describe: 'DNS name to find peers by, as SRV _memcloud._tcp.NAME or addresses; may be repeated',
+    fallback: (): readonly string[] => [],
+    fallbackText: 'none',
+    change: 'restart',
+  }),
+  'peer-exchange': option({
+    kind: toggle(),
+    describe: 'tell trusted peers of each other, and connect those that they tell of',
+    fallback: () => true,
+    fallbackText: 'true',
+    change: 'restart',
+  }),
+  'control-plane': option({
+    kind: controlTargets(),
+    describe:
+      'KEY@HOST:PORT of a control node, to lend and borrow by its word; without a key any trusted node ' +
+      'may answer there; may be repeated',
+    fallback: (): readonly string[] => [],
+    fallbackText: 'none',
+    change: 'restart',
+  }),
+  'managed-only': option({
+    kind: toggle(),
+    describe: 'lend to clients of the control plane only, not to peers',
+    fallback: () => false,
+    fallbackText: 'false',
+    change: 'restart',
+  }),
   'auto-trust': option({
     kind: toggle(),
     describe: 'trust first-seen keys WITHOUT ASKING; for labs and tests only',
     fallback: () => false,
     fallbackText: 'false',
     change: 'restart',
+  }),
+  'trust-fingerprint': option({
+    kind: keys(),
+    describe: 'words, id or key of a node that is trusted when it is first seen; may be repeated',
+    fallback: (): readonly string[] => [],
+    fallbackText: 'none',
+    change: 'live',
+  }),
+  'obey-revocations': option({
+    kind: toggle(),
+    describe: 'deny here what a trusted peer trusts no more, instead of only showing it',
+    fallback: () => false,
+    fallbackText: 'false',
+    change: 'live',
   }),
   'allow-plain': option({
     kind: toggle(),
@@ -195,12 +244,43 @@ export const OPTIONS = {
     fallbackText: '/run/memcloud/memcloud.sock for root, else in $XDG_RUNTIME_DIR',
     change: 'restart',
   }),
+  'rpc-group': option({
+    kind: text({
+      name: 'group',
+      pattern: /^([A-Za-z_][A-Za-z0-9_.-]{0,31})?$/,
+      expected: 'the name of a group, or nothing',
+    }),
+    describe: 'members of this group, where it exists, may use the RPC socket',
+    fallback: () => 'memcloud',
+    fallbackText: 'memcloud',
+    change: 'restart',
+  }),
+  'rpc-tcp': option({
+    kind: optional(
+      text({
+        name: 'loopback:port',
+        pattern: LOOPBACK_PATTERN,
+        expected: 'a loopback address, as 127.0.0.1:7071',
+      }),
+    ),
+    describe: 'RPC on loopback as well, for clients that show the token in the state directory',
+    fallback: () => undefined,
+    fallbackText: 'none',
+    change: 'restart',
+  }),
   'log-level': option({
     kind: choice(LOG_LEVELS),
     describe: 'what is logged on stderr',
     fallback: () => 'info' as const,
     fallbackText: 'info',
     change: 'live',
+  }),
+  'log-file': option({
+    kind: optional(filePath()),
+    describe: 'file for the log, instead of stderr; it and one older part stay below 8 MiB',
+    fallback: () => undefined,
+    fallbackText: 'none',
+    change: 'restart',
   }),
   kit: option({
     kind: choice(['auto', 'off']),

@@ -16,7 +16,14 @@ import type { DirectSource, NodeId } from '../../common/ports.ts';
 import type { DirectCheck, DirectConnection, DirectDeviceInfo } from '../../common/rpc-schema.ts';
 import { roundUpToPages } from '../../common/units.ts';
 import { createCrypt, removeMapping } from './device-mapper.ts';
-import { loadJournal, saveJournal, type DeviceRecord, type LegRecord } from './journal.ts';
+import {
+  loadJournal,
+  saveJournal,
+  type DeviceRecord,
+  type JournalLease,
+  type LegRecord,
+} from './journal.ts';
+import type { DirectLease, DirectLeases, DirectLeaseWish } from '../managed/direct-leases.ts';
 import { createMirror, partIsAlive, removeMirror } from './mirror.ts';
 import { chooseSources, type LinkOf, type SourceRequest } from './sources.ts';
 
@@ -60,8 +67,12 @@ export interface LegRequest {
 
 /** What direct devices are made of; `wire-direct.ts` gives it. */
 export interface DirectParts {
-  /** Every provider that was ever reached. */
+  /** Every provider that was ever reached and is trusted. */
   sources(): readonly DirectSource[];
+  /** A provider, trusted or one of a managed lease; undefined when it was never reached. */
+  find(nodeId: NodeId): DirectSource | undefined;
+  /** Managed leases; undefined without a control plane. */
+  leases(): DirectLeases | undefined;
   /** Whether this machine can have direct devices; `insecurePlain` as in {@link DirectRequest}. */
   check(insecurePlain: boolean): Promise<DirectCheck>;
   /** What protects a connection to a provider now; undefined when it may not be made. */
@@ -76,6 +87,15 @@ export interface DirectParts {
 export interface DirectRequest extends SourceRequest {
   /** Connections may be bare TCP where there is neither kernel TLS nor WireGuard. */
   readonly insecurePlain: boolean;
+  /** On managed leases. */
+  readonly managed?: DirectLeaseWish['managed'] | undefined;
+}
+
+/** Where one copy goes. */
+interface Place {
+  readonly source: DirectSource;
+  readonly connection: DirectConnection;
+  readonly lease?: DirectLease;
 }
 
 interface Entry {
@@ -103,6 +123,7 @@ export class DirectDevices {
   /** Takes up the devices of the last process. @throws MemcloudError `ERR_USAGE` when the journal is damaged */
   async resume(): Promise<void> {
     for (const record of loadJournal(this.#journalFile)) {
+      this.#adoptLeases(record);
       const legs = await Promise.all(record.legs.map((leg) => this.#resumeLeg(record, leg)));
       this.#entries.push({ record, legs });
       this.#logger.info({ device: record.device }, 'direct device taken up again');
@@ -125,13 +146,10 @@ export class DirectDevices {
     const sizeBytes = roundUpToPages(request.sizeBytes);
     const linkOf: LinkOf = (source) => this.#parts.linkOf(source, connection);
     const wanted = { ...request, sizeBytes };
-    const sources = chooseSources(this.#parts.sources(), wanted, linkOf).map((source) => ({
-      source,
-      connection: linkOf(source) ?? 'tls',
-    }));
     const undo: (() => Promise<void>)[] = [];
     try {
-      const entry = await this.#build(sources, sizeBytes, undo);
+      const places = await this.#places(wanted, linkOf, undo);
+      const entry = await this.#build(places, sizeBytes, undo);
       this.#entries.push(entry);
       this.#save();
       this.#logger.info({ device: entry.record.device, sizeBytes }, 'direct device attached');
@@ -154,6 +172,7 @@ export class DirectDevices {
     this.#entries.splice(this.#entries.indexOf(entry), 1);
     this.#save();
     for (const [index, leg] of record.legs.entries()) await this.#giveBack(leg, legs[index]);
+    await this.#releaseLeases(record);
     this.#logger.info({ device }, 'direct device detached');
   }
 
@@ -168,18 +187,50 @@ export class DirectDevices {
     for (const { legs } of this.#entries) for (const leg of legs) leg?.release();
   }
 
+  /** The providers to use: of managed leases, or as there is room. */
+  async #places(
+    request: DirectRequest,
+    linkOf: LinkOf,
+    undo: (() => Promise<void>)[],
+  ): Promise<Place[]> {
+    const { managed } = request;
+    if (managed === undefined) {
+      return chooseSources(this.#parts.sources(), request, linkOf).map((source) => ({
+        source,
+        connection: linkOf(source) ?? 'tls',
+      }));
+    }
+    const leases = this.#parts.leases();
+    if (leases === undefined) {
+      const text = 'this node has no control plane: set control-plane in its configuration';
+      throw new MemcloudError('ERR_CONTROL_UNREACHABLE', text);
+    }
+    const taken = await leases.leaseDirect({ ...request, managed });
+    undo.push(() => leases.release(taken.map(({ leaseId }) => leaseId)));
+    return taken.map((lease) => {
+      const source = this.#parts.find(lease.provider.nodeId);
+      const connection = source === undefined ? undefined : linkOf(source);
+      if (source !== undefined && connection !== undefined) return { source, connection, lease };
+      const text = `provider "${lease.provider.name}" may not be reached: without kernel TLS only through WireGuard`;
+      throw new MemcloudError('ERR_UNSUPPORTED', text);
+    });
+  }
+
   async #build(
-    sources: readonly { source: DirectSource; connection: DirectConnection }[],
+    places: readonly Place[],
     sizeBytes: number,
     undo: (() => Promise<void>)[],
   ): Promise<Entry> {
     const name = `memcloud-${randomBytes(4).toString('hex')}`;
     const legs: KernelLeg[] = [];
     const records: LegRecord[] = [];
-    for (const [index, { source, connection }] of sources.entries()) {
-      const { exportId } = await source.openDirect({ sizeBytes, ttlMs: DIRECT_EXPORT_TTL_MS });
+    for (const [index, { source, connection, lease }] of places.entries()) {
+      const { exportId } = await source.openDirect({
+        ...{ sizeBytes, ttlMs: DIRECT_EXPORT_TTL_MS },
+        ...(lease === undefined ? {} : { under: lease.leaseId }),
+      });
       undo.push(() => source.closeDirect(exportId));
-      const mirrored = sources.length > 1;
+      const mirrored = places.length > 1;
       const leg = await this.#parts.attachLeg({
         source: () => source,
         exportId,
@@ -195,16 +246,23 @@ export class DirectDevices {
         device,
         exportId,
         providerId: source.nodeId,
-        providerName: source.nodeName,
+        providerName: lease?.provider.name ?? source.nodeName,
         cryptName: crypt.name,
         cryptDevice: crypt.device,
         connection,
+        ...(lease === undefined ? {} : { lease: journalled(lease) }),
       });
     }
     const parts = records.map(({ cryptDevice }) => cryptDevice);
     const mirrored = parts.length > 1;
     const device = mirrored ? await createMirror(parts) : (parts[0] ?? '');
-    return { record: { device, sizeBytes, mirrored, legs: records }, legs };
+    const purpose = `swap ${device}`;
+    for (const { lease } of records) {
+      if (lease !== undefined) lease.purpose = purpose;
+    }
+    const record = { device, sizeBytes, mirrored, legs: records };
+    this.#parts.leases()?.setPurpose(leaseIdsOf(record), purpose);
+    return { record, legs };
   }
 
   async #resumeLeg(record: DeviceRecord, leg: LegRecord): Promise<KernelLeg | undefined> {
@@ -217,6 +275,27 @@ export class DirectDevices {
       const { code, message } = asMemcloudError(error);
       this.#logger.error({ device, code }, `a copy of ${record.device} is lost: ${message}`);
       return undefined;
+    }
+  }
+
+  /** The leases of a device go on as it does; they are renewed first of all. */
+  #adoptLeases({ device, legs }: DeviceRecord): void {
+    const leases = this.#parts.leases();
+    for (const { lease } of legs) {
+      if (lease === undefined) continue;
+      if (leases !== undefined) leases.adopt(lease);
+      else {
+        const text = `${device} is on managed leases, and no control plane is configured: they end`;
+        this.#logger.error({ device, leaseId: lease.leaseId }, text);
+      }
+    }
+  }
+
+  async #releaseLeases(record: DeviceRecord): Promise<void> {
+    try {
+      await this.#parts.leases()?.release(leaseIdsOf(record));
+    } catch (error) {
+      this.#logger.warn({ device: record.device }, asMemcloudError(error).message);
     }
   }
 
@@ -244,7 +323,7 @@ export class DirectDevices {
   }
 
   #source(providerId: NodeId): DirectSource | undefined {
-    return this.#parts.sources().find(({ nodeId }) => nodeId === providerId);
+    return this.#parts.find(providerId);
   }
 
   #save(): void {
@@ -253,6 +332,14 @@ export class DirectDevices {
       this.#entries.map(({ record }) => record),
     );
   }
+}
+
+function leaseIdsOf({ legs }: DeviceRecord): string[] {
+  return legs.flatMap(({ lease }) => (lease === undefined ? [] : [lease.leaseId]));
+}
+
+function journalled({ leaseId, sizeBytes, ttlMs, purpose, provider }: DirectLease): JournalLease {
+  return { leaseId, sizeBytes, ttlMs, purpose, provider };
 }
 
 function describe({ record, legs }: Entry): DirectDeviceInfo {
@@ -265,5 +352,6 @@ function describe({ record, legs }: Entry): DirectDeviceInfo {
   });
   const lost = parts.filter(({ state }) => state === 'lost').length;
   const health = lost === parts.length ? 'lost' : lost > 0 ? 'degraded' : 'ok';
-  return { device, sizeBytes, copies: parts.length, health, legs: parts };
+  const managed = record.legs.some((leg) => leg.lease !== undefined);
+  return { device, sizeBytes, copies: parts.length, health, managed, legs: parts };
 }

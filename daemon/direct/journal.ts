@@ -8,21 +8,39 @@ import fs from 'node:fs';
 import * as v from 'valibot';
 import { MemcloudError } from '../../common/errors.ts';
 import { replaceFile } from '../../common/replace-file.ts';
+import { hexDigits, wholeNumber } from '../../common/schema-parts.ts';
 
 const leg = v.object({
   device: v.pipe(v.string(), v.regex(/^\/dev\/nbd\d+$/)),
   providerId: v.string(),
   providerName: v.string(),
-  exportId: v.pipe(v.string(), v.regex(/^[0-9a-f]{16}$/)),
+  exportId: hexDigits(16),
   cryptName: v.pipe(v.string(), v.regex(/^memcloud-[0-9a-f-]+$/)),
   cryptDevice: v.pipe(v.string(), v.regex(/^\/dev\/dm-\d+$/)),
   // A file of an earlier version says nothing: that one knew TLS only.
   connection: v.optional(v.picklist(['tls', 'wireguard', 'plain']), 'tls'),
+  // The managed lease that the export is under; absent for any other.
+  lease: v.optional(
+    v.object({
+      leaseId: hexDigits(32),
+      sizeBytes: wholeNumber(undefined, 1),
+      ttlMs: wholeNumber(undefined, 1),
+      purpose: v.string(),
+      provider: v.object({
+        nodeId: v.string(),
+        publicKey: hexDigits(64),
+        name: v.string(),
+        address: v.string(),
+        hostId: v.string(),
+        zone: v.string(),
+      }),
+    }),
+  ),
 });
 
 const record = v.object({
   device: v.pipe(v.string(), v.regex(/^\/dev\/(dm-|md)\d+$/)),
-  sizeBytes: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
+  sizeBytes: wholeNumber(),
   mirrored: v.boolean(),
   legs: v.array(leg),
 });
@@ -31,6 +49,9 @@ const journal = v.object({ version: v.literal(1), devices: v.array(record) });
 
 /** One copy of a direct device. */
 export type LegRecord = v.InferOutput<typeof leg>;
+
+/** A managed lease under one copy. */
+export type JournalLease = NonNullable<LegRecord['lease']>;
 
 /** A direct device. */
 export type DeviceRecord = v.InferOutput<typeof record>;

@@ -4,6 +4,7 @@
  */
 import * as v from 'valibot';
 import { MemcloudError } from '../../common/errors.ts';
+import { wholeNumber } from '../../common/schema-parts.ts';
 
 /** Grows with each change that an older or newer memnode would not understand. */
 export const MANIFEST_FORMAT = 1;
@@ -11,7 +12,7 @@ export const MANIFEST_FORMAT = 1;
 /** More than any daemon has; a bound on what is believed. */
 const LIST_COUNT_MAX = 65_536;
 
-const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const count = wholeNumber();
 const descriptor = v.pipe(count, v.maxValue(LIST_COUNT_MAX));
 const text = v.pipe(v.string(), v.maxLength(4096));
 

@@ -9,7 +9,7 @@ import { detachMount } from '../../common/stale-mounts.ts';
 import type { DaemonConfig } from '../config.ts';
 import type { Peers } from '../../peer/peers.ts';
 import type { Quarantines } from '../../peer/quarantines.ts';
-import { makeDirectory } from '../directory.ts';
+import { makeDirectory } from '../../common/directory.ts';
 import type { Volumes } from '../volumes.ts';
 import { Mounts } from './mounts.ts';
 

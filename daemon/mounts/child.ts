@@ -10,6 +10,8 @@
  * the process is gone at its deadline whatever happens, because a process that hangs hangs its users.
  */
 import { MemcloudError, asMemcloudError } from '../../common/errors.ts';
+import { resultWithin } from '../handover/within.ts';
+import type { PoolLease, PoolUse } from '../managed/pool-lease.ts';
 import type { FromMount, MountPeer, MountStatus, ToMount } from './protocol.ts';
 
 /** Longest time from `start` to the end of a process that could not be asked anything, milliseconds. */
@@ -26,6 +28,8 @@ export type StartMessage = Extract<ToMount, { readonly type: 'start' }>;
 export interface ServedMount {
   /** Follows the list of providers. */
   setPeers(peers: readonly MountPeer[]): void;
+  /** Follows the managed leases. @returns what it has of them */
+  setLeases(leases: readonly PoolLease[]): PoolUse;
   /** How it is. */
   status(): MountStatus;
   /**
@@ -91,6 +95,12 @@ export class MountChild {
       case 'peers':
         this.#latestPeers = message.peers;
         this.#mount?.setPeers(message.peers);
+        return;
+      case 'leases':
+        if (this.#mount !== undefined) {
+          const use = this.#mount.setLeases(message.leases);
+          this.#tell({ type: 'use', id: message.id, use });
+        }
         return;
       case 'status':
         if (this.#mount !== undefined) {
@@ -193,7 +203,7 @@ export class MountChild {
     const mount = this.#mount;
     if (mount === undefined) return;
     try {
-      const outcome = await inTime(mount.unmount(false), ORDERLY_MS);
+      const outcome = await resultWithin(ORDERLY_MS, mount.unmount(false));
       if (outcome !== 'done') await mount.unmount(true);
     } catch (error) {
       this.#world.note({ err: asMemcloudError(error).message }, 'not unmounted in order');
@@ -215,17 +225,5 @@ export class MountChild {
 
   #tell(message: FromMount): void {
     void this.#world.send(message);
-  }
-}
-
-async function inTime<T>(work: Promise<T>, timeoutMs: number): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(resolve, timeoutMs, undefined);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }

@@ -45,6 +45,7 @@ export function describeMount(facts: MountFacts, answered: boolean): MountInfo {
     damagedFileCount: status?.damagedFileCount ?? 0,
     requestCount: status?.requestCount ?? 0,
     keep: request.keep,
+    managed: request.managed ?? false,
     profile: request.profile,
     transport: status?.transport ?? request.transport,
     pid,

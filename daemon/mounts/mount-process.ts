@@ -7,10 +7,12 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { MemcloudError, isErrorCode } from '../../common/errors.ts';
+import { resultWithin } from '../handover/within.ts';
+import type { PoolLease, PoolUse } from '../managed/pool-lease.ts';
 import type { FromMount, MountPeer, MountStatus, ToMount } from './protocol.ts';
 
 type Start = Extract<ToMount, { readonly type: 'start' }>;
-type Answer = Extract<FromMount, { readonly type: 'unmounted' | 'remounted' | 'status' }>;
+type Answer = Extract<FromMount, { readonly type: 'unmounted' | 'remounted' | 'status' | 'use' }>;
 
 /** Told what a child does by itself. */
 export interface MountProcessEvents {
@@ -42,6 +44,7 @@ export class MountProcess {
   #exited = false;
   #statusAsked: Promise<Answer | undefined> | undefined;
   #statusAskedId = 0;
+  #following = false;
   #begun: ((error: MemcloudError | undefined) => void) | undefined;
   #peersToSend: readonly MountPeer[] | undefined;
 
@@ -103,7 +106,7 @@ export class MountProcess {
       this.#statusAsked = answer.finally(() => (this.#statusAsked = undefined));
       this.#send({ type: 'status', id });
     }
-    const answer = await orUndefined(this.#statusAsked, timeoutMs);
+    const answer = await resultWithin(timeoutMs, this.#statusAsked);
     return answer?.type === 'status' ? answer.status : undefined;
   }
 
@@ -137,6 +140,20 @@ export class MountProcess {
     if (!this.isAsked) this.#sendPeers();
   }
 
+  /**
+   * Tells it of its managed leases.
+   *
+   * @returns what it has of them; undefined when it does not answer in time, or has not answered before
+   */
+  async follow(leases: readonly PoolLease[], timeoutMs: number): Promise<PoolUse | undefined> {
+    if (this.#following) return undefined;
+    this.#following = true;
+    const { id, answer } = this.#ask(timeoutMs);
+    this.#send({ type: 'leases', id, leases });
+    const reply = await answer.finally(() => (this.#following = false));
+    return reply?.type === 'use' ? reply.use : undefined;
+  }
+
   /** Kills it and waits for its end. @returns false when even that takes longer */
   async kill(timeoutMs: number): Promise<boolean> {
     if (!this.#exited) this.#child.kill('SIGKILL');
@@ -147,7 +164,7 @@ export class MountProcess {
   async ended(timeoutMs: number): Promise<boolean> {
     if (this.#exited) return true;
     const exit = once(this.#child, 'exit').then(() => true);
-    return (await orUndefined(exit, timeoutMs)) ?? this.#exited;
+    return (await resultWithin(timeoutMs, exit)) ?? this.#exited;
   }
 
   #ask(timeoutMs: number): { id: number; answer: Promise<Answer | undefined> } {
@@ -198,6 +215,7 @@ export class MountProcess {
         else this.#settle(message.id, message);
         break;
       case 'status':
+      case 'use':
       case 'remounted':
         this.#settle(message.id, message);
         if (message.id === this.#statusAskedId) setImmediate(() => this.#sendPeers());
@@ -220,16 +238,4 @@ export class MountProcess {
 
 function errorOf({ code, message }: { code: string; message: string }): MemcloudError {
   return new MemcloudError(isErrorCode(code) ? code : 'ERR_MOUNT_FAILED', message);
-}
-
-async function orUndefined<T>(promise: Promise<T>, timeoutMs: number): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(resolve, timeoutMs, undefined);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -18,6 +18,7 @@ import { isFuse, mountAt } from '../../common/mount-table.ts';
 import { processStart } from '../../common/process-start.ts';
 import type { MountInfo } from '../../common/rpc-schema.ts';
 import { detachIfOurs, takeAwayStale, type StaleWorld } from '../../common/stale-mounts.ts';
+import type { PoolLease, PoolUse } from '../managed/pool-lease.ts';
 import { describeMount, type MountState } from './describe.ts';
 import { checkMountPoint, followPath, type MountPointWorld } from './mount-point.ts';
 import { MountProcess, type MountProgram } from './mount-process.ts';
@@ -53,6 +54,16 @@ export interface MountsParts {
   readonly register: MountRegister;
 }
 
+/** The managed leases under a mount. */
+export interface MountLeases {
+  /** As they are now. */
+  list(): readonly PoolLease[];
+  /** What its process has of them. */
+  onUse(use: PoolUse): void;
+  /** Gives them back. Never throws. */
+  close(): Promise<void>;
+}
+
 /** How long a child may take, milliseconds. */
 export interface MountPatience {
   /** Until it is mounted: it dials its providers before. */
@@ -81,6 +92,8 @@ const MOUNT_COUNT_MAX = 64;
 
 interface Entry {
   request: MountRequest;
+  /** Until it is over. */
+  leases: MountLeases | undefined;
   process: MountProcess;
   state: MountState;
   /** The last answer. */
@@ -123,19 +136,37 @@ export class Mounts {
    *
    * @param request - the directory as people wrote it
    * @param makeMissing - make the directory when it is not there
+   * @param leases - managed leases to make it of, which end with it, also when it is not made
    * @throws MemcloudError `ERR_MOUNT_POINT`, `ERR_VOLUME_EXISTS`, `ERR_MOUNT_FAILED`, `ERR_TIMEOUT`,
    *   `ERR_CANCELLED`, and what the child says; nothing is left then
    */
-  async create(request: MountRequest, makeMissing: boolean): Promise<MountInfo> {
+  async create(
+    request: MountRequest,
+    makeMissing: boolean,
+    leases?: MountLeases,
+  ): Promise<MountInfo> {
+    try {
+      return await this.#create(request, makeMissing, leases);
+    } catch (error) {
+      await leases?.close();
+      throw error;
+    }
+  }
+
+  async #create(
+    request: MountRequest,
+    makeMissing: boolean,
+    leases: MountLeases | undefined,
+  ): Promise<MountInfo> {
     const { volumeName } = request;
     const { world, removeDirectory } = this.#parts;
     const { path: directory, made } = await checkMountPoint(request.directory, makeMissing, world);
     if (this.#closed) throw new MemcloudError('ERR_CANCELLED', 'memnode shuts down');
     this.#refuseTaken(directory, volumeName);
     this.#forgetDead(directory);
-    const entry = this.#start({ ...request, directory });
+    const entry = this.#start({ ...request, directory }, leases);
     try {
-      await entry.process.begin(this.#startMessage(entry.request), this.#patience.beginMs);
+      await entry.process.begin(this.#startMessage(entry), this.#patience.beginMs);
     } catch (error) {
       const cancelled = entry.ending;
       await this.#end(entry);
@@ -273,14 +304,14 @@ export class Mounts {
     }
   }
 
-  #start(request: MountRequest): Entry {
+  #start(request: MountRequest, leases: MountLeases | undefined): Entry {
     const process = new MountProcess(this.#parts.program, {
       onExit: (how, clean) => this.#onExit(entry, how, clean),
       onUnmounted: () => this.#onUnmounted(entry),
       onQuarantine: (nodeId, reason) => this.#parts.quarantine(nodeId, reason),
     });
     const entry: Entry = {
-      ...{ request, process, state: 'starting' as const },
+      ...{ request, leases, process, state: 'starting' as const },
       ...{ status: undefined, reason: '', ending: false },
     };
     this.#entries.add(entry);
@@ -288,9 +319,11 @@ export class Mounts {
     return entry;
   }
 
-  #startMessage(request: MountRequest): Extract<ToMount, { readonly type: 'start' }> {
+  #startMessage({ request, leases }: Entry): Extract<ToMount, { readonly type: 'start' }> {
     const { setting, peers } = this.#parts;
-    return { type: 'start', request, ...setting, peers: peers() };
+    const start = { type: 'start' as const, request, ...setting };
+    if (leases === undefined) return { ...start, peers: peers() };
+    return { ...start, peers: [], leases: leases.list() };
   }
 
   async #mounted(entry: Entry): Promise<MountInfo> {
@@ -353,6 +386,7 @@ export class Mounts {
     const { directory, volumeName } = entry.request;
     if (clean && !this.#isMounted(directory)) return this.#onUnmounted(entry);
     const wasKept = entry.state === 'kept';
+    this.#giveBack(entry);
     entry.state = 'dead';
     entry.reason = `its process ended ${how}; its files are gone`;
     const fields = { directory, volume: volumeName, pid: entry.process.pid, how };
@@ -402,7 +436,14 @@ export class Mounts {
     register.remove(directory);
   }
 
+  /** Its process is over, and needs no memory any more. */
+  #giveBack(entry: Entry): void {
+    void entry.leases?.close();
+    entry.leases = undefined;
+  }
+
   #forget(entry: Entry): void {
+    this.#giveBack(entry);
     this.#entries.delete(entry);
     if (this.#entries.size > 0) return;
     clearInterval(this.#timer);
@@ -416,14 +457,20 @@ export class Mounts {
     }
   }
 
-  /** Tells children when providers came, went or moved. */
+  /** Tells children when providers came, went or moved, and how their leases are. */
   #look(): void {
+    for (const { leases, process, state } of this.#entries) {
+      if (leases === undefined || state === 'starting' || state === 'dead') continue;
+      void process.follow(leases.list(), this.#patience.statusMs).then((use) => {
+        if (use !== undefined) leases.onUse(use);
+      });
+    }
     const peers = this.#parts.peers();
     const text = JSON.stringify(peers);
     if (text === this.#sentPeers) return;
     this.#sentPeers = text;
-    for (const { process, state } of this.#entries) {
-      if (state !== 'dead') process.setPeers(peers);
+    for (const { leases, process, state } of this.#entries) {
+      if (state !== 'dead' && leases === undefined) process.setPeers(peers);
     }
   }
 

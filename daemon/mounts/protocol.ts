@@ -8,6 +8,7 @@
  * end. SIGTERM to the child alone is a lazy unmount and an end.
  */
 import type { MountInfo } from '../../common/rpc-schema.ts';
+import type { PoolLease, PoolUse } from '../managed/pool-lease.ts';
 
 /** What a mount is to be. */
 export interface MountRequest {
@@ -25,6 +26,8 @@ export interface MountRequest {
   readonly providers: readonly string[] | undefined;
   /** Take it although the pool is smaller. */
   readonly overcommit: boolean;
+  /** On managed leases. */
+  readonly managed?: boolean;
   /** The files outlive the mount, whoever unmounts it: the child stays and can be told to `remount`. */
   readonly keep: boolean;
   /** Let other users in (`allow_other`; root mounts always do). */
@@ -95,9 +98,13 @@ export type ToMount =
       readonly memoryDirectory: string | undefined;
       readonly logLevel: string;
       readonly peers: readonly MountPeer[];
+      /** Its managed leases, whose providers are then its only peers; absent for any other mount. */
+      readonly leases?: readonly PoolLease[];
     }
   /** The whole list again, whenever it changes; who is not on it is not trusted any more. */
   | { readonly type: 'peers'; readonly peers: readonly MountPeer[] }
+  /** All managed leases of the mount, as they are now; answered with `use`. */
+  | { readonly type: 'leases'; readonly id: number; readonly leases: readonly PoolLease[] }
   | { readonly type: 'status'; readonly id: number }
   /** Unmount, and end unless `keep`; a busy mount stays, unless `lazy`. Without a mount: end. */
   | {
@@ -126,5 +133,7 @@ export type FromMount =
       readonly id: number;
       readonly error: { readonly code: string; readonly message: string } | null;
     }
+  /** What a managed mount has of its leases. */
+  | { readonly type: 'use'; readonly id: number; readonly use: PoolUse }
   /** A provider broke the rules: the daemon quarantines it too. */
   | { readonly type: 'quarantine'; readonly nodeId: string; readonly reason: string };

@@ -5,6 +5,8 @@ import type { MountInfo, RpcParams } from '../../common/rpc-schema.ts';
 import { roundUpToPages } from '../../common/units.ts';
 import { capacityProblem, type FreeRoom } from '../capacity.ts';
 import { defaultCopies, ringSize } from '../volume-defaults.ts';
+import { refuseUnmanaged } from '../managed/rpc.ts';
+import type { ManagedNode } from '../managed/node.ts';
 import type { Mounts } from './mounts.ts';
 import { largestVolumeBytes } from './pool-room.ts';
 import type { MountRequest } from './protocol.ts';
@@ -17,6 +19,8 @@ export interface MountContext {
   readonly rooms: (providers: readonly string[] | undefined) => FreeRoom[];
   /** True when a volume has that name. */
   readonly isVolume: (name: string) => boolean;
+  /** What mounts on managed leases are made of; undefined without a control plane. */
+  readonly managed: Pick<ManagedNode, 'openMount'> | undefined;
 }
 
 /** Below, a file system is of no use to anybody. */
@@ -55,7 +59,8 @@ export function mountRequest(
     params.sizeBytes === undefined
       ? largestVolumeBytes(rooms, copies)
       : roundUpToPages(params.sizeBytes);
-  const problem = capacityProblem({ sizeBytes, copies, overcommit }, rooms);
+  const isManaged = params.managed !== undefined;
+  const problem = isManaged ? undefined : capacityProblem({ sizeBytes, copies, overcommit }, rooms);
   const tooSmall = `expected at least 1 MiB, got ${sizeBytes} bytes`;
   if (params.sizeBytes !== undefined && sizeBytes < SIZE_MIN_BYTES) {
     throw new MemcloudError('ERR_USAGE_SIZE', `mount ${directory}: ${tooSmall}`);
@@ -88,6 +93,7 @@ const OF_NEW_FILES = [
   'copies',
   'providers',
   'ringBytes',
+  'managed',
   'uid',
   'gid',
   'mode',
@@ -97,9 +103,10 @@ const OF_NEW_FILES = [
 export async function createMount(
   params: RpcParams<'mount.create'>,
   context: MountContext,
+  signal?: AbortSignal,
 ): Promise<MountInfo> {
   const { mounts } = context;
-  const { directory, volume, makeDirectory = false } = params;
+  const { directory, volume, managed, makeDirectory = false } = params;
   if (volume !== undefined && mounts.isKept(volume)) {
     const given = OF_NEW_FILES.find((key) => params[key] !== undefined);
     if (given !== undefined) {
@@ -108,6 +115,33 @@ export async function createMount(
     }
     return mounts.remount(volume, directory, makeDirectory);
   }
+  if (managed !== undefined) return createManagedMount(params, managed, context, signal);
   const request = mountRequest(params, context);
   return mounts.create(request, makeDirectory);
+}
+
+/** A mount on managed leases: all that it may hold is leased before it is made. */
+async function createManagedMount(
+  params: RpcParams<'mount.create'>,
+  managed: NonNullable<RpcParams<'mount.create'>['managed']>,
+  context: MountContext,
+  signal: AbortSignal | undefined,
+): Promise<MountInfo> {
+  const { directory, sizeBytes, copies, providers, makeDirectory = false } = params;
+  if (sizeBytes === undefined || params.overcommit === true) {
+    const text = `mount ${directory}: managed memory is leased whole: say how much with --size, without --overcommit`;
+    throw new MemcloudError('ERR_USAGE', text);
+  }
+  const node = context.managed ?? refuseUnmanaged();
+  const request = mountRequest(
+    { ...params, copies: copies ?? 1, providers: undefined },
+    { ...context, rooms: () => [] },
+  );
+  const wish = { purpose: `mount ${directory}`, sizeBytes: request.sizeBytes, copies, providers };
+  const leases = await node.openMount({ ...wish, ...managed }, signal);
+  return context.mounts.create(
+    { ...request, copies: leases.copies, managed: true },
+    makeDirectory,
+    leases,
+  );
 }

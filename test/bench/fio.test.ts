@@ -26,6 +26,18 @@ t.test('a recorded report', async (t) => {
   });
 });
 
+t.test('what went on beside is the second job', async (t) => {
+  const report = JSON.parse(RECORDED.slice(RECORDED.indexOf('{'))) as { jobs: unknown[] };
+  const beside = { pattern: 'randwrite', blockSizeBytes: 4096, queueDepth: 128 } as const;
+  const second = { error: 0, write: { bw_bytes: 77 } };
+  const text = JSON.stringify({ ...report, jobs: [report.jobs[0], second] });
+  const read = parseFioReport(text, { ...READ, beside });
+  t.match(read, { requestCount: 26234, besideBytesPerSecond: 77 });
+  const failed = JSON.stringify({ ...report, jobs: [report.jobs[0], { ...second, error: 5 }] });
+  t.throws(() => parseFioReport(failed, { ...READ, beside }), /failed with errno 5/);
+  t.throws(() => parseFioReport(RECORDED, { ...READ, beside }), /expected a member "error"/);
+});
+
 t.test('what is not the report of a run that worked', async (t) => {
   const report = JSON.parse(RECORDED.slice(RECORDED.indexOf('{'))) as {
     jobs: { error: number; read: Record<string, unknown> }[];
@@ -62,4 +74,35 @@ t.test('a timed run is told its time, a fill is not', async (t) => {
   t.notOk(once.some((argument) => /runtime|ramp|time_based/.test(argument)));
   t.ok(once.includes('--offset=4096'));
   t.ok(once.includes('--zero_buffers=0'), 'pages of zeroes would be elided, not measured');
+});
+
+t.test('blocks come once, writes end with a flush, when that is asked for', async (t) => {
+  const run = { uri: 'nbd://127.0.0.1:1/', sizeBytes: 8192, seed: 3, seconds: 1, rampSeconds: 0 };
+  t.ok(fioArguments(READ, run).includes('--norandommap=1'));
+  t.notOk(fioArguments(READ, run).includes('--end_fsync=1'));
+  const exact = fioArguments(READ, { ...run, distinct: true, flush: true });
+  t.ok(exact.includes('--norandommap=0'));
+  t.ok(exact.includes('--end_fsync=1'));
+});
+
+t.test('several connections and exports are jobs of one report', async (t) => {
+  const run = { uri: 'nbd://a/', sizeBytes: 8192, seed: 3, seconds: 1, rampSeconds: 0 };
+  const one = fioArguments(READ, run);
+  t.same(one.slice(-2), ['--name=randread-qd16', '--uri=nbd://a/']);
+  t.notOk(one.includes('--group_reporting'));
+  const many = fioArguments(READ, { ...run, connectionCount: 4, moreUris: ['nbd://b/'] });
+  t.same(many.slice(-6), [
+    ...['--group_reporting', '--numjobs=4'],
+    ...['--name=randread-qd16', '--uri=nbd://a/', '--name=randread-qd16-1', '--uri=nbd://b/'],
+  ]);
+});
+
+t.test('what goes on beside comes after the job that is reported', async (t) => {
+  const run = { uri: 'nbd://a/', sizeBytes: 8192, seed: 3, seconds: 1, rampSeconds: 0 };
+  const beside = { pattern: 'randwrite', blockSizeBytes: 4096, queueDepth: 128 } as const;
+  const args = fioArguments({ ...READ, beside }, run);
+  t.same(args.slice(-7), [
+    ...['--name=randread-qd16', '--uri=nbd://a/', '--name=beside', '--uri=nbd://a/'],
+    ...['--rw=randwrite', '--bs=4096', '--iodepth=128'],
+  ]);
 });

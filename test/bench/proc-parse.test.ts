@@ -5,6 +5,8 @@ import {
   parseCpuTicks,
   parseProcessMemory,
   parseProcessTicks,
+  parseSchedstat,
+  parseUsedTicks,
 } from '../../bench/proc-parse.ts';
 
 t.test('ticks of the machine count guest time once', async (t) => {
@@ -18,6 +20,12 @@ t.test('ticks of a process', async (t) => {
   t.equal(parseProcessTicks(`42 (node) ${rest}`), 366);
   t.equal(parseProcessTicks(`42 (a) R 9 (b) ${rest}`), 366, 'parentheses in the name');
   t.throws(() => parseProcessTicks('42 (node) S 1'), RangeError);
+  t.same(parseUsedTicks(`42 (a) R 9 (b) ${rest}`), { user: 321, system: 45 });
+});
+
+t.test('time that a thread ran and waited', async (t) => {
+  t.same(parseSchedstat('123456 789 12\n'), { runNs: 123456, waitNs: 789 });
+  t.throws(() => parseSchedstat('1 2'), RangeError);
 });
 
 t.test('memory of a process', async (t) => {

@@ -1,6 +1,7 @@
 /** The statistics of the benchmarks equal numbers worked out by hand, and repeat from their seed. */
 import t from 'tap';
 import {
+  growthExponent,
   median,
   medianEstimate,
   quantile,
@@ -82,4 +83,14 @@ t.test('a slope ignores one point that lies off', async (t) => {
   t.equal(slope(points), 13);
   points[3] = { x: 3, y: 5000 };
   t.equal(slope(points), 13);
+});
+
+t.test('growth is the exponent of a power law', async (t) => {
+  const points = (of: (x: number) => number) => [1, 2, 4, 8, 16].map((x) => ({ x, y: of(x) }));
+  const close = (value: number, expected: number): boolean => Math.abs(value - expected) < 1e-12;
+  t.ok(close(growthExponent(points((x) => 7 * x)), 1), 'in proportion');
+  t.ok(close(growthExponent(points(() => 7)), 0), 'not at all');
+  t.ok(close(growthExponent(points((x) => 7 / x)), -1), 'in inverse proportion');
+  t.ok(close(growthExponent(points((x) => 7 * x * x)), 2), 'as the square');
+  t.throws(() => growthExponent(points((x) => x - 1)), /expected more than 0, got 1 and 0/);
 });

@@ -70,7 +70,7 @@ t.test('config show works without a daemon and tells where values come from', as
   t.equal(json.code, 0, json.stderr);
   t.match(JSON.parse(json.stdout), [
     { key: 'offer', value: 4096, source: 'file', at: `${folder}/config.toml:1` },
-    { key: 'name', source: 'default', at: '' },
+    { key: 'peer-allowed', value: null, source: 'default', at: '' },
   ]);
   t.match(await runProgram([MEMCLOUD, ...absent, 'config', 'reload']), { code: 3, stdout: '' });
 });
@@ -83,7 +83,7 @@ t.test('memnode does not start on a mistake and tells all of them', async (t) =>
   t.same(ended.stderr.replaceAll(`${folder}/`, '').split('\n'), [
     'memnode: config.toml:1: ofer: no such key; did you mean offer?',
     'config.toml:2: name: expected 1 to 63 letters, digits, dots or dashes, got ""',
-    '--listen: expected HOST:PORT, such as 192.168.1.20:7070 or [::1]:7070, got "x"',
+    '--listen: expected ADDR:PORT or ADDR:PORT-PORT, such as 0.0.0.0:7070 or [::]:7070-7079, got "x"',
     '',
   ]);
   t.notOk(fs.existsSync(state), 'nothing was made');

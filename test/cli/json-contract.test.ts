@@ -3,29 +3,9 @@ import fs from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
 import { NbdClient } from '../../nbd-server/client/connection.ts';
+import { documentedExamples, shapeOf } from '../helpers/json-contract.ts';
 import { cannotMount } from '../helpers/mount-process.ts';
 import { LabNode, eventually, labFolder, memcloud } from '../helpers/lab-node.ts';
-
-const DOCUMENT = path.join(import.meta.dirname, '../../../docs/cli-json.md');
-
-/** The commands of the document and what it says that they print. */
-function examples(): Map<string, unknown> {
-  const text = fs.readFileSync(DOCUMENT, 'utf8');
-  const found = new Map<string, unknown>();
-  for (const [, words = '', json = ''] of text.matchAll(/^### `(.+)`\n\n```json\n([^`]+)```/gm)) {
-    found.set(words, JSON.parse(json));
-  }
-  return found;
-}
-
-/** The paths and types in a value, `[]` for any index of an array. */
-function shape(value: unknown, at = '$'): string[] {
-  if (Array.isArray(value)) return [`${at}: array`, ...value.flatMap((v) => shape(v, `${at}[]`))];
-  if (typeof value === 'object' && value !== null) {
-    return Object.entries(value).flatMap(([name, v]) => shape(v, `${at}.${name}`));
-  }
-  return [`${at}: ${typeof value}`];
-}
 
 t.test('each documented field comes, and of its type', async (t) => {
   const folder = labFolder(t);
@@ -44,7 +24,7 @@ t.test('each documented field comes, and of its type', async (t) => {
   const { socketPath } = consumer;
   const create = await memcloud(socketPath, 'volume', 'create', 'disk', '--size', '16M');
   t.equal(create.code, 0, create.stderr);
-  const documented = examples();
+  const documented = documentedExamples();
   t.ok(documented.size >= 9, 'the document has examples');
   // The server first: what others print depends on it.
   const commands = [...documented.keys()].sort(
@@ -59,13 +39,15 @@ t.test('each documented field comes, and of its type', async (t) => {
     fs.writeFileSync(path.join(place, 'file'), Buffer.alloc(4096, 'memcloud'), { flush: true });
   } else t.comment(`mount ls is left out: ${mountable}`);
   for (const words of commands) {
+    // test/cli/control-plane/json-contract.test.ts has them.
+    if (words.startsWith('control-plane')) continue;
     if (words.startsWith('demo') || (mountable !== false && words === 'mount ls')) continue;
     const at = words === 'consent ls' ? wary.socketPath : socketPath;
     const ended = await memcloud(at, '--json', ...words.split(' '));
     t.equal(ended.stdout.split('\n').length, 2, `${words}: one line`);
     const value = JSON.parse(ended.stdout) as unknown;
-    const seen = new Set(shape(value));
-    const missing = shape(documented.get(words)).filter((field) => !seen.has(field));
+    const seen = new Set(shapeOf(value));
+    const missing = shapeOf(documented.get(words)).filter((field) => !seen.has(field));
     // Nothing is wrong with this daemon, so that no sentence about its health comes.
     t.same(
       missing.filter((field) => field !== '$.health[]: string'),

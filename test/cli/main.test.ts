@@ -75,7 +75,7 @@ t.test('doctor tells of a daemon that is down, as JSON too', async (t) => {
   const checks = JSON.parse(ended.stdout) as { check: string; level: string; fix: string }[];
   t.match(
     checks.find(({ check }) => check === 'daemon'),
-    { level: 'warning', fix: /^memnode --socket / },
+    { level: 'warning', fix: /^memcloud --socket \S+\/absent node start$/ },
   );
   const problems = checks.some(({ level }) => level === 'problem');
   t.equal(ended.code, problems ? 9 : 0);

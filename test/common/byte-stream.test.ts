@@ -479,3 +479,44 @@ t.test('the address of the other side is told as an address, an IPv4 one as such
     server.close();
   }
 });
+
+t.test('what the kernel cannot send yet is limited, and counts as backlog', async (t) => {
+  const SIZE = 16 * 2 ** 20;
+  const LIMIT = 64 * 1024;
+  const server = net.createServer({ pauseOnConnect: true });
+  server.listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  t.teardown(() => server.close());
+  const { port } = server.address() as net.AddressInfo;
+  /** How many bytes the kernel takes of a stream whose other side does not read. */
+  const taken = async (limit: number | undefined): Promise<number> => {
+    const accepted = new Promise<net.Socket>((resolve) => server.once('connection', resolve));
+    const handler = new Collector();
+    const options = { inputSizeBytes: 4096, outputChunkSizeBytes: 4096, timeoutMs: 5000 };
+    const stream = await ByteStream.connect({ host: '127.0.0.1', port }, options, handler);
+    const other = await accepted;
+    t.teardown(() => other.destroy());
+    t.teardown(() => stream.destroy());
+    if (limit !== undefined) stream.limitUnsent(limit);
+    const piece = Buffer.alloc(4096);
+    let before = -1;
+    // In turns, until the kernel takes no more.
+    for (let sent = 0, calm = 0; sent < SIZE && calm < 20; sent += piece.length) {
+      stream.send(piece);
+      stream.flush();
+      await new Promise((resolve) => setImmediate(resolve));
+      const gone = sent + piece.length - stream.backlogBytes;
+      calm = gone === before ? calm + 1 : 0;
+      before = gone;
+    }
+    return before;
+  };
+  const free = await taken(undefined);
+  const limited = await taken(LIMIT);
+  // What the other side has taken is the same for both.
+  t.ok(
+    limited + 8 * LIMIT < free,
+    `the kernel took ${limited} bytes with the limit, ${free} without`,
+  );
+  t.ok(limited > 0, 'bytes leave all the same');
+});

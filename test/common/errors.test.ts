@@ -86,7 +86,7 @@ t.test('docs/errors.md maps each status of a page call to the NBD errno of proto
 
 t.test('every code is spelled ERR_ and an area, and no error is a success', (t) => {
   const areas =
-    /^ERR_(USAGE|CONFIG|DAEMON|RPC|NATIVE|UNSUPPORTED|INTERNAL|TIMEOUT|CANCELLED|NBD|PEER|IDENTITY|GUEST|LEASE|VOLUME|DRAIN|DATA|HANDOVER|MOUNT|SWAP)(_[A-Z]+)*$/;
+    /^ERR_(USAGE|CONFIG|DAEMON|RPC|NATIVE|UNSUPPORTED|INTERNAL|TIMEOUT|CANCELLED|NBD|PEER|IDENTITY|GUEST|LEASE|VOLUME|DRAIN|DATA|HANDOVER|MOUNT|OBJECT|INVITE|SWAP|CONTROL|TOKEN)(_[A-Z]+)*$/;
   for (const [code, { exitCode, meaning }] of Object.entries(ERROR_CODES)) {
     t.match(code, areas);
     t.not(exitCode, 0, code);

@@ -18,7 +18,7 @@ async function readConfig(args: readonly string[], env: NodeJS.ProcessEnv = ENV)
 t.test('without arguments everything has a safe default', async (t) => {
   const config = await readConfig([]);
   t.match(config, {
-    listen: { host: '0.0.0.0', port: 7070 },
+    listen: { host: '0.0.0.0', port: 7070, lastPort: 7079 },
     connect: [],
     autoTrust: false,
     allowPlain: false,
@@ -37,13 +37,13 @@ t.test('without arguments everything has a safe default', async (t) => {
 t.test('each option ends where it belongs', async (t) => {
   const words =
     '--replace --force --state s --socket x.sock --listen [::1]:0 --offer 1.5G --name n.1-_ --connect a:1 ' +
-    '--connect b:2 --no-mdns --auto-trust --allow-plain --memory-dir /m --export e=4097 --lease-ttl 5 ' +
-    '--host h --zone z --reserve 1M --recall-grace 0.5 ' +
+    '--connect b:2 --no-mdns --mdns-interfaces e0 --mdns-interfaces e1 --dns d.example --no-peer-exchange --auto-trust --allow-plain --memory-dir /m --export e=4097 --lease-ttl 5 ' +
+    '--host h --zone z --reserve 1M --recall-grace 0.5 --control-plane c:3 --managed-only ' +
     '--kit off --realtime 9 --log-level silent --json';
   t.same(await readConfig(words.split(' ')), {
     stateDirectory: path.resolve('s'),
     socketPath: path.resolve('x.sock'),
-    listen: { host: '::1', port: 0 },
+    listen: { host: '::1', port: 0, lastPort: 0 },
     offerBytes: 1610612736,
     name: 'n.1-_',
     host: 'h',
@@ -51,6 +51,16 @@ t.test('each option ends where it belongs', async (t) => {
     reserveBytes: 1048576,
     recallGraceMs: 500,
     connect: ['a:1', 'b:2'],
+    mdns: false,
+    mdnsInterfaces: ['e0', 'e1'],
+    dns: ['d.example'],
+    peerExchange: false,
+    controlPlane: ['c:3'],
+    managedOnly: true,
+    trustFingerprints: [],
+    obeyRevocations: false,
+    objectReaders: 'trusted',
+    rpcGroup: 'memcloud',
     autoTrust: true,
     allowPlain: true,
     memoryDirectory: '/m',
@@ -66,13 +76,29 @@ t.test('each option ends where it belongs', async (t) => {
   });
 });
 
+t.test('as memnode of the earlier MemCloud was started', async (t) => {
+  const cases: [string, object][] = [
+    ['--port 8080', { listen: { host: '0.0.0.0', port: 8080, lastPort: 8089 } }],
+    ['-p 65530', { listen: { host: '0.0.0.0', port: 65530, lastPort: 65535 } }],
+    ['-p 0', { listen: { host: '0.0.0.0', port: 0, lastPort: 0 } }],
+    ['--memory 1gb', { offerBytes: 1073741824 }],
+    ['-m 1gb -n NodeB', { offerBytes: 1073741824, name: 'NodeB' }],
+  ];
+  for (const [words, expected] of cases) {
+    t.match(await readConfig(words.split(' ')), expected, words);
+  }
+  for (const words of ['--port 1 --listen :2', '--port 65536', '--port x', '--port -1', '-p 1.5']) {
+    await t.rejects(readConfig(words.split(' ')), { code: 'ERR_USAGE', message: /--port/ }, words);
+  }
+});
+
 t.test('what is wrong is refused in a sentence', async (t) => {
   const cases: [string, string, RegExp][] = [
     ['--bogus', 'ERR_USAGE', /Unknown argument: bogus; see memnode --help/],
     ['word', 'ERR_USAGE', /Unknown argument: word/],
     ['--offer lots', 'ERR_USAGE_SIZE', /got "lots"/],
-    ['--listen 7070', 'ERR_USAGE_ADDRESS', /expected HOST:PORT/],
-    ['--listen h:65536', 'ERR_USAGE_ADDRESS', /HOST:PORT/],
+    ['--listen 7070', 'ERR_USAGE_ADDRESS', /expected ADDR:PORT or ADDR:PORT-PORT/],
+    ['--listen h:65536', 'ERR_USAGE_ADDRESS', /ADDR:PORT/],
     ['--connect nowhere', 'ERR_USAGE_ADDRESS', /got "nowhere"/],
     ['--name a/b', 'ERR_USAGE', /--name: expected 1 to 63 letters/],
     ['--name -a', 'ERR_USAGE', /./],

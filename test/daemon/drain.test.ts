@@ -15,13 +15,14 @@ interface World {
   rooms: Record<string, DrainRoom | MemcloudError>;
   holdings: DrainHolding[];
   mounts: DrainHolding[];
+  objects: { owner: string; objectCount: number; valueBytes: number; pinnedCount: number }[];
   exports: DirectExportInfo[];
   devices: DirectDeviceInfo[];
 }
 
 function world(change: Partial<World> = {}) {
   const nothing = { leases: [], rooms: {}, holdings: [], mounts: [], exports: [], devices: [] };
-  const state: World = { ...nothing, ...change };
+  const state: World = { ...nothing, objects: [], ...change };
   const log: string[] = [];
   let draining = false;
   const peer = (nodeId: string, nodeName: string) => ({
@@ -57,6 +58,11 @@ function world(change: Partial<World> = {}) {
       evacuate: (nodeId) => log.push(`evacuate ${nodeId}`),
     },
     mounts: { holdingsOn: async () => state.mounts },
+    objects: {
+      list: () => state.objects,
+      pinnedCountOf: (owner) =>
+        state.objects.find((each) => each.owner === owner)?.pinnedCount ?? 0,
+    },
     directExports: () => state.exports,
     directDevices: () => state.devices,
   });
@@ -78,6 +84,30 @@ t.test('a node whose consumers have room is drained, by whatever name', async (t
     t.same(log, ['draining true']);
     t.match(await drain.stop(name), { draining: false });
   }
+});
+
+t.test('pinned objects of others refuse a drain; own ones and caches are told', async (t) => {
+  const one = { objectCount: 7, valueBytes: 2 ** 20 };
+  const objects = [
+    { owner: SELF, ...one, pinnedCount: 7 },
+    { owner: B, ...one, pinnedCount: 0 },
+  ];
+  const harmless = world({ objects });
+  t.match(await harmless.drain.start(undefined, false), {
+    draining: true,
+    objects: [
+      { nodeId: SELF, name: 'Self', objectCount: 7, valueBytes: 2 ** 20 },
+      { nodeId: B, name: 'beta', objectCount: 7, valueBytes: 2 ** 20 },
+    ],
+  });
+  const { drain, log } = world({ objects: [...objects, { owner: C, ...one, pinnedCount: 3 }] });
+  await t.rejects(drain.start(undefined, false), {
+    code: 'ERR_DRAIN_ROOM',
+    message: /lost with it: gamma has 3 pinned of 7 objects there, 1 MiB\. /,
+  });
+  t.same(log, []);
+  t.match(await drain.start(undefined, true), { draining: true });
+  t.match(await drain.start('beta', false), { side: 'consumer', objects: [] }, 'not of a peer');
 });
 
 t.test('it is refused with the numbers of who cannot go, unless forced', async (t) => {
@@ -150,7 +180,14 @@ t.test('a peer is left by the volumes of this node, and by them alone', async (t
   const holdings = [{ name: 'v', copies: 1, heldBytes: 20, candidates }];
   const connection = 'tls' as const;
   const legs = [{ device: '/dev/nbd0', nodeId: B, name: 'beta', state: 'live', connection }];
-  const device = { device: '/dev/dm-0', sizeBytes: 9, copies: 1, health: 'ok', legs };
+  const device = {
+    device: '/dev/dm-0',
+    sizeBytes: 9,
+    copies: 1,
+    health: 'ok',
+    managed: false,
+    legs,
+  };
   const { drain, log, state } = world({ holdings, devices: [device] });
   t.match(await drain.start('beta', false), {
     ...{ nodeId: B, name: 'beta', side: 'consumer', draining: true, heldBytes: 20 },

@@ -4,7 +4,9 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import t, { type Test } from 'tap';
-import type { DrainInfo, GiveBackInfo, PeerInfo } from '../../common/rpc-schema.ts';
+import type { GiveBackInfo } from '../../common/rpc-nodes.ts';
+import type { DrainInfo } from '../../common/rpc-nodes.ts';
+import type { PeerInfo } from '../../common/rpc-schema.ts';
 import { QUARANTINE_FILE_NAME } from '../../peer/quarantines.ts';
 import { patternBytes } from '../helpers/judges.ts';
 import {

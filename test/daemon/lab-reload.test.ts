@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import t, { type Test } from 'tap';
-import type { ConfigChange, ConfigInfo } from '../../common/rpc-schema.ts';
+import type { ConfigChange, ConfigInfo } from '../../common/rpc-config.ts';
 import type { NbdClient } from '../../nbd-server/client/connection.ts';
 import { patternBytes, requires } from '../helpers/judges.ts';
 import {

@@ -21,10 +21,13 @@ async function live(t: Test, text: string, flags: string[] = []) {
       if (value === 666) throw new MemcloudError('ERR_NATIVE', 'mount failed: EPERM');
       calls.push(['offer', value, before]);
     },
+    'peer-allowed': (value, before) => calls.push(['peer-allowed', value, before]),
     reserve: (value, before) => calls.push(['reserve', value, before]),
     'recall-grace': (value, before) => calls.push(['recall-grace', value, before]),
     connect: (value, before) => calls.push(['connect', value, before]),
     'log-level': (value, before) => calls.push(['log-level', value, before]),
+    'trust-fingerprint': (value, before) => calls.push(['trust-fingerprint', value, before]),
+    'obey-revocations': (value, before) => calls.push(['obey-revocations', value, before]),
   };
   const subject = new LiveConfig(config.written, appliers, silentLogger);
   const phases: string[] = [];

@@ -101,6 +101,19 @@ t.test('each message reaches a path and an abstract name', async (t) => {
   }
 });
 
+t.test('a daemon without a pool has a line of its own', async (t) => {
+  const name = path.join(labFolder(t), 'notify');
+  const receiver = new NotifyReceiver(t, name);
+  const manager = notifier(t, { NOTIFY_SOCKET: name, WATCHDOG_USEC: '3000000' });
+  manager.onTextTick(1000, () => 'leads, term 1');
+  t.strictSame(receiver.take(), ['WATCHDOG=1', 'STATUS=leads, term 1']);
+  manager.onTextTick(20_000, () => 'leads, term 1');
+  t.strictSame(receiver.take(), ['WATCHDOG=1'], 'not repeated');
+  manager.onTextTick(20_001, () => t.fail('a line that is not due') as never);
+  manager.stopping('handing over');
+  t.strictSame(receiver.take(), ['STOPPING=1\nSTATUS=handing over']);
+});
+
 t.test('without a socket, or with one that nobody reads, nothing happens', async (t) => {
   const warnings: string[] = [];
   for (const environment of [{}, { NOTIFY_SOCKET: 'vsock:2:1', WATCHDOG_USEC: '3000000' }]) {

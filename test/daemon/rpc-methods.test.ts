@@ -1,8 +1,13 @@
 /** What methods refuse or fill in before the parts of a daemon see it; the rest is in lab.test.ts. */
 import t from 'tap';
-import type { RpcParams } from '../../common/rpc-schema.ts';
+import type { RpcMethod, RpcParams } from '../../common/rpc-schema.ts';
 import { rpcHandlers, type RpcContext } from '../../daemon/rpc-methods.ts';
 import type { RpcHandlers } from '../../daemon/rpc-server.ts';
+
+/** Handlers of which none looks at the call. */
+type PlainHandlers = {
+  readonly [M in RpcMethod]: (params: RpcParams<M>) => ReturnType<RpcHandlers[M]>;
+};
 
 const GIB = 2 ** 30;
 
@@ -10,7 +15,7 @@ const GIB = 2 ** 30;
 function handlers(
   upCount: number,
   quarantineReason?: string,
-): { rpc: RpcHandlers; asked: unknown[] } {
+): { rpc: PlainHandlers; asked: unknown[] } {
   const asked: unknown[] = [];
   const keep = (request: unknown): unknown => {
     asked.push(request);
@@ -33,7 +38,7 @@ function handlers(
       },
     },
   };
-  return { rpc: rpcHandlers(context as unknown as RpcContext), asked };
+  return { rpc: rpcHandlers(context as unknown as RpcContext) as PlainHandlers, asked };
 }
 
 t.test('a volume is asked for with pages rounded up and copies for the pool', async (t) => {

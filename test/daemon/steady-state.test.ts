@@ -6,7 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import t from 'tap';
-import type { GarbageCollectionInfo } from '../../common/rpc-schema.ts';
+import type { GarbageCollectionInfo } from '../../common/rpc-process.ts';
 import { NbdClient } from '../../nbd-server/client/connection.ts';
 import { LabNode, labFolder } from '../helpers/lab-node.ts';
 

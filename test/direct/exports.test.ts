@@ -359,6 +359,55 @@ t.test(
   },
 );
 
+t.test('an export under a managed lease takes from that, and from nothing else', async (t) => {
+  const { exports, provider, clock } = rigOf(t, { offeredBytes: 700 * MIB });
+  const managed = provider.openManaged();
+  const under = '1'.repeat(32);
+  managed.reserve({ leaseId: under, client: HOLDER, sizeBytes: 600 * MIB, ttlMs: 60_000 });
+  const access = exports.openDirect(HOLDER);
+  const ask = { sizeBytes: 300 * MIB, ttlMs: 86_400_000 };
+  t.throws(() => access.open(ask), { code: 'ERR_LEASE_CAPACITY' }, 'the rest of the offer');
+  t.throws(() => exports.openDirect(OTHER).open({ ...ask, under }), { code: 'ERR_LEASE_UNKNOWN' });
+  t.throws(() => access.open({ ...ask, sizeBytes: 600 * MIB, under }), {
+    code: 'ERR_LEASE_CAPACITY',
+    message: /of the 600 MiB of the managed lease/,
+  });
+  t.equal(managed.list()[0]?.usedBytes, 0, 'nothing stays of it');
+  const { exportId } = access.open({ ...ask, under });
+  t.equal(provider.usage().usedBytes, 600 * MIB);
+  access.close(exportId);
+  t.equal(managed.list()[0]?.usedBytes, 0);
+  access.open({ ...ask, under });
+  managed.extend(under, 86_400_000);
+  clock.ms += 86_399_999;
+  provider.sweep();
+  exports.tick();
+  t.equal(access.list().length, 1, 'it lives on with what it lies under');
+});
+
+t.test('the end of a managed lease cuts its export and wipes', async (t) => {
+  const host = await startDirectHost(t);
+  host.provider.onLeaseEnded(({ holder }) => host.exports.onSlabEnded(holder));
+  const managed = host.provider.openManaged();
+  const under = '1'.repeat(32);
+  managed.reserve({ leaseId: under, client: HOLDER, sizeBytes: 200 * MIB, ttlMs: 60_000 });
+  const other = host.access.open({ sizeBytes: MIB, ttlMs: 60_000 });
+  const { exportId } = host.access.open({ sizeBytes: 128 * MIB, ttlMs: 60_000, under });
+  const client = await NbdClient.connect(await startDirectDoor(t, host, exportId));
+  for (let at = 0; at < 64 * MIB; at += MIB) await client.write(at, Buffer.alloc(MIB, 7));
+  managed.end(under, 'revoked');
+  await t.rejects(client.read(0, 4096), { code: 'ERR_NBD_CLOSED' });
+  t.strictSame(
+    host.access.list().map((each) => each.exportId),
+    [other.exportId],
+  );
+  t.throws(() => host.access.ticket(exportId, NONCE), { code: 'ERR_LEASE_UNKNOWN' });
+  await eventually(() => host.provider.reservedBytes === 0, 'the bytes are given back');
+  t.equal(host.provider.usage().residentBytes, 0);
+  t.equal(host.provider.usage().leaseCount, 1);
+  await client.close();
+});
+
 for (const how of ['close', 'revoke', 'shut down'] as const) {
   t.test(`the end of an export cuts its connection and wipes (${how})`, async (t) => {
     const host = await startDirectHost(t);

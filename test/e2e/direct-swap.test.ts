@@ -94,7 +94,7 @@ const SCENARIOS: readonly Scenario[] =
     : [
         {
           name: 'silence, then no memnode',
-          seconds: 180,
+          seconds: 120,
           ...ONE_COPY,
           blows: [STANDSTILL, KILL_MEMNODE],
         },

@@ -9,7 +9,8 @@ import os from 'node:os';
 import path from 'node:path';
 import t from 'tap';
 import { NodeProcess } from '../../cli/demo/node-process.ts';
-import type { HandoverInfo, VolumeDetails } from '../../common/rpc-schema.ts';
+import type { HandoverInfo } from '../../common/rpc-process.ts';
+import type { VolumeDetails } from '../../common/rpc-schema.ts';
 import { bootGuest, runOk, skipWithoutGuest } from '../helpers/guest.ts';
 
 const MIB = 2 ** 20;

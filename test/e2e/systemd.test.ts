@@ -50,13 +50,14 @@ async function boot(t: Test): Promise<Guest> {
   const carried = [
     ...[...ALL_UNITS, MOUNT_DROP_IN].map((name) => `systemd/${name}`),
     'docs/examples/config.toml',
+    'kernel-scripts/mount.memcloud',
   ];
   for (const name of carried) files[`/opt/memcloud/${name}`] = { hostPath: path.resolve(name) };
   const onConsole = (line: string): void => {
     if (process.env['SHOW_CONSOLE'] !== undefined) t.comment(line);
   };
   const timeoutMs = 8 * 60_000;
-  const programs = ['mdadm'];
+  const programs = ['mdadm', 'bash'];
   return bootGuest(t, { timeoutMs, memoryMib: 640, systemd: true, programs, files, onConsole });
 }
 
@@ -96,14 +97,20 @@ async function limitMemory(t: Test, guest: Guest, limit: string): Promise<void> 
   await runOk(t, guest, script, { timeoutMs: 90_000 });
 }
 
-/** Installs from inside, as a person would, and waits for the swap. */
-async function install(t: Test, guest: Guest, providers: readonly NodeProcess[]): Promise<void> {
+/** Installs from inside, as a person would, and waits for the unit of what was asked for. */
+async function install(
+  t: Test,
+  guest: Guest,
+  providers: readonly NodeProcess[],
+  what = `--swap ${SWAP_MIB}M`,
+  unit = 'memcloud-swap',
+): Promise<void> {
   const ports = providers.map(({ peerAddress }) => peerAddress.split(':').at(-1));
   const connect = ports.map((port) => `--connect 10.0.2.2:${port}`).join(' ');
-  const words = `${MEMCLOUD} --json service install --swap ${SWAP_MIB}M --offer 0 ${connect}`;
+  const words = `${MEMCLOUD} --json service install ${what} --offer 0 ${connect}`;
   const { stdout } = await runOk(t, guest, words, { timeoutMs: 150_000 });
   t.match(JSON.parse(stdout), { units: { 'memnode.service': 'active' } });
-  await until(t, guest, 'systemctl is-active -q memcloud-swap', 90);
+  await until(t, guest, `systemctl is-active -q ${unit}`, 90);
 }
 
 /** The swap areas as memcloud lists them. */
@@ -224,6 +231,69 @@ t.test(
     await runOk(t, guest, 'systemctl is-active memnode; uptime');
     const shutdown = await reboot(t, guest);
     shutdown.ordered(t, STOP_ORDER);
+    t.notMatch(guest.kernelLog, /Kernel panic|blocked for more than/);
+  },
+);
+
+const MOUNT = '/mnt/memcloud';
+const MOUNT_STOP_ORDER = [
+  /Stopped memcloud-mount\.service/,
+  /Stopping memnode\.service/,
+  /Stopped memnode\.service/,
+  /Stopping guest-network\.service/,
+  /reboot: /,
+];
+
+t.test(
+  'files: the mount comes with the machine, is there again after memnode died, and goes in order',
+  { skip: skipWithoutGuest(), timeout: 9 * 60_000 },
+  async (t) => {
+    const { nodes: providers } = await startProviders(t);
+    const guest = await boot(t);
+    await runOk(t, guest, 'modprobe fuse; test -c /dev/fuse');
+    await install(t, guest, providers, `--mount ${MOUNT}`, 'memcloud-mount');
+    const isMounted = `grep -q ' ${MOUNT} fuse' /proc/mounts`;
+    await runOk(t, guest, isMounted);
+    // Another service sees it too.
+    const write = `dd if=/dev/urandom of=${MOUNT}/data bs=1M count=20; echo $? >/run/written`;
+    await guest.writeFile('/run/writer', `${write}\n`);
+    await runOk(t, guest, 'systemd-run -q --unit=writer sh /run/writer');
+    await until(t, guest, 'test "$(cat /run/written)" = 0', 60);
+    await runOk(
+      t,
+      guest,
+      `sha256sum ${MOUNT}/data >/run/data.sum && echo 3 >/proc/sys/vm/drop_caches && ` +
+        'sha256sum -c /run/data.sum',
+      { timeoutMs: 90_000 },
+    );
+
+    // What mount(8) does with a line of fstab.
+    const second = '/mnt/second';
+    await runOk(
+      t,
+      guest,
+      `mkdir -p ${second} && echo 'memcloud ${second} memcloud size=64M,copies=2,noauto 0 0' ` +
+        `>>/etc/fstab && mount ${second} && echo here >${second}/file && umount ${second} && ` +
+        `! grep -q ' ${second} ' /proc/mounts`,
+      { timeoutMs: 120_000 },
+    );
+
+    await runOk(t, guest, 'systemctl kill -s KILL memnode');
+    const replaced = 'systemctl show memnode -p NRestarts -p SubState | grep -c "=1$\\|=running"';
+    await until(t, guest, `test "$(${replaced})" = 2`, 90);
+    await until(t, guest, `systemctl is-active -q memcloud-mount && ${isMounted}`, 120);
+    const { stdout } = await runOk(t, guest, `ls ${MOUNT}; stat -f -c %T ${MOUNT}`);
+    t.notMatch(stdout, /data/, 'files end with the memnode that made them');
+
+    // Somebody sits in it: the shutdown takes the mount away all the same.
+    await runOk(
+      t,
+      guest,
+      `systemd-run -q --unit=sitter -p WorkingDirectory=${MOUNT} ` +
+        `-p IgnoreOnIsolate=yes -p DefaultDependencies=no sleep 900`,
+    );
+    const shutdown = await reboot(t, guest);
+    shutdown.ordered(t, MOUNT_STOP_ORDER);
     t.notMatch(guest.kernelLog, /Kernel panic|blocked for more than/);
   },
 );

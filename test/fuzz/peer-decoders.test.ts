@@ -50,6 +50,11 @@ const BODIES = [
   }),
   encodeHello({ verdict: 'pending', lane: 'mount-1' }),
   encodeControlRequest({ method: 'lease', pageCount: 4096, ttlMs: 60000 }),
+  encodeControlRequest({ method: 'lease', pageCount: 1, ttlMs: 60000, under: ID.repeat(2) }),
+  encodeControlRequest({
+    ...{ method: 'direct-open', sizeBytes: 2 ** 40, ttlMs: 60000 },
+    under: ID.repeat(2),
+  }),
   encodeControlRequest({ method: 'renew', leaseIds: [ID, ID], ttlMs: 60000 }),
   encodeControlRequest({ method: 'release', leaseId: ID }),
   encodeControlRequest({ method: 'direct-open', sizeBytes: 2 ** 40, ttlMs: 60000 }),
@@ -138,6 +143,8 @@ t.test('message heads', async (t) => {
     Buffer.from('0100080078563412050000000900000000000000400000000', 'hex'),
     Buffer.from('8100080000000000050000000900000004000000000000008200000006000000', 'hex'),
     Buffer.from('ffffffff000000802000030000000000010000000200000001020300000000000', 'hex'),
+    Buffer.from('40000200000000000000004001000000' + '7b7d000000000000', 'hex'),
+    Buffer.from('c0000200000000000000004001000000' + '7b7d000000000000', 'hex'),
     Buffer.from('73000000010000000000000000000000', 'hex'),
   ]);
   await fuzz(t, (random) => {

@@ -1,6 +1,6 @@
 /**
  * The provider against a naive twin of Maps, under any order of leases, writes, reads, trims,
- * renewals, releases, revocations and time. After each step every number of the provider equals the
+ * renewals, releases, revocations, managed leases and time. After each step every number of the provider equals the
  * twin's, the resident bytes equal the blocks of the backing files, and after a trim or release every
  * byte of the files that no live page covers is zero.
  *
@@ -32,6 +32,18 @@ const step = fc.oneof(
     holder,
     pageCount: fc.oneof(fc.integer({ min: 0, max: 200 }), fc.constant(5000)),
     ttlMs: fc.constantFrom(999, 1000, 2000, 5000, 86_400_001),
+    under: fc.option(fc.nat({ max: 3 }), { nil: undefined }),
+  }),
+  fc.record({
+    op: fc.constant('reserve' as const),
+    holder,
+    managed: fc.nat({ max: 3 }),
+    sizeBytes: fc.constantFrom(0, 9000, 300_000, 900_000, 5_000_000),
+    ttlMs: fc.constantFrom(0, 300, 1000, 4000),
+  }),
+  fc.record({
+    op: fc.constantFrom('extend' as const, 'end' as const),
+    managed: fc.nat({ max: 3 }),
   }),
   fc.record({ op: fc.constant('write' as const), ...range }),
   fc.record({ op: fc.constant('write' as const), ...range }),
@@ -51,6 +63,13 @@ interface TwinLease {
   pageCount: number;
   expiresAtMs: number;
   pages: Map<number, number>;
+  under: TwinManaged | undefined;
+}
+
+interface TwinManaged {
+  holder: number;
+  sizeBytes: number;
+  expiresAtMs: number;
 }
 
 function chargeOf(pageCount: number): number {
@@ -75,6 +94,8 @@ class Run {
   readonly #buffer = new NativeMemory(64 * SEALED);
   readonly #leases = new Map<string, TwinLease>();
   readonly #dead: TwinLease[] = [];
+  readonly #managed = new Map<number, TwinManaged>();
+  readonly #ended: string[] = [];
   #nowMs = 0;
   #fill = 0;
 
@@ -84,18 +105,38 @@ class Run {
       offeredBytes: OFFERED,
       directory: base,
       noswap: 'off',
-      holderQuotaBytes: () => HOLDER_QUOTA,
+      allowedBytes: () => HOLDER_QUOTA,
       reserveBytes: 0,
       clock: { nowMs: () => this.#nowMs },
     });
+    this.#provider.openManaged().onEnded(({ leaseId }) => this.#ended.push(leaseId));
     this.#accesses = HOLDERS.map((each) => this.#provider.openAccess(each));
   }
 
   step(step: Step): void {
     switch (step.op) {
       case 'lease':
-        this.#lease(step.holder, step.pageCount, step.ttlMs);
+        this.#lease(step.holder, step.pageCount, step.ttlMs, step.under);
         break;
+      case 'reserve':
+        this.#reserve(step);
+        break;
+      case 'extend': {
+        const known = this.#liveManaged(step.managed);
+        const done = this.#provider.openManaged().extend(managedId(step.managed), 2000);
+        expectEqual('extend', done, known !== undefined);
+        if (known !== undefined) {
+          known.expiresAtMs = Math.max(known.expiresAtMs, this.#nowMs + 2000);
+        }
+        break;
+      }
+      case 'end': {
+        const known = this.#liveManaged(step.managed);
+        const done = this.#provider.openManaged().end(managedId(step.managed), 'revoked');
+        expectEqual('end', done, known !== undefined);
+        if (known !== undefined) this.#dropManaged(step.managed, known);
+        break;
+      }
       case 'write':
       case 'read':
       case 'trim':
@@ -122,6 +163,9 @@ class Run {
       case 'tick':
         this.#nowMs += step.ms;
         this.#provider.sweep();
+        for (const [number, managed] of this.#managed) {
+          if (this.#nowMs >= managed.expiresAtMs) this.#dropManaged(number, managed);
+        }
         for (const lease of this.#leases.values()) {
           if (this.#nowMs >= lease.expiresAtMs) this.#drop(lease);
         }
@@ -144,27 +188,78 @@ class Run {
     expectEqual('files left', fs.readdirSync(this.#base).length, 0);
   }
 
-  #lease(holder: number, pageCount: number, ttlMs: number): void {
-    const charge = chargeOf(pageCount);
+  #reserve(step: { holder: number; managed: number; sizeBytes: number; ttlMs: number }): void {
+    const { holder, managed, sizeBytes, ttlMs } = step;
+    let expected = 'OK';
+    if (sizeBytes < 1 || ttlMs < 1 || this.#managed.has(managed)) expected = 'ERR_LEASE_INVALID';
+    else if (this.#used() + sizeBytes > OFFERED) expected = 'ERR_LEASE_CAPACITY';
+    const code = codeOf(() => {
+      const client = HOLDERS[holder] ?? '';
+      const leaseId = managedId(managed);
+      this.#provider.openManaged().reserve({ leaseId, client, sizeBytes, ttlMs });
+    });
+    expectEqual('reserve', code, expected);
+    if (expected !== 'OK') return;
+    this.#managed.set(managed, { holder, sizeBytes, expiresAtMs: this.#nowMs + ttlMs });
+  }
+
+  #liveManaged(number: number): TwinManaged | undefined {
+    const managed = this.#managed.get(number);
+    return managed !== undefined && this.#nowMs < managed.expiresAtMs ? managed : undefined;
+  }
+
+  /** One that is over, with all its slabs; it was told. */
+  #dropManaged(number: number, managed: TwinManaged): void {
+    this.#managed.delete(number);
+    for (const lease of this.#leases.values()) if (lease.under === managed) this.#drop(lease);
+    const at = this.#ended.indexOf(managedId(number));
+    expectEqual('told', at >= 0, true);
+    this.#ended.splice(at, 1);
+  }
+
+  /** What is lent: what is set aside, and leases that lie in none of it. */
+  #used(): number {
     let used = 0;
-    let usedByHolder = 0;
+    for (const { sizeBytes } of this.#managed.values()) used += sizeBytes;
     for (const lease of this.#leases.values()) {
-      used += chargeOf(lease.pageCount);
-      if (lease.holder === holder) usedByHolder += chargeOf(lease.pageCount);
+      if (lease.under === undefined) used += chargeOf(lease.pageCount);
+    }
+    return used;
+  }
+
+  #lease(holder: number, pageCount: number, ttlMs: number, wanted: number | undefined): void {
+    const charge = chargeOf(pageCount);
+    const used = this.#used();
+    let usedByHolder = 0;
+    let usedUnder = 0;
+    const found = wanted === undefined ? undefined : this.#liveManaged(wanted);
+    const under = found?.holder === holder ? found : undefined;
+    for (const lease of this.#leases.values()) {
+      if (lease.under === undefined && lease.holder === holder) {
+        usedByHolder += chargeOf(lease.pageCount);
+      }
+      if (lease.under !== undefined && lease.under === under)
+        usedUnder += chargeOf(lease.pageCount);
     }
     let expected = 'OK';
     if (pageCount < 1 || ttlMs < 1000 || ttlMs > 86_400_000) expected = 'ERR_LEASE_INVALID';
-    else if (used + charge > OFFERED || usedByHolder + charge > HOLDER_QUOTA) {
+    else if (wanted !== undefined && under === undefined) expected = 'ERR_LEASE_UNKNOWN';
+    else if (under !== undefined) {
+      if (usedUnder + charge > under.sizeBytes) expected = 'ERR_LEASE_CAPACITY';
+    } else if (used + charge > OFFERED || usedByHolder + charge > HOLDER_QUOTA) {
       expected = 'ERR_LEASE_CAPACITY';
     }
     const code = codeOf(() => {
-      const grant = this.#accesses[holder]!.lease({ pageCount, ttlMs });
+      const grant = this.#accesses[holder]!.lease({
+        ...{ pageCount, ttlMs },
+        ...(wanted === undefined ? {} : { under: managedId(wanted) }),
+      });
       const [id, handle] = [grant.leaseId, grant.slabHandle];
       for (const lease of [...this.#leases.values(), ...this.#dead]) {
         if (lease.id === id || lease.handle === handle) throw new Error('a name was used again');
       }
       const expiresAtMs = this.#nowMs + ttlMs;
-      this.#leases.set(id, { id, handle, holder, pageCount, expiresAtMs, pages: new Map() });
+      this.#leases.set(id, { id, handle, holder, pageCount, expiresAtMs, pages: new Map(), under });
     });
     expectEqual('lease', code, expected);
   }
@@ -211,23 +306,27 @@ class Run {
   #compare(): void {
     const twin = {
       offeredBytes: OFFERED,
-      usedBytes: 0,
+      usedBytes: this.#used(),
       residentBytes: 0,
       leaseCount: this.#leases.size,
     };
     for (const lease of this.#leases.values()) {
-      twin.usedBytes += chargeOf(lease.pageCount);
       twin.residentBytes += residentOf(lease);
     }
     const usage = this.#provider.usage();
     expectEqual('usage', JSON.stringify(usage), JSON.stringify(twin));
+    let reservedBytes = 0;
+    for (const { sizeBytes } of this.#managed.values()) reservedBytes += sizeBytes;
+    expectEqual('set aside', this.#provider.reservedBytes, reservedBytes);
+    expectEqual('told too early', this.#ended.length, 0);
     const { files, leases } = this.#provider.status();
     const blocks = files.reduce((sum, file) => sum + allocatedBytes(file), 0);
     expectEqual('blocks', blocks, twin.residentBytes);
     for (const status of leases) {
       const lease = this.#leases.get(status.leaseId);
       expectEqual('holder', status.holder, HOLDERS[lease?.holder ?? -1]);
-      expectEqual('deadline', status.expiresInMs, (lease?.expiresAtMs ?? 0) - this.#nowMs);
+      const endsAtMs = Math.min(lease?.expiresAtMs ?? 0, lease?.under?.expiresAtMs ?? Infinity);
+      expectEqual('deadline', status.expiresInMs, endsAtMs - this.#nowMs);
       expectEqual('resident', status.residentBytes, lease === undefined ? -1 : residentOf(lease));
     }
   }
@@ -260,6 +359,10 @@ class Run {
     this.#leases.delete(lease.id);
     this.#dead.push(lease);
   }
+}
+
+function managedId(number: number): string {
+  return number.toString(16).padStart(32, '0');
 }
 
 function expectEqual(what: string, got: unknown, expected: unknown): void {

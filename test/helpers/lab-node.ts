@@ -3,16 +3,17 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
-import readline from 'node:readline';
 import type { Test } from 'tap';
 import { DEFAULT_TMPFS_BASE, TmpfsDirectory } from '../../provider/tmpfs-directory.ts';
-import type { HandoverInfo } from '../../common/rpc-schema.ts';
+import type { HandoverInfo } from '../../common/rpc-process.ts';
 import { MemcloudClient } from '../../sdk/client.ts';
+import { endChild, launchLabProcess } from './lab-process.ts';
 
 const ROOT = path.join(import.meta.dirname, '../..');
 /** The built daemon. */
 export const MEMNODE = path.join(ROOT, 'daemon/main.js');
 const MEMCLOUD = path.join(ROOT, 'cli/main.js');
+const START_TIMEOUT_MS = 20_000;
 
 /** How a program ended and what it said. */
 export interface Ended {
@@ -81,6 +82,12 @@ export interface LabNodeOptions {
   configFile?: string;
   /** Words before the program, such as `ip netns exec NAME`. */
   launcher?: readonly string[];
+  /** Announce it and find others; default: false, for labs on one machine must not meet. */
+  mdns?: boolean;
+  /** Tell trusted peers of each other; default: false. */
+  peerExchange?: boolean;
+  /** More flags. */
+  flags?: readonly string[];
   /** More variables. */
   env?: NodeJS.ProcessEnv;
   /** Options of node itself. */
@@ -131,31 +138,20 @@ export class LabNode {
       ...(options.host === '' ? [] : ['--host', options.host ?? name]),
       ...(options.zone === undefined ? [] : ['--zone', options.zone]),
       ...(autoTrust ? ['--auto-trust'] : []),
+      ...(options.mdns === true ? [] : ['--no-mdns']),
+      ...(options.peerExchange === true ? [] : ['--no-peer-exchange']),
+      ...(options.flags ?? []),
       ...(options.reserve === undefined ? [] : ['--reserve', options.reserve]),
       ...(options.recallGraceS === undefined ? [] : ['--recall-grace', `${options.recallGraceS}`]),
       ...(options.leaseTtlS === undefined ? [] : ['--lease-ttl', String(options.leaseTtlS)]),
       ...connect.flatMap((address) => ['--connect', address]),
     ];
-    const env = { ...CLEAN_ENV, ...options.env };
-    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
-    let stderr = '';
-    child.stderr.on(
-      'data',
-      (chunk: Buffer) => (stderr = (stderr + chunk.toString()).slice(-65536)),
-    );
-    t.teardown(async () => {
-      const timer = setTimeout(() => child.kill('SIGKILL'), 10_000);
-      await endChild(child, 'SIGTERM');
-      clearTimeout(timer);
+    const { child, line, stderr } = await launchLabProcess(t, program, args, {
+      env: { ...CLEAN_ENV, ...options.env },
+      timeoutMs: START_TIMEOUT_MS,
     });
-    const lines = readline.createInterface({ input: child.stdout });
-    const line = await Promise.race([
-      once(lines, 'line').then(([text]) => String(text)),
-      once(child, 'close').then(() => undefined),
-      new Promise<undefined>((resolve) => setTimeout(resolve, 20_000, undefined).unref()),
-    ]);
-    if (line === undefined) throw new Error(`memnode ${name} did not start: ${stderr}`);
-    return new LabNode(options, JSON.parse(line) as Record<string, string>, child, () => stderr);
+    if (line === undefined) throw new Error(`memnode ${name} did not start: ${stderr()}`);
+    return new LabNode(options, JSON.parse(line) as Record<string, string>, child, stderr);
   }
 
   /**
@@ -226,13 +222,6 @@ async function endProcess(pid: number): Promise<void> {
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }
-}
-
-async function endChild(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const ended = once(child, 'exit');
-  child.kill(signal);
-  await ended;
 }
 
 /** Waits until `check` holds; fails after `timeoutMs`. */

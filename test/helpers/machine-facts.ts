@@ -1,7 +1,8 @@
 /** Facts for doctor's checks: a machine without a fault, to be changed by each case. */
 import type { DaemonFacts, MachineFacts, SwapFacts } from '../../cli/doctor/facts.ts';
 import type { CheckResult } from '../../cli/doctor/finding.ts';
-import type { GiveBackInfo, PeerInfo, VolumeDetails } from '../../common/rpc-schema.ts';
+import type { GiveBackInfo } from '../../common/rpc-nodes.ts';
+import type { PeerInfo, VolumeDetails } from '../../common/rpc-schema.ts';
 
 const MIB = 2 ** 20;
 
@@ -17,6 +18,10 @@ const CALM: GiveBackInfo = {
 export function peerInfo(name: string, change: Partial<PeerInfo> = {}): PeerInfo {
   return {
     nodeId: `id-${name}`,
+    fingerprint: 'abandon-abandon',
+    nextTryInMs: null,
+    allowedBytes: null,
+    borrowedBytes: 0,
     name,
     address: `${name}.example:7070`,
     state: 'up',
@@ -28,6 +33,7 @@ export function peerInfo(name: string, change: Partial<PeerInfo> = {}): PeerInfo
       zone: '',
       accepting: true,
       quarantine: '',
+      guest: false,
       lentBytes: 0,
       lentLeases: 0,
     },
@@ -46,6 +52,7 @@ export function volumeDetails(change: Partial<VolumeDetails> = {}): VolumeDetail
     health: 'ok',
     servedAt: [],
     devices: [],
+    managed: false,
     slabs: { leased: 0, degraded: 0 },
     repair: { slabs: 0, bytesLeft: 0 },
     ring: { used: 0, size: 16_384, locked: true },
@@ -75,8 +82,10 @@ export function daemonFacts(
 ): DaemonFacts {
   const usage = { offeredBytes: 1024 * MIB, usedBytes: 0, residentBytes: 0, leaseCount: 0 };
   const status = {
+    daemon: 'memnode' as const,
     version: '0.1.0',
     nodeId: 'id-self',
+    fingerprint: 'abandon-abandon',
     name: 'self',
     pid: 4711,
     uptimeS: 60,
@@ -86,6 +95,7 @@ export function daemonFacts(
       directory: '/dev/shm/memcloud-aaaaaa',
       swapExposure: 'noswap',
       giveBack: CALM,
+      managed: [],
     },
     peers: [peerInfo('alpha'), peerInfo('beta')],
     consentPending: 0,
@@ -98,6 +108,7 @@ export function daemonFacts(
     kit: [],
     garbageCollection: { count: 0, majorCount: 0, totalUs: 0, longestUs: 0, oldHeapBytes: 0 },
     handover: null,
+    managed: null,
     ...change,
   };
   return { status, volumes };

@@ -48,22 +48,49 @@ export class Network {
     ip('-n', this.#hub, 'link', 'set', 'br0', 'up');
   }
 
-  /** Adds a machine; returns its address and the words that run a program on it. */
-  machine(number: number): { address: string; launcher: string[] } {
+  /**
+   * Adds a machine; returns its address and the words that run a program on it.
+   *
+   * @param options - `plugged`: whether it has a cable from the start; `ipv4`: whether it has that address
+   */
+  machine(
+    number: number,
+    { plugged = true, ipv4 = true } = {},
+  ): { address: string; launcher: string[] } {
+    const name = `${this.#prefix}n${number}`;
+    this.#add(name);
+    if (plugged) this.plug(number, { ipv4 });
+    return { address: `10.77.0.${number}`, launcher: ['ip', 'netns', 'exec', name] };
+  }
+
+  /** Gives a machine a network card with a cable to the bridge. */
+  plug(number: number, { ipv4 = true } = {}): void {
     const name = `${this.#prefix}n${number}`;
     const port = `port${number}`;
-    const address = `10.77.0.${number}`;
-    this.#add(name);
     ip('-n', this.#hub, 'link', 'add', port, 'type', 'veth', 'peer', 'eth0', 'netns', name);
     ip('-n', this.#hub, 'link', 'set', port, 'master', 'br0', 'up');
-    ip('-n', name, 'address', 'add', `${address}/24`, 'dev', 'eth0');
+    if (ipv4) ip('-n', name, 'address', 'add', `10.77.0.${number}/24`, 'dev', 'eth0');
     ip('-n', name, 'link', 'set', 'eth0', 'up');
-    return { address, launcher: ['ip', 'netns', 'exec', name] };
+  }
+
+  /** Takes the network card of a machine out. */
+  unplug(number: number): void {
+    ip('-n', `${this.#prefix}n${number}`, 'link', 'del', 'eth0');
   }
 
   /** Pulls or plugs the cable of a machine. */
   cable(number: number, state: 'up' | 'down'): void {
     ip('-n', this.#hub, 'link', 'set', `port${number}`, state);
+  }
+
+  /** Machine `number` can send nothing to machine `other` any more, which breaks every connection of the two. */
+  blackhole(number: number, other: number): void {
+    ip('-n', `${this.#prefix}n${number}`, 'route', 'add', 'blackhole', `10.77.0.${other}/32`);
+  }
+
+  /** Ends a {@link blackhole}. */
+  heal(number: number, other: number): void {
+    ip('-n', `${this.#prefix}n${number}`, 'route', 'del', 'blackhole', `10.77.0.${other}/32`);
   }
 
   /**

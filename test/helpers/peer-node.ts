@@ -4,7 +4,8 @@ import { monotonicClock } from '../../common/clock.ts';
 import type { IoStatusValue, PageCompletionSink } from '../../common/ports.ts';
 import { ConsentQueue } from '../../peer/consent.ts';
 import { Identity } from '../../peer/identity.ts';
-import { Peers, type PeersOptions } from '../../peer/peers.ts';
+import type { PeersOptions } from '../../peer/peers-options.ts';
+import { Peers } from '../../peer/peers.ts';
 import { TrustStore } from '../../peer/trust.ts';
 import { MemorySlabs } from './memory-slabs.ts';
 

@@ -46,6 +46,8 @@ export class RawPeer {
   readonly identity: Identity;
   readonly messages: RawMessage[] = [];
   closed = false;
+  /** Names the handshake, once it is done. */
+  handshakeHash: Uint8Array = new Uint8Array(0);
   readonly #name: string;
   readonly #output = new MemoryOutput();
   readonly #input = new NativeMemory(8 * 2 ** 20);
@@ -105,7 +107,8 @@ export class RawPeer {
       this.socket.write(encodeHandshakeFrame(answer!));
       machine.onMessage(await this.readFrame());
     }
-    const { send, receive } = machine.takeKeys();
+    const { send, receive, handshakeHash } = machine.takeKeys();
+    this.handshakeHash = handshakeHash;
     this.#writer = new RecordWriter(this.#output, new RecordSealer(send, 0), 0);
     this.#opener = new RecordOpener(receive);
   }
@@ -250,11 +253,11 @@ export class RawPeer {
 
 /** Listens on a port of this machine and gives every connection to a test. */
 export async function rawServer(
-  onPeer: (peer: RawPeer) => void,
+  onPeer: (peer: RawPeer) => void | Promise<void>,
   name?: string,
   identity?: Identity,
 ): Promise<{ port: number; close: () => void }> {
-  const server = net.createServer((socket) => onPeer(new RawPeer(socket, name, identity)));
+  const server = net.createServer((socket) => void onPeer(new RawPeer(socket, name, identity)));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   return { port: (server.address() as net.AddressInfo).port, close: () => server.close() };
 }

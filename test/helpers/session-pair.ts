@@ -8,6 +8,7 @@ import type { ByeReasonValue } from '../../peer/constants.ts';
 import type { CreditLimits } from '../../peer/control.ts';
 import { serveControl } from '../../peer/control-service.ts';
 import { KEEPALIVE_DEFAULTS, type KeepaliveLimits } from '../../peer/keepalive-machine.ts';
+import type { OnManage } from '../../peer/managed-replies.ts';
 import { RecordOpener, RecordSealer, type RekeyLimits } from '../../peer/record-cipher.ts';
 import { RecordWriter, type RecordOutput } from '../../peer/record-writer.ts';
 import { SessionMachine, type SessionMachineEvents } from '../../peer/session-machine.ts';
@@ -59,6 +60,9 @@ export interface Seen {
 export interface SideOptions {
   access?: SlabAccess | undefined;
   direct?: DirectAccess | undefined;
+  serveObject?: (body: Buffer) => Buffer;
+  /** Takes the other side's managed calls; the side answers with `machine.managedReplies`. */
+  onManage?: OnManage;
   peerLimits?: CreditLimits;
   keepalive?: KeepaliveLimits;
   rekey?: RekeyLimits;
@@ -69,6 +73,8 @@ export interface SideOptions {
 /** One machine with its ends in memory. */
 export class Side {
   readonly machine: SessionMachine;
+  /** Builds the next record; the machine's. */
+  readonly writer: RecordWriter;
   readonly output = new MemoryOutput();
   readonly seen: Seen = { reads: [], done: [], controls: [], notices: [], byes: [], credits: 0 };
   readonly input = new NativeMemory(8 * 2 ** 20);
@@ -96,11 +102,15 @@ export class Side {
       onNotice: (body) => seen.notices.push(Buffer.from(body)),
       onBye: (reason) => seen.byes.push(reason),
     };
+    const sealer = new RecordSealer(key(sendKey), 0, options.rekey);
+    this.writer = new RecordWriter(this.output, sealer, 0);
     this.machine = new SessionMachine({
-      writer: new RecordWriter(this.output, new RecordSealer(key(sendKey), 0, options.rekey), 0),
+      writer: this.writer,
       opener: new RecordOpener(key(receiveKey), options.rekey),
       peerLimits: options.peerLimits ?? OWN_LIMITS,
       access: options.access,
+      serveObject: options.serveObject,
+      onManage: options.onManage,
       events,
       keepalive: options.keepalive ?? KEEPALIVE_DEFAULTS,
       requestTimeoutMs: 1000,

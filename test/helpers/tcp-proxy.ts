@@ -47,6 +47,7 @@ export class TcpProxy {
   readonly address: string;
   /** Connections that were made through it, in all. */
   connectionCount = 0;
+  readonly #sockets = new Set<net.Socket>();
 
   private constructor(server: net.Server) {
     this.address = `127.0.0.1:${(server.address() as net.AddressInfo).port}`;
@@ -57,7 +58,7 @@ export class TcpProxy {
     const server = net.createServer({ noDelay: true });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const proxy = new TcpProxy(server);
-    const sockets = new Set<net.Socket>();
+    const sockets = proxy.#sockets;
     const pipes = new Set<Pipe>();
     const [host = '', port = ''] = target.split(':');
     server.on('connection', (near) => {
@@ -76,9 +77,14 @@ export class TcpProxy {
     }, 1);
     t.teardown(() => {
       clearInterval(timer);
-      for (const socket of sockets) socket.destroy();
+      proxy.cut();
       server.close();
     });
     return proxy;
+  }
+
+  /** Ends every connection; what was on its way is lost. */
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy();
   }
 }

@@ -522,16 +522,50 @@ t.test('a peer reads, writes and trims nothing of another (W2, W3)', async (t) =
   await unharmed();
 });
 
-t.test('after revocation a peer that goes on gets nothing (W7)', async (t) => {
-  const { port, node, unharmed } = await scene(t);
-  const { raw, handle } = await insider(t, port, node, 'outcast');
-  node.trust.remove('outcast');
-  const calls = node.slabs.callCount;
-  raw.send((writer) => writer.pages(READ, handle, 1, 1, 0, 1));
-  await raw.ended();
-  t.equal(node.slabs.callCount, calls);
-  await unharmed();
-});
+const OUTCASTS: Record<string, (node: TestNode, raw: RawPeer) => unknown> = {
+  'forgotten trust': ({ trust }) => trust.remove('outcast'),
+  'denied trust': ({ trust }, { identity: { publicKey, nodeId } }) =>
+    trust.deny({ publicKey, nodeId, name: 'outcast' }),
+  'disconnection by an operator': ({ peers }) => peers.disconnect('outcast'),
+};
+for (const [how, castOut] of Object.entries(OUTCASTS)) {
+  t.test(`after ${how} a peer that ignores BYE and goes on gets nothing (W7)`, async (t) => {
+    const { port, node, unharmed } = await scene(t);
+    const { raw, handle } = await insider(t, port, node, 'outcast');
+    castOut(node, raw);
+    const calls = node.slabs.callCount;
+    raw.send((writer) => writer.pages(READ, handle, 1, 1, 0, 1));
+    await raw.ended();
+    t.equal(node.slabs.callCount, calls);
+    t.notOk(node.peers.peers().some(({ name, state }) => name === 'outcast' && state === 'up'));
+    await unharmed();
+  });
+}
+
+t.test(
+  'a node that connects twice has one session, which the end of the other leaves (W14)',
+  async (t) => {
+    const { port, node, unharmed } = await scene(t);
+    const identity = Identity.ephemeral();
+    const twins = [
+      await RawPeer.open(port, 'twin', identity),
+      await RawPeer.open(port, 'twin', identity),
+    ];
+    for (const twin of twins) t.teardown(() => twin.destroy());
+    await until(() => twins.filter(({ closed }) => closed).length === 1, 'the end of one of them');
+    const live = twins.find(({ closed }) => !closed)!;
+    const { handle } = node.slabs.book.add(identity.nodeId, 1);
+    for (let id = 1; id <= 3; id += 1) {
+      live.send((writer) => writer.pages(READ, handle, id, 1, 0, 1));
+      t.equal((await live.readType(READ_REPLY)).aux, 0, 'it is served');
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    const [row] = node.peers.peers().filter(({ name }) => name === 'twin');
+    t.match(row, { state: 'up', nodeId: identity.nodeId });
+    t.equal(node.peers.connectionCount, 2, 'the twin and the bystander');
+    await unharmed();
+  },
+);
 
 // --- A hostile provider --------------------------------------------------------------------------
 

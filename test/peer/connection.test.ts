@@ -1,6 +1,7 @@
 /** Data connections at the door: what is handed over, when, and what is left of it here. */
 import net from 'node:net';
 import t, { type Test } from 'tap';
+import { HANDSHAKE_BURST_MAX } from '../../peer/constants.ts';
 import { MemoryDirect } from '../helpers/memory-direct.ts';
 import { portOf, testNode, until } from '../helpers/peer-node.ts';
 import { RawPeer } from '../helpers/raw-peer.ts';
@@ -139,3 +140,30 @@ t.test('one that dials never takes a preface', async (t) => {
   dialer.stop();
   server.close();
 });
+
+t.test(
+  'dialling more at once than may shake hands: the others wait for their next turn',
+  async (t) => {
+    const server = net.createServer((socket) => {
+      t.teardown(() => socket.destroy());
+      socket.on('error', () => undefined);
+    });
+    await new Promise<void>((resolve) => server.listen(0, '0.0.0.0', resolve));
+    const { port } = server.address() as net.AddressInfo;
+    const node = testNode(t, 'dialler');
+    const dialers = Array.from({ length: HANDSHAKE_BURST_MAX + 30 }, (_, index) =>
+      node.peers.connect(`127.0.0.${index + 1}:${port}`),
+    );
+    t.teardown(() => {
+      for (const dialer of dialers) dialer.stop();
+      server.close();
+    });
+    const refused = (): typeof dialers =>
+      dialers.filter(({ lastError }) => /too many handshakes/.test(lastError?.message ?? ''));
+    await until(() => refused().length > 0);
+    t.equal(refused()[0]?.lastError?.code, 'ERR_PEER_HANDSHAKE');
+    t.equal(refused()[0]?.state, 'waiting');
+    for (const dialer of dialers) dialer.stop();
+    server.close();
+  },
+);

@@ -1,7 +1,7 @@
 import t from 'tap';
 import { ConsentQueue, type ConsentOutcome } from '../../peer/consent.ts';
 import type { PeerIdentity } from '../../peer/credentials.ts';
-import { nodeIdOf } from '../../peer/identity.ts';
+import { fingerprintOf, nodeIdOf } from '../../common/fingerprint.ts';
 
 function peer(index: number): PeerIdentity {
   const publicKey = new Uint8Array(32);
@@ -132,3 +132,55 @@ t.test('close cancels everything', async (t) => {
   consent.close();
   t.same(outcomes, ['cancelled', 'cancelled', 'cancelled']);
 });
+
+t.test('a request is answered by its id, by words, node id, key or name', async (t) => {
+  const { consent } = queue(t);
+  const { nodeId, publicKey, name } = peer(1);
+  const words = fingerprintOf(nodeId);
+  const key = Buffer.from(publicKey).toString('hex');
+  for (const which of [words, words.replaceAll('-', ' '), nodeId, key, name.toUpperCase()]) {
+    const outcomes: ConsentOutcome[] = [];
+    consent.ask(peer(1), { address: '10.0.0.2:1', dialled: true }, (o) => outcomes.push(o));
+    consent.answer(which, 'deny');
+    t.same(outcomes, ['deny'], which);
+  }
+});
+
+t.test('a stranger that claims the words or the name of another is not taken for it', async (t) => {
+  const { consent } = queue(t);
+  const victim = peer(1);
+  const words = fingerprintOf(victim.nodeId).slice(0, 64);
+  const from = { address: '10.0.0.2:1', dialled: true };
+  const outcomes: string[] = [];
+  consent.ask({ ...peer(2), name: words }, from, (o) => outcomes.push(`impostor ${o}`));
+  t.throws(() => consent.answer(words, 'trust'), { code: 'ERR_PEER_UNKNOWN' });
+  consent.ask(victim, from, (o) => outcomes.push(`victim ${o}`));
+  consent.answer(words, 'trust');
+  t.same(outcomes, ['victim trust']);
+  consent.ask({ ...peer(3), name: victim.name }, from, nothing);
+  consent.ask(victim, from, nothing);
+  t.throws(() => consent.answer(victim.name, 'trust'), { code: 'ERR_USAGE' }, 'two claim it');
+});
+
+t.test(
+  'a flood of 500 strangers leaves 16 requests, which all can be answered (W10)',
+  async (t) => {
+    const { consent } = queue(t);
+    const outcomes: ConsentOutcome[] = [];
+    let refused = 0;
+    for (let index = 0; index < 500; index += 1) {
+      const from = { address: `10.0.${index >> 8}.${index & 255}:1`, dialled: false };
+      try {
+        consent.ask(peer(index), from, (outcome) => outcomes.push(outcome));
+      } catch {
+        refused += 1;
+      }
+    }
+    t.equal(refused, 484);
+    for (const { id } of consent.list()) consent.answer(id, 'once');
+    t.same(outcomes, Array(16).fill('once'), 'no answer is lost among the many');
+    t.doesNotThrow(() =>
+      consent.ask(peer(900), { address: '10.9.9.9:1', dialled: false }, nothing),
+    );
+  },
+);

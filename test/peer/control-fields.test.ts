@@ -1,5 +1,12 @@
 import t from 'tap';
-import { asHex, asList, asMap, booleanField, integerField } from '../../peer/control-fields.ts';
+import {
+  asHex,
+  asList,
+  asMap,
+  booleanField,
+  integerField,
+  underField,
+} from '../../peer/control-fields.ts';
 
 const refused = { code: 'ERR_PEER_PROTOCOL' };
 
@@ -27,6 +34,14 @@ t.test('hex digits are lower case and exactly as many', async (t) => {
   t.equal(asHex('09af', 4, 'x'), '09af');
   for (const value of ['09a', '09aff', '09aF', '09ag', '09a\n', '', 9, null]) {
     t.throws(() => asHex(value, 4, 'x'), refused, String(value));
+  }
+});
+
+t.test('a managed lease is named by 32 digits, or not at all', async (t) => {
+  t.strictSame(underField({}), {});
+  t.strictSame(underField({ under: '0a'.repeat(16) }), { under: '0a'.repeat(16) });
+  for (const under of ['', '0a'.repeat(15), '0A'.repeat(16), 5, null, []]) {
+    t.throws(() => underField({ under }), refused, String(under));
   }
 });
 

@@ -129,3 +129,35 @@ t.test('a node that serves no direct exports says so, whatever it lends', async 
     t.match(reply, { ok: false, code: 'ERR_UNSUPPORTED' }, request.method);
   }
 });
+
+t.test(
+  'the managed lease that a request names comes to the provider, and none is made up',
+  async (t) => {
+    const under = 'ab'.repeat(16);
+    const asked: object[] = [];
+    const slabs = new MemorySlabs(2 ** 20);
+    const access = slabs.openAccess('holder');
+    access.lease = (request) => {
+      asked.push(request);
+      return { leaseId: '0123456789abcdef', slabHandle: 1, ttlMs: request.ttlMs };
+    };
+    const direct = new MemoryDirect().openDirect('holder');
+    direct.open = (request) => {
+      asked.push(request);
+      throw new MemcloudError('ERR_LEASE_UNKNOWN', 'no such managed lease');
+    };
+    const opening = { method: 'direct-open', sizeBytes: 4096, ttlMs: 1 } as const;
+    const requests: ControlRequest[] = [{ ...LEASE, under }, LEASE, { ...opening, under }, opening];
+    const replies = requests.map((request) =>
+      decodeControlReply(serveControl({ slabs: access, direct }, encodeControlRequest(request))),
+    );
+    t.strictSame(asked, [
+      { pageCount: 2, ttlMs: 1000, under },
+      { pageCount: 2, ttlMs: 1000 },
+      { sizeBytes: 4096, ttlMs: 1, under },
+      { sizeBytes: 4096, ttlMs: 1 },
+    ]);
+    t.match(replies, [{ ok: true }, { ok: true }, { code: 'ERR_LEASE_UNKNOWN' }, { ok: false }]);
+    slabs.free();
+  },
+);

@@ -60,6 +60,8 @@ const BAD_HELLOS: Record<string, object> = {
   'no usage': { verdict: 'accepted', ...LIMITS },
   'usage nil': { ...GOOD_HELLO, usage: null },
   'a negative usage': { ...GOOD_HELLO, usage: { ...USAGE, usedBytes: -1 } },
+  'a negative part of the usage': { ...GOOD_HELLO, usage: { ...USAGE, heldBytes: -1 } },
+  'a part of the usage that is no number': { ...GOOD_HELLO, usage: { ...USAGE, heldBytes: '1' } },
   'usage with a hole': { ...GOOD_HELLO, usage: { offeredBytes: 1 } },
   '17 features': { ...GOOD_HELLO, features: new Array(17).fill('a') },
   'a feature of 33 characters': { ...GOOD_HELLO, features: ['a'.repeat(33)] },
@@ -118,6 +120,7 @@ t.test('keys of later versions are ignored', async (t) => {
 t.test('each request comes back as it was', async (t) => {
   const requests: ControlRequest[] = [
     { method: 'lease', pageCount: 4096, ttlMs: 60000 },
+    { method: 'lease', pageCount: 4096, ttlMs: 60000, under: ID.repeat(2) },
     { method: 'renew', leaseIds: ['0123456789abcdef'], ttlMs: 1 },
     { method: 'release', leaseId: 'ffffffffffffffff' },
     { method: 'usage' },
@@ -135,6 +138,8 @@ const BAD_REQUESTS: Record<string, object> = {
   'a lease without pages': { method: 'lease', ttlMs: 1 },
   'a lease of -1 pages': { method: 'lease', pageCount: -1, ttlMs: 1 },
   'a lease of 2^32 pages': { method: 'lease', pageCount: 2 ** 32, ttlMs: 1 },
+  'a lease under 31 digits': { method: 'lease', pageCount: 1, ttlMs: 1, under: 'a'.repeat(31) },
+  'a lease under nil': { method: 'lease', pageCount: 1, ttlMs: 1, under: null },
   'a lease of infinite time': { method: 'lease', pageCount: 1, ttlMs: Infinity },
   'a short lease id': { method: 'release', leaseId: 'ff' },
   'an upper-case lease id': { method: 'release', leaseId: ID.toUpperCase() },
@@ -207,6 +212,7 @@ t.test('notices come back as they were', async (t) => {
   for (const notice of [
     {},
     { usage: USAGE },
+    { usage: { ...USAGE, heldBytes: 7 } },
     { leasesEnded: [ID] },
     { usage: USAGE, leasesEnded: [] },
     { recall: { leaseIds: [ID, ID], endsInMs: 5000 } },

@@ -38,6 +38,25 @@ t.test('a failure is followed by another attempt', async (t) => {
   t.equal(world.dials, 2);
 });
 
+t.test('it says when it dials again, while it waits and only then', async (t) => {
+  const { world, dialer } = setUp(t);
+  t.equal(dialer.waitMs, undefined, 'before the first time');
+  dialer.start();
+  t.equal(dialer.waitMs, undefined);
+  dialer.onFailed(failure);
+  t.equal(dialer.waitMs, 100);
+  world.nowMs = 60;
+  t.equal(dialer.waitMs, 40);
+  world.nowMs = 500;
+  t.equal(dialer.waitMs, 0, 'late is now');
+  dialer.onUp('n');
+  t.equal(dialer.waitMs, undefined);
+  dialer.onDown(undefined);
+  t.equal(dialer.waitMs, 200, 'longer after the second failure in a row');
+  dialer.stop();
+  t.equal(dialer.waitMs, undefined);
+});
+
 t.test('start dials at once, and only once', async (t) => {
   const { world, dialer } = setUp(t);
   dialer.start();

@@ -37,6 +37,7 @@ const TICKET = {
 t.test('each request comes back as it was', async (t) => {
   const requests: ControlRequest[] = [
     { method: 'direct-open', sizeBytes: 9007199254740991, ttlMs: 4294967295 },
+    { method: 'direct-open', sizeBytes: 4096, ttlMs: 1, under: ID.repeat(2) },
     { method: 'direct-ticket', exportId: ID, consumerNonce: NONCE },
     { method: 'direct-ticket', exportId: ID, consumerNonce: NONCE, transport: 'plain' },
     { method: 'direct-renew', exportIds: [] },
@@ -54,6 +55,10 @@ const BAD_REQUESTS: Record<string, object> = {
   'open of -1 bytes': { method: 'direct-open', sizeBytes: -1, ttlMs: 1 },
   'open of 2^53 bytes': { method: 'direct-open', sizeBytes: 2 ** 53, ttlMs: 1 },
   'open of half a byte': { method: 'direct-open', sizeBytes: 0.5, ttlMs: 1 },
+  'open under capitals': {
+    ...{ method: 'direct-open', sizeBytes: 4096, ttlMs: 1 },
+    under: 'AB'.repeat(16),
+  },
   'open for 2^32 ms': { method: 'direct-open', sizeBytes: 4096, ttlMs: 2 ** 32 },
   'a ticket without an export': { method: 'direct-ticket', consumerNonce: NONCE },
   'a ticket without a nonce': { method: 'direct-ticket', exportId: ID },

@@ -1,10 +1,11 @@
 import t, { type Test } from 'tap';
+import { nodeIdOf } from '../../common/fingerprint.ts';
 import { monotonicClock } from '../../common/clock.ts';
 import type { MemcloudError } from '../../common/errors.ts';
 import { silentLogger, type Logger } from '../../common/log.ts';
 import { ConsentQueue, type ConsentAnswer } from '../../peer/consent.ts';
 import { Gatekeeper } from '../../peer/gatekeeper.ts';
-import { nodeIdOf } from '../../peer/identity.ts';
+import { Invites } from '../../peer/invites.ts';
 import { TrustStore } from '../../peer/trust.ts';
 
 const publicKey = new Uint8Array(32).fill(1);
@@ -21,7 +22,9 @@ function setUp(t: Test) {
   const trust = TrustStore.inMemory();
   const consent = new ConsentQueue({ clock: monotonicClock });
   t.teardown(() => consent.close());
-  return { trust, consent, lines, gate: new Gatekeeper(trust, consent, logger) };
+  const invites = new Invites(monotonicClock);
+  const gate = new Gatekeeper({ trust, consent, invites, clock: monotonicClock, logger });
+  return { trust, consent, invites, lines, gate };
 }
 
 t.test('a trusted key comes in without a question', async (t) => {
@@ -29,7 +32,7 @@ t.test('a trusted key comes in without a question', async (t) => {
   trust.trust(PEER);
   t.equal(
     gate.admit(PEER, ORIGIN, () => t.fail('nobody is asked')),
-    'accepted',
+    'trusted',
   );
   t.same(consent.list(), []);
 });
@@ -87,7 +90,7 @@ t.test('the question can be taken back', async (t) => {
   const seen: (MemcloudError | undefined)[] = [];
   const cancel = gate.admit(PEER, ORIGIN, (refusal) => seen.push(refusal));
   t.type(cancel, 'function');
-  if (cancel !== 'accepted') cancel();
+  if (typeof cancel === 'function') cancel();
   t.same(consent.list(), []);
   t.match(seen, [{ code: 'ERR_PEER_UNTRUSTED' }]);
 });

@@ -1,8 +1,9 @@
-import { createHash } from 'node:crypto';
+import { createHash, sign } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import t from 'tap';
-import { Identity, IDENTITY_FILE_NAME, nodeIdOf, verifySignature } from '../../peer/identity.ts';
+import { nodeIdOf } from '../../common/fingerprint.ts';
+import { Identity, IDENTITY_FILE_NAME, verifySignature } from '../../peer/identity.ts';
 
 const refused = { code: 'ERR_IDENTITY' };
 const file = (directory: string): string => path.join(directory, IDENTITY_FILE_NAME);
@@ -53,6 +54,19 @@ t.test('a signature by a key of small order, or that is malformed, does not veri
   t.notOk(verifySignature(forged, Buffer.from('any'), identityPoint));
   t.notOk(verifySignature(new Uint8Array(63), Buffer.from('any'), zeroKey));
   t.notOk(verifySignature(new Uint8Array(64).fill(255), Buffer.from('any'), zeroKey));
+});
+
+t.test('the key as a KeyObject signs what the identity signs', async (t) => {
+  const identity = Identity.ephemeral();
+  const { signingKey } = identity;
+  t.equal(signingKey.asymmetricKeyType, 'ed25519');
+  t.equal(signingKey.type, 'private');
+  const message = Buffer.from('a message');
+  const signature = sign(null, message, signingKey);
+  t.same(signature, Buffer.from(identity.sign(message)), 'RFC 8032 signatures are deterministic');
+  t.ok(verifySignature(signature, message, identity.publicKey));
+  identity.destroy();
+  t.ok(sign(null, message, signingKey).equals(signature), 'it holds a copy of its own');
 });
 
 t.test('destroy zeroes the secret key', async (t) => {

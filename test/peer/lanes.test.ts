@@ -6,7 +6,7 @@ import t, { type Test } from 'tap';
 import { NativeMemory } from '../../common/native-memory.ts';
 import type { SlabRecall } from '../../common/ports.ts';
 import { Identity } from '../../peer/identity.ts';
-import type { PeersOptions } from '../../peer/peers.ts';
+import type { PeersOptions } from '../../peer/peers-options.ts';
 import { TrustStore } from '../../peer/trust.ts';
 import { KeepingSink, portOf, testNode, until, type TestNode } from '../helpers/peer-node.ts';
 import { RawPeer, rawServer } from '../helpers/raw-peer.ts';
@@ -237,7 +237,7 @@ t.test('revoked trust and a disconnect end the lanes of a node and keep them out
     dialer.start();
     await settled();
     t.equal(provider.peers.laneCount(nodeId), 0, `${how} keeps it out`);
-    t.notOk(mount.peers.store('provider').up);
+    await until(() => !mount.peers.store('provider').up);
   }
 });
 

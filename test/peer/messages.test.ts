@@ -55,6 +55,19 @@ t.test('a body is padded with zeroes to 8', async (t) => {
   }
 });
 
+t.test('MANAGE and MANAGE_REPLY have these bytes', async (t) => {
+  for (const [type, first] of [
+    [0x40, '40'],
+    [0xc0, 'c0'],
+  ] as const) {
+    const hex = written((writer) => writer.body(type, 0x40000003, 7, Uint8Array.of(0x7b, 0x7d)));
+    t.equal(hex, `${first}000200000000000300004007000000` + '7b7d000000000000');
+    const cursor = cursorOver(hex);
+    t.ok(cursor.next());
+    t.match(cursor, { type, aux: 0, idLow: 0x40000003, idHigh: 7, bodyLength: 2 });
+  }
+});
+
 t.test('the longest body passes, one byte more does not', async (t) => {
   const long = written((writer) => writer.body(0x20, 0, 1, new Uint8Array(60000)));
   t.ok(cursorOver(long).next());
@@ -92,6 +105,8 @@ const REFUSED: Record<string, string> = {
   'a read reply of 65 pages': '81000800 00000000 0000000000000000 4100000000000000',
   'a read reply with a reserved word': '81000800 00000000 0000000000000000 0100000001000000',
   'a PING with an aux': '10000000 01000000 0000000000000000',
+  'a MANAGE with an aux': '40000000 01000000 0000000000000000',
+  'a MANAGE_REPLY with an aux': 'c0000000 01000000 0000000000000000',
   'a CONTROL with an aux': '20000000 01000000 0000000000000000',
   'a HELLO with an id': '70000000 00000000 0100000000000000',
   'a NOTICE with a high id': '72000000 00000000 0000000001000000',

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { Dialer } from '../../peer/dialer.ts';
-import { describePeers, type PeerRecord } from '../../peer/peer-info.ts';
+import { describePeers, findPeer, type PeerRecord } from '../../peer/peer-info.ts';
 import { RemoteStore } from '../../peer/remote-store.ts';
 
 function dialer(address: string, nodeId?: string): Dialer {
@@ -30,3 +30,26 @@ t.test('nodes come with their dialler, addresses without a node by themselves', 
     { nodeId: 'c', name: '', address: '10.0.0.3:7', state: 'waiting', dialled: true },
   ]);
 });
+
+t.test(
+  'a guest is shown as one, and its name means it only when nobody else is called so',
+  async (t) => {
+    const record = (nodeId: string, name: string, isGuest: boolean): PeerRecord => ({
+      store: new RemoteStore(nodeId, name, undefined, () => isGuest),
+      ...{ session: undefined, address: '', lastError: undefined, reach: undefined },
+    });
+    const records = new Map([
+      ['a', record('a', 'Anna', true)],
+      ['b', record('b', 'anna', false)],
+      ['c', record('c', 'carl', true)],
+    ]);
+    const shown = describePeers(records, [dialer('10.0.0.1:7')]);
+    t.same(
+      shown.map(({ isGuest }) => isGuest),
+      [true, false, true, false],
+    );
+    t.equal(findPeer(records, 'ANNA').store.nodeId, 'b');
+    t.equal(findPeer(records, 'carl').store.nodeId, 'c');
+    t.equal(findPeer(records, 'a').store.nodeId, 'a');
+  },
+);

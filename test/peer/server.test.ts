@@ -54,3 +54,34 @@ for (const [what, counts] of Object.entries(FULL)) {
     await listener.close();
   });
 }
+
+/** A listener without anybody behind it. */
+function listenAt(port: number, lastPort?: number, host = '127.0.0.1'): Promise<Listener> {
+  return Listener.open(
+    { host, port, lastPort },
+    {
+      onSocket: (socket) => void socket.destroy(),
+      counts: () => ({ total: 0, handshakes: 0, byAddress: new Map() }),
+      logger: silentLogger,
+    },
+  );
+}
+
+t.test('of several ports the first is taken that nobody has', async (t) => {
+  const first = await listenAt(0);
+  t.teardown(() => first.close());
+  const { port } = first.address;
+  // Whoever else takes ports on this machine may have the next ones; of 50 one is free.
+  const second = await listenAt(port, Math.min(port + 50, 65_535));
+  t.ok(second.address.port > port && second.address.port <= port + 50);
+  await second.close();
+  await t.rejects(listenAt(port), {
+    code: 'ERR_USAGE_ADDRESS',
+    message: new RegExp(`^cannot listen on 127\\.0\\.0\\.1:${port}: .*EADDRINUSE`),
+  });
+  await t.rejects(
+    listenAt(port, port + 9, '192.0.2.1'),
+    { code: 'ERR_USAGE_ADDRESS', message: new RegExp(`192\\.0\\.2\\.1:${port}: .*EADDRNOTAVAIL`) },
+    'what is wrong at every port is not tried at every port',
+  );
+});

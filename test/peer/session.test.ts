@@ -1,3 +1,5 @@
+import fs from 'node:fs';
+import koffi from 'koffi';
 import t from 'tap';
 import { EventLoopSpin } from '../../common/event-loop-spin.ts';
 import { monotonicClock } from '../../common/clock.ts';
@@ -26,6 +28,25 @@ t.test('a peer that falls silent is dead, and its calls end', async (t) => {
   t.notOk(store.up);
   server.close();
   for (const raw of raws) await raw.destroy();
+});
+
+t.test('the kernel keeps little that it cannot send: reads do not queue behind it', async (t) => {
+  const getsockopt = koffi
+    .load(null)
+    .func('int getsockopt(int fd, int level, int option, _Out_ void *value, _Inout_ uint *length)');
+  /** TCP_NOTSENT_LOWAT of every socket of this process that has it, bytes. */
+  const limits = (): number[] =>
+    fs.readdirSync('/proc/self/fd').flatMap((name) => {
+      const value = Buffer.alloc(4);
+      const status = getsockopt(Number(name), 6, 25, value, [4]) as number;
+      return status === 0 && value.readUInt32LE() > 0 ? [value.readUInt32LE()] : [];
+    });
+  const isLimited = (bytes: number): boolean => bytes === 131_072;
+  const before = limits().filter(isLimited).length;
+  const [a, b] = [testNode(t, 'a', { keepalive }), testNode(t, 'b', { keepalive })];
+  await a.peers.connect(await b.listen()).outcome();
+  await until(() => b.peers.store('a').up);
+  t.equal(limits().filter(isLimited).length - before, 2, 'at both ends of the connection');
 });
 
 t.test('an idle session lives on PINGs, and knows its round trip', async (t) => {

@@ -7,6 +7,7 @@
  * before 2015; where either side shows such a time as mtime, both must.
  */
 import { createHash } from 'node:crypto';
+import fs from 'node:fs';
 import { MMAN, mmap, munmap, viewMemory } from '../../common/libc.ts';
 import * as sys from '../helpers/posix-calls.ts';
 import { NOBODY } from './case.ts';
@@ -47,6 +48,12 @@ interface Side {
   readonly fds: number[];
 }
 
+/** A directory and all below it, a line for each name, and its longest path in bytes. */
+interface Tree {
+  readonly lines: readonly string[];
+  readonly pathLengthMax: number;
+}
+
 /** An operation with its arguments drawn: does it on one side, and says what came of it. */
 type Operation = (side: Side) => string;
 
@@ -57,6 +64,8 @@ const SIZE_MAX = 1 << 20;
 const TRACE_LENGTH = Number(process.env['MODEL_TRACE'] ?? 60);
 /** Operations between two comparisons of the whole trees; `MODEL_COMPARE=1` finds the very operation. */
 const COMPARE_INTERVAL = Number(process.env['MODEL_COMPARE'] ?? 1500);
+/** Bytes of a path beyond which both trees are removed, far below PATH_MAX (4096). */
+const PATH_LENGTH_MAX = 1500;
 /** Before this second a time was set, and not taken from the clock: 2015. */
 const CLOCK_SECONDS_MIN = 1_420_070_400;
 
@@ -189,13 +198,25 @@ export class RandomOperations {
 
   /** @throws DifferenceError when the trees differ */
   compareTrees(): void {
-    const describe = ({ base }: Side): string[] => describeTree(base, this.#attributes);
-    const [expected, got] = this.#sides.map(describe) as [string[], string[]];
+    const describe = ({ base }: Side): Tree => describeTree(base, this.#attributes);
+    const [oracle, judged] = this.#sides.map(describe) as [Tree, Tree];
+    const [expected, got] = [oracle.lines, judged.lines];
     for (let i = 0; i < Math.max(expected.length, got.length); i += 1) {
       if (expected[i] !== got[i]) {
         this.#differ(`the trees: expected ${expected[i] ?? 'an end'}, got ${got[i] ?? 'an end'}`);
       }
     }
+    if (oracle.pathLengthMax > PATH_LENGTH_MAX) this.#beginAnew();
+  }
+
+  /** Directories moved into each other make paths that no call takes any more: both trees go. */
+  #beginAnew(): void {
+    for (const { base } of this.#sides) {
+      for (const name of fs.readdirSync(base)) {
+        fs.rmSync(`${base}/${name}`, { recursive: true });
+      }
+    }
+    this.#remember(`${this.#count} everything is removed`);
   }
 
   /** A path of one to three names; short ones are likely to be there. */
@@ -488,13 +509,15 @@ function storedBytes(path: string): string {
 }
 
 /** Everything about a tree that both sides must share, a line for each name. */
-function describeTree(base: string, withAttributes: boolean): string[] {
+function describeTree(base: string, withAttributes: boolean): Tree {
   const lines: string[] = [];
+  let pathLengthMax = 0;
   const firstNames = new Map<bigint, string>();
   const walk = (relative: string): void => {
     for (const name of sys.listDirectory(Buffer.from(`${base}${relative}`, 'latin1'))) {
       const path = `${relative}/${name}`;
       const full = Buffer.from(`${base}${path}`, 'latin1');
+      pathLengthMax = Math.max(pathLengthMax, full.length);
       const status = sys.lstat(full);
       if (typeof status === 'number') throw new DifferenceError(`${path}: ${sys.outcome(status)}`);
       const same = firstNames.get(status.ino);
@@ -512,5 +535,5 @@ function describeTree(base: string, withAttributes: boolean): string[] {
     }
   };
   walk('');
-  return lines;
+  return { lines, pathLengthMax };
 }

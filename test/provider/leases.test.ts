@@ -1,6 +1,6 @@
 /** The lease table: ends to the millisecond, handles once, nobody else's lease. */
 import t from 'tap';
-import { LeaseTable } from '../../provider/leases.ts';
+import { LeaseTable, leaseEndsAtMs } from '../../provider/leases.ts';
 
 const A = 'a'.repeat(32);
 const B = 'b'.repeat(32);
@@ -27,6 +27,25 @@ t.test('a lease lives until its deadline and not at it', async (t) => {
   t.equal(table.count, 1, 'counts until it is taken');
   t.strictSame(table.takeExpired(6000), [lease]);
   t.equal(table.count, 0);
+});
+
+t.test('a lease under a limit ends with it, whatever it is renewed to', async (t) => {
+  const table = new LeaseTable<string>(0, 1);
+  const limit = { expiresAtMs: 3000 };
+  const lease = table.grant({ ...grantOptions('x', A, 10_000), limit }, 0);
+  t.equal(leaseEndsAtMs(lease), 3000);
+  t.equal(table.find(1, A, 2999), lease);
+  t.equal(table.find(1, A, 3000), undefined);
+  t.equal(table.renew('x', A, 10_000, 3000), false);
+  t.equal(table.release('x', A, 3000), undefined);
+  limit.expiresAtMs = 20_000;
+  t.equal(table.find(1, A, 3000), lease, 'the limit may move on');
+  t.equal(leaseEndsAtMs(lease), 10_000);
+  t.strictSame(table.takeExpired(9999), []);
+  limit.expiresAtMs = 0;
+  t.strictSame(table.takeExpired(9999), [], 'who keeps the limit takes it out');
+  t.equal(table.byId('x'), lease);
+  t.equal(table.takeById('x'), lease);
 });
 
 t.test('somebody else finds, renews and releases nothing', async (t) => {

@@ -3,9 +3,10 @@ import fs from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import v8 from 'node:v8';
 import vm from 'node:vm';
-import t, { type Test } from 'tap';
-import { RamProvider, type LeaseEnding, type RamProviderOptions } from '../../provider/service.ts';
+import t from 'tap';
+import { RamProvider, type LeaseEnding } from '../../provider/service.ts';
 import { allocatedBytes, fileBytes, isZero, pageBuffer, tmpfsBase } from '../helpers/tmpfs.ts';
+import { openProvider } from '../helpers/provider-rig.ts';
 
 const A = 'a'.repeat(32);
 const B = 'b'.repeat(32);
@@ -13,20 +14,6 @@ const GIB = 2 ** 30;
 const MIB = 2 ** 20;
 /** What a lease of 4096 pages is charged, restated. */
 const SLAB_CHARGE = 4096 * 4112 + 512 + 1024;
-
-function openProvider(t: Test, options: Partial<RamProviderOptions> = {}) {
-  const clock = { ms: 1000, nowMs: () => clock.ms };
-  const provider = RamProvider.open({
-    offeredBytes: 64 * MIB,
-    directory: tmpfsBase(t),
-    noswap: 'off',
-    clock,
-    reserveBytes: 0,
-    ...options,
-  });
-  t.teardown(() => provider.close());
-  return { provider, clock };
-}
 
 t.test('a request out of range is refused and takes nothing', async (t) => {
   const { provider } = openProvider(t);
@@ -109,19 +96,61 @@ t.test('an offer is changed live: more at once, less as leases end', async (t) =
   t.equal(provider.usage().offeredBytes, 0);
 });
 
-t.test('a holder has its quota over all its sessions', async (t) => {
+t.test('a node has its allowance over all its sessions', async (t) => {
   const { provider } = openProvider(t, {
-    holderQuotaBytes: (holder) => (holder === A ? SLAB_CHARGE : Infinity),
+    allowedBytes: (node) => (node === A ? SLAB_CHARGE : Infinity),
   });
   const ask = { pageCount: 4096, ttlMs: 10_000 };
   const { leaseId } = provider.openAccess(A).lease(ask);
   t.throws(() => provider.openAccess(A).lease(ask), {
     code: 'ERR_LEASE_CAPACITY',
-    message: /free 0 B of this holder's quota of 16\.1 MiB/,
+    message: /free 0 B of the 16\.1 MiB that this node is allowed/,
   });
   t.ok(provider.openAccess(B).lease(ask));
   provider.openAccess(A).release(leaseId);
   t.ok(provider.openAccess(A).lease(ask));
+});
+
+t.test('lanes and direct exports count with their node', async (t) => {
+  const { provider } = openProvider(t, {
+    allowedBytes: (node) => (node === A ? 2 * SLAB_CHARGE : Infinity),
+  });
+  const ask = { pageCount: 4096, ttlMs: 10_000 };
+  const refusal = { code: 'ERR_LEASE_CAPACITY', message: /asked 16\.1 MiB, free 0 B of the/ };
+  const lane = provider.openAccess(`${A}/m-1`);
+  const { leaseId } = lane.lease(ask);
+  provider.openAccess(`${A}/direct/0123456789abcdef`).lease(ask);
+  t.throws(() => provider.openAccess(A).lease(ask), refusal, 'the node itself');
+  t.throws(() => provider.openAccess(`${A}/m-2`).lease(ask), refusal, 'one more lane');
+  t.equal(provider.usedBy(A), 2 * SLAB_CHARGE);
+  lane.release(leaseId);
+  t.equal(provider.usedBy(A), SLAB_CHARGE);
+  t.ok(provider.openAccess(A).lease(ask));
+});
+
+t.test('a smaller allowance ends nothing and grants nothing', async (t) => {
+  let allowedBytes = Infinity;
+  const { provider } = openProvider(t, { allowedBytes: () => allowedBytes });
+  const access = provider.openAccess(A);
+  const ask = { pageCount: 1, ttlMs: 10_000 };
+  const leases = [access.lease(ask), access.lease(ask)];
+  allowedBytes = 0;
+  t.equal(provider.usage().leaseCount, 2);
+  t.same(
+    access.renew(
+      leases.map(({ leaseId }) => leaseId),
+      10_000,
+    ),
+    [],
+  );
+  t.throws(() => access.lease(ask), {
+    code: 'ERR_LEASE_CAPACITY',
+    message: 'lease: asked 9 KiB, free 0 B of the 0 B that this node is allowed',
+  });
+  for (const { leaseId } of leases) access.release(leaseId);
+  t.throws(() => access.lease(ask), { code: 'ERR_LEASE_CAPACITY' });
+  allowedBytes = 9220;
+  t.ok(access.lease(ask), 'the charge of one page, to the byte: 2 file pages, 4 B of bits, 1 KiB');
 });
 
 t.test('leaves the host its reserve, promises counted', async (t) => {

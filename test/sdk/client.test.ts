@@ -221,7 +221,10 @@ t.test('without a daemon, the error says how to start one', async (t) => {
     const socketPath = path.join(directory, name);
     await t.rejects(
       MemcloudClient.connect(socketPath),
-      { code: 'ERR_DAEMON_UNREACHABLE', message: /no memnode answers on .*start it with: memnode/ },
+      {
+        code: 'ERR_DAEMON_UNREACHABLE',
+        message: /no memnode answers on .*start it with: memcloud --socket \S+ node start$/,
+      },
       name,
     );
   }

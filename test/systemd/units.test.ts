@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import t, { type Test } from 'tap';
+import { controlVariableOf } from '../../common/config/control-options.ts';
 import { judge, requires } from '../helpers/judges.ts';
 
 const FOLDER = path.resolve('systemd');
@@ -9,7 +10,8 @@ const DAEMON = 'memnode.service';
 const SWAP = 'memcloud-swap.service';
 const SLEEP = 'memcloud-sleep.service';
 const MOUNT = 'memcloud-mount.service';
-const SERVICES = [DAEMON, SWAP, SLEEP, MOUNT];
+const CONTROL = 'memcloud-control.service';
+const SERVICES = [DAEMON, SWAP, SLEEP, MOUNT, CONTROL];
 const SLICE = 'memcloud.slice';
 const SOCKET = 'memcloud.socket';
 const DROP_IN = 'memnode.service.d/lan.conf.example';
@@ -141,6 +143,22 @@ t.test('the daemon is as safe for swap as it says', async (t) => {
   const min = (name: string): string | undefined =>
     directives(name).find((line) => line.startsWith('MemoryMin='));
   t.equal(min(SLICE), min(DAEMON), 'the slice protects as much as its service asks for');
+});
+
+t.test('the control node has no privilege at all', async (t) => {
+  const lines = directives(CONTROL);
+  for (const line of [
+    ...['DynamicUser=yes', 'CapabilityBoundingSet=', 'NoNewPrivileges=yes', 'PrivateDevices=yes'],
+    ...['Type=notify', 'NotifyAccess=main', 'ExecStart=/usr/bin/memcloud control-plane'],
+    ...['StateDirectory=memcloud-control', 'RuntimeDirectory=memcloud-control', 'LimitCORE=0'],
+  ]) {
+    t.ok(lines.includes(line), line);
+  }
+  // It gives itself 10 s to end.
+  t.ok(seconds(CONTROL, 'TimeoutStopSec') > 10);
+  const variables = lines.filter((line) => line.startsWith('Environment='));
+  const names = variables.map((line) => /=(\w+)=/.exec(line)?.[1]);
+  t.strictSame(names, [controlVariableOf('state'), controlVariableOf('socket')]);
 });
 
 t.test('swapon runs where its device has a name', async (t) => {

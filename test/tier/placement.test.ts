@@ -77,6 +77,19 @@ t.test('a zone that has a copy is used when there is no other', (t) => {
   t.end();
 });
 
+t.test('two zones with room: never both copies in one', (t) => {
+  const list = Array.from({ length: 20 }, (_, index) =>
+    candidate(`m${index}`, { zone: index === 0 ? 'rack-2' : 'rack-1', freeBytes: 100 * index + 1 }),
+  );
+  const placed = [candidate('there', { zone: 'rack-1' })];
+  for (let step = 0; step < 100; step += 1) {
+    const at = step / 100;
+    t.equal(placeCopy(list, 1, placed, draws(at, (99 - step) / 100))?.zone, 'rack-2');
+  }
+  t.equal(placeCopy(list, 2, placed, draws(0.5, 0.5))?.zone, 'rack-1', 'no room there');
+  t.end();
+});
+
 t.test('the same seed places the same', (t) => {
   const list = Array.from({ length: 10 }, (_, index) =>
     candidate(`m${index}`, { freeBytes: 100 - index }),

@@ -12,11 +12,11 @@ function withPeers(peers: PeerInfo[], volumes: VolumeDetails[] = []): MachineFac
 }
 
 t.test('no daemon: one warning that says what was not looked at', async (t) => {
-  t.match(pool.checkDaemon(ABSENT), [
+  t.match(pool.checkDaemon({ ...ABSENT, socketPath: '/x/memcloud.sock' }), [
     {
       level: 'warning',
       finding: 'no memnode answers on /x (ENOENT); peers, volumes and leases were not looked at',
-      fix: 'memnode --socket /run/memcloud/memcloud.sock',
+      fix: 'memcloud --socket /x/memcloud.sock node start',
     },
   ]);
   const rest = [pool.checkPeers, pool.checkConsent, pool.checkVolumes, pool.checkLeases];
@@ -50,6 +50,11 @@ t.test('each peer: up, or why not and what to do', async (t) => {
   t.match(pool.checkPeers(withPeers([peerInfo('alpha', { accepting: false })])), [
     { level: 'warning', finding: /^takes no pages/ },
   ]);
+  for (const state of ['up', 'down']) {
+    t.match(pool.checkPeers(withPeers([peerInfo('alpha', { state, guest: true })])), [
+      { level: 'ok', finding: /^a guest/ },
+    ]);
+  }
   t.match(pool.checkPeers(withPeers([])), [{ level: 'warning', finding: /^none is known/ }]);
 });
 
@@ -73,6 +78,7 @@ t.test('volumes: copies against the lenders that are up', async (t) => {
   const swapped = { devices: ['/dev/nbd0'] };
   const cases: [string, PeerInfo[], Partial<VolumeDetails>, string, RegExp][] = [
     ['as many as copies', [up, peerInfo('beta')], {}, 'ok', /^2 copies, 2 lenders up$/],
+    ['a guest is no lender', [up, peerInfo('beta', { guest: true })], {}, 'warning', /1 is up/],
     ['one is down', [up, down], {}, 'warning', /2 copies need as many lenders, 1 is up/],
     ['the same under swap', [up, down], swapped, 'problem', /no room for new pages/],
     ['borrowers lend nothing', [up, borrower, unknown], {}, 'warning', /1 is up/],

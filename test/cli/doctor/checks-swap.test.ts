@@ -124,7 +124,14 @@ t.test('direct devices: copies, lenders, losses', async (t) => {
     ],
   ];
   for (const [change, level, finding, fix] of cases) {
-    const whole = { device: '/dev/md7', sizeBytes: 4096, copies: 2, health: 'ok', legs: live };
+    const whole = {
+      device: '/dev/md7',
+      sizeBytes: 4096,
+      copies: 2,
+      health: 'ok',
+      managed: false,
+      legs: live,
+    };
     const daemon = daemonFacts({ directDevices: [{ ...whole, ...change }] });
     const check = 'direct swap /dev/md7';
     const results = swap.checkDirectDevices({ ...HEALTHY, daemon });
@@ -135,7 +142,7 @@ t.test('direct devices: copies, lenders, losses', async (t) => {
 
 t.test('direct swap over bare TCP is warned of', async (t) => {
   const leg = { device: '/dev/nbd0', nodeId: 'id', name: 'a', state: 'live' };
-  const device = { device: '/dev/dm-1', sizeBytes: 4096, copies: 2, health: 'ok' };
+  const device = { device: '/dev/dm-1', sizeBytes: 4096, copies: 2, health: 'ok', managed: false };
   const checked = (connection: 'tls' | 'wireguard' | 'plain'): unknown => {
     const directDevices = [{ ...device, legs: [{ ...leg, connection }] }];
     return swap.checkDirectDevices({ ...HEALTHY, daemon: daemonFacts({ directDevices }) });

@@ -45,6 +45,9 @@ t.test('--print-only prints a shell script that does the same, and changes nothi
     const written = fs.readFileSync(path.join(prefix, UNITS, name), 'utf8');
     t.ok(stdout.includes(written), `${name} is what was printed`);
   }
+  const both = await memcloud(SOCKET, ...words, '--control-plane');
+  t.match(both.stdout, /^systemctl --root=\S+ enable memcloud-control\.service$/m);
+  t.match(both.stdout, /^ExecStart=\S+ \S+\/main\.js control-plane$/m);
   const json = await memcloudJson<{ steps: { step: string }[] }>(t, SOCKET, ...words, ...options);
   t.strictSame([...new Set(json.steps.map(({ step }) => step))], ['write', 'create', 'run']);
 });
@@ -107,12 +110,39 @@ t.test('a mount is installed and removed', requires('systemctl'), async (t) => {
   t.match(await memcloud(SOCKET, 'service', ...words), { code: 1, stderr: /a file of others/ });
 });
 
+t.test('a control node is installed and removed', requires('systemctl'), async (t) => {
+  const prefix = labFolder(t);
+  const service = (...words: string[]): Promise<{ changed: string[] }> =>
+    memcloudJson(t, SOCKET, 'service', ...words, '--prefix', prefix);
+  const alone = [
+    `${CONFIG}/control.env`,
+    `${UNITS}/memcloud-control.service`,
+    `${UNITS}/multi-user.target.wants/memcloud-control.service`,
+  ];
+  t.equal((await service('install', '--control-plane', 'only')).changed.length, 2);
+  t.strictSame(files(prefix), alone, 'and no memnode');
+  const options = path.join(prefix, CONFIG, 'control.env');
+  fs.writeFileSync(options, 'MEMCLOUD_CONTROL_NAME=mine\n');
+  t.strictSame((await service('install', '--control-plane', 'only')).changed, []);
+  await service('install', '--control-plane');
+  t.ok(files(prefix).includes(`${UNITS}/memnode.service`), 'beside memnode');
+  t.strictSame((await service('install')).changed, [], 'without the option it stays as it is');
+  t.equal((await service('install', '--control-plane', 'off')).changed.length, 1);
+  t.notOk(files(prefix).some((name) => /memcloud-control/.test(name)));
+  await service('install', '--control-plane', 'on');
+  await service('uninstall');
+  t.strictSame(files(prefix), [`${CONFIG}/config.toml`, `${CONFIG}/control.env`]);
+  t.equal(fs.readFileSync(options, 'utf8'), 'MEMCLOUD_CONTROL_NAME=mine\n', 'people wrote it');
+});
+
 t.test('wrong words change nothing', async (t) => {
   const prefix = labFolder(t);
   for (const [words, code] of [
     ['--swap 8X', 2],
     ['--offer much', 2],
     ['--mount here', 2],
+    ['--control-plane maybe', 2],
+    ['--control-plane only --offer 1G', 2],
     ['--connect nowhere', 2],
     ['--connect a:1 --swap 1G --swap 2G', 2],
   ] as const) {

@@ -4,7 +4,8 @@ import { installPlan, planScript, uninstallPlan, type Step } from '../../../cli/
 
 const TARGET = { prefix: '', templates: {}, present: [] as string[] };
 const WISH = {
-  values: { daemon: ['/n'], cli: ['/n'], readme: '/r' },
+  values: { daemon: ['/n'], cli: ['/n'], root: '/r' },
+  control: 'keep' as 'keep' | 'on' | 'only' | 'off',
   example: '# example\n',
   mountHelper: '/opt/m/mount.memcloud',
 };
@@ -74,6 +75,35 @@ t.test('install with a mount: its unit, what memnode’s needs for it, the helpe
     'remove /sbin/mount.memcloud',
   ]);
   for (const text of installMount('on', { ...TARGET, prefix: '/image' })) t.match(text, /\/image/);
+});
+
+t.test('a control node: beside memnode, alone, and away again', async (t) => {
+  const steps = [
+    ...['write /memcloud-control.service', 'create /etc/memcloud/control.env'],
+    'systemctl daemon-reload',
+    'systemctl enable memcloud-control.service',
+    'systemctl start memcloud-control.service',
+  ];
+  const wish = { ...WISH, settings: undefined, swap: 'keep', mount: 'keep' } as const;
+  t.strictSame(short(installPlan(TARGET, { ...wish, control: 'only' })), steps);
+  const both = short(installPlan(TARGET, { ...wish, control: 'on' }));
+  t.strictSame(both, [...short(installPlan(TARGET, wish)), ...steps]);
+  const present = ['memcloud-control.service', 'memnode.service'];
+  const off = short(installPlan({ ...TARGET, present }, { ...wish, control: 'off' }));
+  t.strictSame(off.slice(0, 2), [
+    'systemctl disable --now memcloud-control.service',
+    'remove /memcloud-control.service',
+  ]);
+  const image = short(installPlan({ ...TARGET, prefix: '/image' }, { ...wish, control: 'only' }));
+  for (const text of image) t.match(text, /\/image/, 'nothing starts in another root');
+  const purge = short(uninstallPlan('', present, true));
+  t.equal(purge[0], 'systemctl disable --now memnode.service memcloud-control.service');
+  t.ok(purge.includes('remove /var/lib/private/memcloud-control'), 'its store and identity');
+  t.notOk(
+    short(uninstallPlan('', ['memnode.service'], true))
+      .join()
+      .includes('lib/memcloud-'),
+  );
 });
 
 t.test('another root: nothing is started, stopped or reloaded', async (t) => {

@@ -8,7 +8,7 @@ import { judge, requires } from '../../helpers/judges.ts';
 const VALUES: UnitValues = {
   daemon: ['/usr/bin/node', '/opt/m/daemon.js'],
   cli: ['/usr/bin/node', '/opt/m/cli.js'],
-  readme: '/opt/m/README.md',
+  root: '/opt/m',
 };
 
 function template(name: string): string {
@@ -38,6 +38,9 @@ t.test('programs and README of this installation', async (t) => {
   t.match(daemon, /^ExecStart=\/usr\/bin\/node \/opt\/m\/daemon\.js$/m);
   t.match(daemon, /^ExecStop=\+\/usr\/bin\/node \/opt\/m\/cli\.js service swap-off /m);
   t.match(daemon, /^Documentation=file:\/\/\/opt\/m\/README\.md$/m);
+  const control = renderUnit(template('memcloud-control.service'), VALUES);
+  t.match(control, /^ExecStart=\/usr\/bin\/node \/opt\/m\/cli\.js control-plane$/m);
+  t.match(control, /^Documentation=file:\/\/\/opt\/m\/docs\/control-plane\.md$/m);
   const swap = renderUnit(template('memcloud-swap.service'), VALUES);
   t.match(swap, /^ExecStart=\/usr\/bin\/node \/opt\/m\/cli\.js service swap-on$/m);
   for (const name of ALL_UNITS) {
@@ -66,7 +69,7 @@ t.test('systemd-analyze verify', requires('systemd-analyze'), async (t) => {
   const folder = strangePlace(t);
   const program = path.join(folder, 'node');
   const words = `${folder} "it's" \\ ; %n`;
-  const values = { ...VALUES, daemon: [program, words], cli: [program, words], readme: program };
+  const values = { ...VALUES, daemon: [program, words], cli: [program, words], root: folder };
   const units = path.join(folder, 'units');
   fs.mkdirSync(units);
   for (const name of ALL_UNITS) {

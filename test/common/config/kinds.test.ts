@@ -5,6 +5,7 @@ import {
   addresses,
   choice,
   filePath,
+  listenRange,
   number,
   optional,
   size,
@@ -130,6 +131,19 @@ const CASES: Case[] = [
       ['7070', /^expected HOST:PORT, such as .*, got "7070"$/],
       [7070, /got 7070/],
       ['a:65536', /HOST:PORT/],
+    ],
+  },
+  {
+    name: 'listen range',
+    kind: listenRange(),
+    takes: [
+      ['[::1]:0', '[::1]:0', '[::1]:0'],
+      [':7070-7079', ':7070-7079', ':7070-7079'],
+    ],
+    refuses: [
+      ['a', /^expected ADDR:PORT or ADDR:PORT-PORT, such as .*, got "a"$/],
+      [':2-1', /got ":2-1"$/],
+      [7070, /got 7070/],
     ],
   },
   {

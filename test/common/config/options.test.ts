@@ -18,7 +18,7 @@ const GIB = 2 ** 30;
 t.test('keys, variables and tables are spelled as documented', (t) => {
   t.same(
     OPTION_KEYS,
-    'offer name host zone reserve recall-grace listen connect auto-trust allow-plain memory-dir state socket log-level kit realtime lease-ttl peer-dead-ms swap.size swap.copies swap.priority swap.path swap.scope swap.memory swap.discard mount.directory mount.size mount.copies mount.profile'.split(
+    'offer peer-allowed name host zone reserve recall-grace object-readers listen connect mdns mdns-interfaces dns peer-exchange control-plane managed-only auto-trust trust-fingerprint obey-revocations allow-plain memory-dir state socket rpc-group rpc-tcp log-level log-file kit realtime lease-ttl peer-dead-ms swap.size swap.copies swap.priority swap.path swap.scope swap.memory swap.discard mount.directory mount.size mount.copies mount.profile'.split(
       ' ',
     ),
   );

@@ -125,7 +125,7 @@ t.test('every mistake is told, in the order of reading, also where another value
   });
   t.same(said, [
     'config.toml:1: ofer: no such key; did you mean offer?',
-    'config.toml:2: listen: expected HOST:PORT, such as 192.168.1.20:7070 or [::1]:7070, got 7070',
+    'config.toml:2: listen: expected ADDR:PORT or ADDR:PORT-PORT, such as 0.0.0.0:7070 or [::]:7070-7079, got 7070',
     'config.toml:3: name: expected 1 to 63 letters, digits, dots or dashes, got "a b"',
     'config.toml:5: swap.size: expected a size such as 512M, 50% or min(ram/4, 8GiB), got "8X": "X" is not expected there',
     'config.toml:6: swap.sise: no such key; did you mean swap.size?',

@@ -7,7 +7,14 @@ const OTHER = 'cd'.repeat(16);
 
 function device(nodeId: string, state: string): DirectDeviceInfo {
   const leg = { device: '/dev/nbd0', nodeId, name: 'x', state, connection: 'tls' as const };
-  return { device: '/dev/dm-0', sizeBytes: 4096, copies: 1, health: 'ok', legs: [leg] };
+  return {
+    device: '/dev/dm-0',
+    sizeBytes: 4096,
+    copies: 1,
+    health: 'ok',
+    managed: false,
+    legs: [leg],
+  };
 }
 
 function held(holder: string, residentBytes: number, connected: boolean): DirectExportInfo {

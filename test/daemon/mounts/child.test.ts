@@ -32,6 +32,10 @@ function scene(
   let unmounted = (): void => undefined;
   const mount: ServedMount = {
     setPeers: (peers) => log.push(`peers ${peers.length}`),
+    setLeases: (leases) => {
+      log.push(`leases ${leases.length}`);
+      return { leases: [], sound: [], recalled: [] };
+    },
     status: () => ({ directory: '/m' }) as MountStatus,
     unmount: async (lazy) => {
       log.push(lazy ? 'lazy' : 'unmount');

@@ -9,7 +9,8 @@ const MIB = 2 ** 20;
 
 function context(rooms: readonly FreeRoom[], taken: readonly string[] = []): MountContext {
   const mounts = { has: (name: string) => taken.includes(name) } as unknown as Mounts;
-  return { mounts, rooms: () => [...rooms], isVolume: (name) => name === 'disk' };
+  const isVolume = (name: string): boolean => name === 'disk';
+  return { mounts, rooms: () => [...rooms], isVolume, managed: undefined };
 }
 
 function room(host: string, mib: number): FreeRoom {

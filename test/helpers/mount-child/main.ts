@@ -62,6 +62,8 @@ process.on('message', (message: ToMount) => {
     case 'peers':
       peerNames = message.peers.map(({ name }) => name).join(' ');
       break;
+    case 'leases':
+      break;
     case 'status':
       if (request === undefined) return;
       say({

@@ -35,8 +35,11 @@ export class SoakGuest {
     this.#guest = guest;
   }
 
-  /** Starts memnode, protected as its unit would, and waits for the providers: ports on the host. */
-  async startMemnode(providers: readonly string[]): Promise<void> {
+  /**
+   * Starts memnode, protected as its unit would, and waits for the providers: ports on the host. Without
+   * any it waits for the ready line only.
+   */
+  async startMemnode(providers: readonly string[], flags = '--auto-trust'): Promise<void> {
     const connect = providers
       .map((address) => `--connect 10.0.2.2:${address.split(':').at(-1) ?? ''}`)
       .join(' ');
@@ -51,12 +54,12 @@ export class SoakGuest {
         sh -c 'echo $$ >/sys/fs/cgroup/memnode/cgroup.procs
           echo -900 >/proc/self/oom_score_adj
           exec node dist/daemon/main.js --name guest --state /tmp/state --socket ${SOCKET} \\
-            --listen 127.0.0.1:0 --offer 0 --no-mdns --auto-trust ${connect}' \\
+            --listen 127.0.0.1:0 --offer 0 --no-mdns ${flags} ${connect}' \\
           >/tmp/ready 2>/tmp/memnode.log &
         echo $! >/tmp/memnode.pid
       )
       for second in $(seq 170); do
-        if [ "$(grep -c 'peer up' /tmp/memnode.log)" -ge ${providers.length} ]; then exit 0; fi
+        if [ -s /tmp/ready ] && [ "$(grep -c 'peer up' /tmp/memnode.log)" -ge ${providers.length} ]; then exit 0; fi
         if ! kill -0 "$(cat /tmp/memnode.pid)"; then break; fi
         sleep 1
       done

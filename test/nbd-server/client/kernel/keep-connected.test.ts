@@ -19,15 +19,20 @@ class FakeAttachment {
 
 const turn = (ms = 5): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
+async function until(condition: () => boolean): Promise<void> {
+  const endMs = performance.now() + 5000;
+  while (!condition() && performance.now() < endMs) await turn(1);
+}
+
 t.test('a death is mended, after as many tries as it takes', async (t) => {
   const attachment = new FakeAttachment();
   const events: LinkEvent[] = [];
   keepConnected(attachment, (event) => events.push(event), 1);
   attachment.die();
   attachment.attempts[0]?.reject(new MemcloudError('ERR_NBD_CLOSED', 'not yet'));
-  await turn();
+  await until(() => attachment.attempts.length === 2);
   attachment.attempts[1]?.resolve();
-  await turn();
+  await until(() => events.length === 3);
   t.match(events, [
     { type: 'linkDead' },
     { type: 'retry', attempts: 1, error: { code: 'ERR_NBD_CLOSED' } },
@@ -47,10 +52,12 @@ t.test(
     await turn();
     t.equal(attachment.attempts.length, 1);
     attachment.attempts[0]?.resolve();
-    await turn();
-    t.equal(attachment.attempts.length, 2);
+    await until(() => attachment.attempts.length === 2);
     attachment.attempts[1]?.resolve();
-    await turn();
+    await until(() => {
+      const last = events.at(-1);
+      return last?.type === 'reconnected' && last.attempts === 2;
+    });
     t.same(events.at(-1), { type: 'reconnected', attempts: 2 });
   },
 );
