@@ -75,7 +75,7 @@ export const OBJECT_RPC_PARAMS = {
     ...version,
     offset: v.optional(wholeNumber(SIZE_MAX)),
     length: v.optional(wholeNumber(OBJECT_PIECE_SIZE_MAX_BYTES)),
-    /** Leave the row out where the bytes say it all: they end the value, and it has no notes. */
+    // Leave the row out where the bytes say it all: they end the value, and it has no notes.
     brief: v.optional(v.boolean()),
   }),
   'object.stat': v.strictObject(named),
