@@ -296,12 +296,22 @@ export class FuseDevice implements FuseSessionPort {
     if (this.#ended) return;
     this.#ended = true;
     this.#spin.pollWith(undefined);
-    const errno = -negativeErrno;
+    const errno = this.#lastWord(-negativeErrno);
     // ECONNABORTED: somebody aborted the connection; the mount point is dead, but there.
     this.#onEnd(
       errno === Errno.ENODEV
         ? undefined
         : new MemcloudError('ERR_NATIVE', `reading /dev/fuse failed: ${errnoName(errno)}`),
     );
+  }
+
+  /**
+   * The kernel says ECONNABORTED also of a request that it was handing out when the mount went; from then on it
+   * answers each read at once, with ENODEV unless the connection was aborted.
+   */
+  #lastWord(errno: number): number {
+    if (errno !== Errno.ECONNABORTED) return errno;
+    const at = this.#buffer.address + REQUEST_AT;
+    return readCall(this.#fd, at, REQUEST_SIZE_MAX_BYTES) === -1 ? koffi.errno() : errno;
   }
 }
