@@ -2,7 +2,8 @@
  * Where leased memory comes from: power of two choices (Mitzenmacher 2001). For each lease two providers
  * are drawn among those that fit, and the one with the greater free share is taken, then the one with the
  * lesser load; that spreads leases nearly as well as asking for the emptiest each time, and does not send
- * everybody to the same one. Never two leases of one request on one machine, nor one on the asker's own.
+ * everybody to the same one. Never two leases of one request on one machine, nor one on the asker's own; nor
+ * two in one zone while another has room.
  */
 import { formatSize } from '../common/units.ts';
 
@@ -115,11 +116,16 @@ export function place(
     return { why, largestFreeBytes, fittingCount: hostCount };
   }
   const nodeIds: string[] = [];
+  const usedZones = new Set(
+    candidates.filter(({ hostId }) => wish.usedHostIds.includes(hostId)).map(({ zone }) => zone),
+  );
   while (nodeIds.length < count) {
-    const chosen = draw(left, random);
+    const apart = left.filter(({ zone }) => zone === '' || !usedZones.has(zone));
+    const chosen = draw(apart.length > 0 ? apart : left, random);
     // Every machine that fits is drawn at most once, and there are enough of them.
     if (chosen === undefined) throw new Error('placement ran out of machines that it counted');
     nodeIds.push(chosen.nodeId);
+    usedZones.add(chosen.zone);
     left = left.filter(({ hostId }) => hostId !== chosen.hostId);
   }
   return { nodeIds };

@@ -24,10 +24,22 @@ export interface PeerHint {
   readonly address: string;
 }
 
-/** The fields of a reply; at most {@link EXCHANGE_COUNT_MAX} of them travel. */
+/**
+ * As many as travel in one answer; of more than that each answer takes up where the last one ended, so that
+ * all are told in turn.
+ *
+ * @param told - how many the answers before have held
+ */
+export function shareInTurn<Item>(all: readonly Item[], told: number): readonly Item[] {
+  if (all.length <= EXCHANGE_COUNT_MAX) return all;
+  const from = told % all.length;
+  const share = all.slice(from, from + EXCHANGE_COUNT_MAX);
+  return [...share, ...all.slice(0, EXCHANGE_COUNT_MAX - share.length)];
+}
+
+/** The fields of a reply. @param hints - at most {@link EXCHANGE_COUNT_MAX} */
 export function exchangeFields(hints: readonly PeerHint[]): object {
-  const peers = hints.slice(0, EXCHANGE_COUNT_MAX);
-  return { peers: peers.map(({ nodeId, address }) => ({ nodeId, address })) };
+  return { peers: hints.map(({ nodeId, address }) => ({ nodeId, address })) };
 }
 
 /** The nodes in a reply. @throws MemcloudError `ERR_PEER_PROTOCOL` */

@@ -7,7 +7,12 @@ import { MemcloudError } from '../common/errors.ts';
 import type { NodeId } from '../common/ports.ts';
 import { Feature } from './constants.ts';
 import type { PeerIdentity } from './credentials.ts';
-import { decodeExchange, shareableAddress, type PeerHint } from './exchange-control.ts';
+import {
+  decodeExchange,
+  shareInTurn,
+  shareableAddress,
+  type PeerHint,
+} from './exchange-control.ts';
 import type { PeerRecord } from './peer-info.ts';
 import type { Session } from './session.ts';
 import type { TrustStore } from './trust.ts';
@@ -16,6 +21,7 @@ import type { TrustStore } from './trust.ts';
 export class PeerExchange {
   readonly #records: ReadonlyMap<NodeId, PeerRecord>;
   readonly #trust: TrustStore;
+  #toldCount = 0;
 
   constructor(records: ReadonlyMap<NodeId, PeerRecord>, trust: TrustStore) {
     this.#records = records;
@@ -42,14 +48,17 @@ export class PeerExchange {
     return session.control({ method: 'peers' }, decodeExchange);
   }
 
-  /** The nodes that a peer is told of: trusted for good, as it is, at addresses of use to it. */
-  hintsFor(asker: Session): PeerHint[] {
+  /** The nodes that a peer is told of now: trusted for good, as it is, at addresses of use to it. */
+  hintsFor(asker: Session): readonly PeerHint[] {
     if (!this.isTrusted(asker.peer)) return [];
-    return this.#trustedSessions().flatMap(({ peer: { nodeId }, host, port }) => {
+    const known = this.#trustedSessions().flatMap(({ peer: { nodeId }, host, port }) => {
       if (nodeId === asker.peer.nodeId) return [];
       const address = shareableAddress(host, port, asker.host);
       return address === undefined ? [] : [{ nodeId, address }];
     });
+    const hints = shareInTurn(known, this.#toldCount);
+    this.#toldCount += hints.length;
+    return hints;
   }
 
   #trustedSessions(): Session[] {

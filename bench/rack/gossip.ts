@@ -20,7 +20,7 @@ import {
   QUERY_INTERVAL_MS,
 } from '../../peer/discovery/constants.ts';
 import { DiscoveryMachine, type Sighting } from '../../peer/discovery/discovery-machine.ts';
-import { EXCHANGE_COUNT_MAX } from '../../peer/exchange-control.ts';
+import { shareInTurn } from '../../peer/exchange-control.ts';
 import { HandshakeRate } from '../../peer/server.ts';
 import type { Random } from '../statistics.ts';
 import { drawSome } from './donors.ts';
@@ -60,6 +60,7 @@ interface Node {
   /** In the order in which they came. */
   readonly peers: Map<NodeId, Node>;
   readonly askAtMs: Map<NodeId, number>;
+  toldCount: number;
   /** When the address of its configuration is dialled again. */
   dialAtMs: number;
   dialWaitMs: number;
@@ -98,7 +99,8 @@ class Gossip {
       return {
         ...{ id, index, peers, machine: new DiscoveryMachine(world, 0) },
         handshakes: new HandshakeRate({ nowMs: () => this.nowMs }),
-        ...{ askAtMs: new Map<NodeId, number>(), dialAtMs: 0, dialWaitMs: REDIAL_MIN_MS },
+        ...{ askAtMs: new Map<NodeId, number>(), toldCount: 0 },
+        ...{ dialAtMs: 0, dialWaitMs: REDIAL_MIN_MS },
       };
     });
     for (const node of this.nodes) this.#byAddress.set(addressOf(node), node);
@@ -123,11 +125,10 @@ class Gossip {
       const atMs = node.askAtMs.get(nodeId) ?? this.nowMs;
       if (atMs > this.nowMs) continue;
       node.askAtMs.set(nodeId, this.nowMs + EXCHANGE_INTERVAL_MS);
-      let told = 0;
-      for (const other of teller.peers.values()) {
-        if (other === node) continue;
-        if (told === EXCHANGE_COUNT_MAX) break;
-        told += 1;
+      const known = [...teller.peers.values()].filter((other) => other !== node);
+      const hints = shareInTurn(known, teller.toldCount);
+      teller.toldCount += hints.length;
+      for (const other of hints) {
         const sighting: Sighting = {
           ...{ nodeId: other.id, address: addressOf(other), origin: nodeId, source: 'exchange' },
           ...{ name: '', networkInterface: '', freeBytes: null, protocol: PROTOCOL_VERSION },

@@ -2,7 +2,9 @@
  * What the kernel of a swapping machine sees: its block devices, measured with fio inside one guest,
  * side by side. The peer is the kernel's nbd straight to nbdkit, plain: no encryption, one hop, nothing
  * between kernel and wire. Ours are the direct path (dm-crypt, kernel TLS, memnode as the server) with
- * one copy and with two, and the pool path through a memnode in the guest. The processor is emulated,
+ * one copy and with two, and the pool path through a memnode in the guest. Beside them is what a machine has
+ * without a network: zram, and a file on its disk, which QEMU keeps in the host's page cache, so that it is
+ * a disk without a seek. What is written does not compress. The processor is emulated,
  * so only ratios mean something, and they show cryptography dearer than it is on real hardware.
  */
 import { Guest } from '../../cli/guest/guest.ts';
@@ -26,6 +28,9 @@ const COMMAND_TIMEOUT_MS = 120_000;
 const SOCKET = '/tmp/memcloud.sock';
 const MEMCLOUD = `node dist/cli/main.js --socket ${SOCKET}`;
 const PEER = 'plain';
+/** A compressed disk in the guest's own RAM, and a file on the guest's own disk. */
+const ZRAM = '/dev/zram0';
+const DISK_FILE = '/swapfile';
 
 /** What swapping looks like: single pages, readahead of 8 pages, merged page-outs. */
 const WORKLOADS: readonly (Workload & { readonly metric: 'p50' | 'bandwidth' })[] = [
@@ -90,12 +95,17 @@ async function makeDevices(guest: Guest, plainUri: string): Promise<Devices> {
   const pool = `cd ${GUEST_PACKAGE_ROOT}
     ${MEMCLOUD} volume create disk --size ${DEVICE_SIZE_MIB}M --copies 1 >&2
     ${MEMCLOUD} --json nbd attach disk`;
+  const local = `echo ${DEVICE_SIZE_MIB}M >/sys/block/zram0/disksize
+    dd if=/dev/zero of=${DISK_FILE} bs=1M count=${DEVICE_SIZE_MIB} conv=fsync`;
+  await succeed(guest, local, COMMAND_TIMEOUT_MS);
   const attached = JSON.parse(await succeed(guest, pool, COMMAND_TIMEOUT_MS)) as { device: string };
   return new Map([
     [PEER, plain],
     ['direct, 1 copy', await directDevice(guest, 1)],
     ['direct, 2 copies', await directDevice(guest, 2)],
     ['pool, 1 copy', attached.device],
+    ['zram', ZRAM],
+    ['file on a disk', DISK_FILE],
   ]);
 }
 
@@ -127,7 +137,7 @@ async function measure(
     ]),
   );
   for (const device of devices.values()) {
-    const fill = `dd if=/dev/urandom of=${device} bs=1M count=${RANGE_MIB} oflag=direct`;
+    const fill = `dd if=/dev/urandom of=${device} bs=1M count=${RANGE_MIB} oflag=direct conv=notrunc`;
     await succeed(guest, fill, COMMAND_TIMEOUT_MS);
   }
   for (let round = 1; round <= rounds; round += 1) {
@@ -199,7 +209,10 @@ export const guest: Suite = {
       const machine = await Guest.boot({
         timeoutMs: GUEST_LIFE_MS,
         memoryMib: MEMORY_MIB,
-        modules: ['nbd nbds_max=8', 'tls', 'chacha20poly1305', 'xts', 'dm-crypt', 'raid1'],
+        modules: [
+          ...['nbd nbds_max=8', 'tls', 'chacha20poly1305', 'xts', 'dm-crypt', 'raid1'],
+          ...['zram num_devices=1'],
+        ],
         programs: ['fio', 'mdadm', 'nbd-client'],
         onProgress: note,
       });

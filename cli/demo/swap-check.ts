@@ -19,7 +19,7 @@ const GROUP_MIB = 80;
 /** Heap of the program: twice that. */
 const HEAP_MIB = 160;
 const SWAP_MIB = 320;
-const PASSES = 2;
+const PASSES = 1;
 const GUEST_MEMORY_MIB = 640;
 const GUEST_LIFE_MS = 12 * 60_000;
 const GUEST_RUN_MS = 9 * 60_000;

@@ -63,6 +63,24 @@ t.test(
   },
 );
 
+t.test('leases of one request are in different zones while these have room', async (t) => {
+  const near = ['a', 'b', 'c'].map((nodeId) => candidate(nodeId, { zone: 'near' }));
+  const far = candidate('far', { zone: 'far', offeredBytes: 64 * GIB, freeBytes: GIB });
+  const zoneOf = (nodeId: string): string => (nodeId === 'far' ? 'far' : 'near');
+  for (const seed of Array.from({ length: 100 }, (_, index) => index)) {
+    const numbers = new Random(seed);
+    const random = (): number => numbers.below(1000) / 1000;
+    const placed = place([...near, far], wish({ count: 2 }), random);
+    const nodeIds = 'nodeIds' in placed ? placed.nodeIds : [];
+    t.same(nodeIds.map(zoneOf).toSorted(), ['far', 'near'], `seed ${seed}`);
+    const next = place([...near, far], wish({ usedHostIds: ['host-a'] }), random);
+    t.same(next, { nodeIds: ['far'] }, 'also apart from those of before');
+  }
+  const full = { ...far, freeBytes: GIB - 1 };
+  const placed = place([...near, full], wish({ count: 2 }), half);
+  t.equal('nodeIds' in placed && placed.nodeIds.length, 2, 'one zone is better than none');
+});
+
 t.test('all or none: as many machines as leases', async (t) => {
   const twins = [candidate('a', { hostId: 'h' }), candidate('b', { hostId: 'h' }), candidate('c')];
   const placed = place(twins, wish({ count: 2 }), half);

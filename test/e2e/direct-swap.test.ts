@@ -94,11 +94,11 @@ const SCENARIOS: readonly Scenario[] =
     : [
         {
           name: 'silence, then no memnode',
-          seconds: 120,
+          seconds: 80,
           ...ONE_COPY,
           blows: [STANDSTILL, KILL_MEMNODE],
         },
-        { name: KILL_PROVIDER.name, seconds: 60, ...TWO_COPIES, blows: [KILL_PROVIDER] },
+        { name: KILL_PROVIDER.name, seconds: 45, ...TWO_COPIES, blows: [KILL_PROVIDER] },
       ];
 
 async function startProviders(t: Test): Promise<LabNode[]> {

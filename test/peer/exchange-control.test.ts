@@ -1,15 +1,35 @@
 import t from 'tap';
-import { decodeExchange, exchangeFields, shareableAddress } from '../../peer/exchange-control.ts';
+import {
+  decodeExchange,
+  exchangeFields,
+  shareInTurn,
+  shareableAddress,
+} from '../../peer/exchange-control.ts';
 import type { PackedMap } from '../../peer/message-pack.ts';
 
 const ID = 'ab'.repeat(16);
+
+t.test('of many peers each answer tells 64, and all are told in turn', (t) => {
+  const all = Array.from({ length: 150 }, (_, index) => index);
+  let told = 0;
+  const answers = [1, 2, 3].map(() => {
+    const share = shareInTurn(all, told);
+    told += share.length;
+    return share;
+  });
+  t.same(answers[0], all.slice(0, 64));
+  t.same(answers[2], [...all.slice(128), ...all.slice(0, 42)]);
+  t.same(new Set(answers.flat()).size, 150);
+  t.equal(shareInTurn(all.slice(0, 64), 7).length, 64);
+  t.end();
+});
 
 t.test('64 peers travel and no more', (t) => {
   const hints = Array.from({ length: 100 }, (_, index) => ({
     nodeId: ID,
     address: `10.0.0.1:${index + 1}`,
   }));
-  const fields = exchangeFields(hints) as PackedMap;
+  const fields = exchangeFields(shareInTurn(hints, 0)) as PackedMap;
   t.same(decodeExchange(fields), hints.slice(0, 64));
   t.throws(() => decodeExchange({ peers: hints.slice(0, 65) }), {
     code: 'ERR_PEER_PROTOCOL',
