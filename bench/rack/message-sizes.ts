@@ -17,7 +17,7 @@ import {
   type DnsRecord,
 } from '../../peer/discovery/advert-codec.ts';
 import { SERVICE_DOMAIN, SERVICE_TYPE } from '../../peer/discovery/constants.ts';
-import { exchangeFields, type PeerHint } from '../../peer/exchange-control.ts';
+import { exchangeFields, shareInTurn, type PeerHint } from '../../peer/exchange-control.ts';
 import { RecordSealer } from '../../peer/record-cipher.ts';
 import { RecordWriter } from '../../peer/record-writer.ts';
 
@@ -135,7 +135,7 @@ export function measureMessages(): MessageSizes {
     ),
   );
   const exchangeReply = variable((count) =>
-    body(CONTROL_REPLY, encodeControlOk(exchangeFields(hints(count)))),
+    body(CONTROL_REPLY, encodeControlOk(exchangeFields(shareInTurn(hints(count), 0)))),
   );
   const room = {
     offeredBytes: USAGE.offeredBytes,
