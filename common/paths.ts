@@ -5,6 +5,7 @@
 import os from 'node:os';
 import path from 'node:path';
 import { MemcloudError } from './errors.ts';
+import { shellWord } from './shell-word.ts';
 
 /** Bytes of a Unix socket path at most: sun_path of unix(7) without its closing NUL. */
 const SOCKET_PATH_SIZE_MAX_BYTES = 107;
@@ -67,8 +68,5 @@ export function checkSocketPath(socketPath: string): string {
 /** The command by which a person starts a daemon that is to answer there. */
 export function startCommand(socketPath: string): string {
   if (socketPath === defaultSocketPath()) return 'memcloud node start';
-  const word = /^[\w./:@+-]+$/.test(socketPath)
-    ? socketPath
-    : `'${socketPath.replaceAll("'", "'\\''")}'`;
-  return `memcloud --socket ${word} node start`;
+  return `memcloud --socket ${shellWord(socketPath)} node start`;
 }

@@ -1,6 +1,7 @@
 /** `memcloud invite` and `memcloud join`: two machines trust each other by one line. */
 import os from 'node:os';
 import { text } from 'node:stream/consumers';
+import type { Argv } from 'yargs';
 import { MemcloudError } from '../../common/errors.ts';
 import { fingerprintOf } from '../../common/fingerprint.ts';
 import { decodeInviteToken, type ControlNodePlace } from '../../common/invite-token.ts';
@@ -82,36 +83,59 @@ export function inviteSubcommands(reach: typeof withDaemon, parent: string): [Co
   return [list, revoke];
 }
 
+/**
+ * The options `--ttl` and `--address` of an `invite` command.
+ *
+ * @param reached - what `--address` leads to
+ * @param usual - what is offered without it
+ */
+export function inviteOptions<T>(
+  argv: Argv<T>,
+  reached: string,
+  usual: string,
+): Argv<T & { ttl: string; address: string[] | undefined }> {
+  return argv
+    .option('ttl', {
+      type: 'string',
+      default: '10m',
+      describe: 'how long it is open: 90s, 10m, 2h',
+    })
+    .option('address', {
+      type: 'string',
+      array: true,
+      nargs: 1,
+      describe: `HOST:PORT where ${reached}; may be repeated`,
+      defaultDescription: usual,
+    });
+}
+
+/** Says where an invitation leads, and what the other machine will see. */
+export function noteWhereItLeads(token: string, addresses: readonly string[]): void {
+  note(`It leads to ${addresses.join(', ')}`);
+  note(`we are: ${fingerprintOf(decodeInviteToken(token).nodeId)} (what they see)`);
+}
+
 const [list, revoke] = inviteSubcommands(withDaemon, 'memcloud invite');
 
 const invite = command<{ ttl: string; address: string[] | undefined; allow: string | undefined }>({
   command: 'invite',
   describe: 'print a token by which one other machine joins this one',
   builder: (argv) =>
-    argv
-      .usage(
-        '$0 invite\n\nThe token is shown this once, works once, and is like a password until then. ' +
-          'On the other machine: memcloud join TOKEN. A restart of memnode ends open invitations.',
-      )
-      .command(list)
-      .command(revoke)
-      .option('ttl', {
-        type: 'string',
-        default: '10m',
-        describe: 'how long it is open: 90s, 10m, 2h',
-      })
-      .option('address', {
-        type: 'string',
-        array: true,
-        nargs: 1,
-        describe: 'HOST:PORT where the other machine reaches this one; may be repeated',
-        defaultDescription: 'every address of this machine',
-      })
-      .option('allow', {
-        type: 'string',
-        describe: 'RAM that the other machine may use here',
-        defaultDescription: 'as much as any peer',
-      }),
+    inviteOptions(
+      argv
+        .usage(
+          '$0 invite\n\nThe token is shown this once, works once, and is like a password until then. ' +
+            'On the other machine: memcloud join TOKEN. A restart of memnode ends open invitations.',
+        )
+        .command(list)
+        .command(revoke),
+      'the other machine reaches this one',
+      'every address of this machine',
+    ).option('allow', {
+      type: 'string',
+      describe: 'RAM that the other machine may use here',
+      defaultDescription: 'as much as any peer',
+    }),
   handler: (flags) =>
     withDaemon(flags, async (client) => {
       const { ttl, address, allow } = flags;
@@ -120,13 +144,11 @@ const invite = command<{ ttl: string; address: string[] | undefined; allow: stri
         ...(address === undefined ? {} : { addresses: address }),
         ...bytesOf(allow),
       });
-      const { nodeId } = decodeInviteToken(created.token);
       printData(flags, created, ({ token }) => token);
       if (flags.json) return;
       const lapse = formatDuration(created.expiresInS * 1000);
       note(`For one machine, within ${lapse}: memcloud join TOKEN (or "join -", which reads it).`);
-      note(`It leads to ${created.addresses.join(', ')}`);
-      note(`we are: ${fingerprintOf(nodeId)} (what they see)`);
+      noteWhereItLeads(created.token, created.addresses);
     }),
 });
 

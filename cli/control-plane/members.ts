@@ -1,12 +1,15 @@
 /** `memcloud control-plane members|member|invite|consent`: who takes part, and how they come in. */
 import type { Argv } from 'yargs';
 import { MemcloudError } from '../../common/errors.ts';
-import { fingerprintOf } from '../../common/fingerprint.ts';
-import { decodeInviteToken } from '../../common/invite-token.ts';
 import { formatDuration, formatSize } from '../../common/units.ts';
 import type { ControlMember } from '../../common/rpc-control.ts';
 import { command, group, type Command } from '../command.ts';
-import { inviteSubcommands, parseDurationMs } from '../commands/invite.ts';
+import {
+  inviteOptions,
+  inviteSubcommands,
+  noteWhereItLeads,
+  parseDurationMs,
+} from '../commands/invite.ts';
 import { renderRequests } from '../commands/consent.ts';
 import { note, printData, printable } from '../output.ts';
 import { withControl } from './caller.ts';
@@ -115,28 +118,20 @@ const invite = command<GrantFlags & { ttl: string; address: string[] | undefined
   command: 'invite',
   describe: 'print a token by which one machine becomes a member',
   builder: (argv) =>
-    grantOptions(
-      argv
-        .usage(
-          '$0 control-plane invite --role ROLE\n\nThe token is shown this once, works once, and is like ' +
-            'a password until then. On the other machine: memcloud join TOKEN. A restart of the ' +
-            'control node ends open invitations.',
-        )
-        .command(listInvites)
-        .command(revokeInvite),
+    inviteOptions(
+      grantOptions(
+        argv
+          .usage(
+            '$0 control-plane invite --role ROLE\n\nThe token is shown this once, works once, and is like ' +
+              'a password until then. On the other machine: memcloud join TOKEN. A restart of the ' +
+              'control node ends open invitations.',
+          )
+          .command(listInvites)
+          .command(revokeInvite),
+      ),
+      'the machine reaches this control node',
+      'every address that is known',
     )
-      .option('ttl', {
-        type: 'string',
-        default: '10m',
-        describe: 'how long it is open: 90s, 10m, 2h',
-      })
-      .option('address', {
-        type: 'string',
-        array: true,
-        nargs: 1,
-        describe: 'HOST:PORT where the machine reaches this control node; may be repeated',
-        defaultDescription: 'every address that is known',
-      })
       .example('$0 control-plane invite --role provider', '')
       .example('$0 control-plane invite --role client,provider --quota 4G --ttl 1h', ''),
   handler: (flags) => {
@@ -148,14 +143,12 @@ const invite = command<GrantFlags & { ttl: string; address: string[] | undefined
     };
     return withControl(flags, async ({ client }) => {
       const created = await client.call('control.invite', params);
-      const { nodeId } = decodeInviteToken(created.token);
       printData(flags, created, ({ token }) => token);
       if (flags.json) return;
       const lapse = formatDuration(created.expiresInS * 1000);
       note(`For one machine, as ${created.roles.join(' and ')}, within ${lapse}:`);
       note('memcloud join TOKEN (or "join -", which reads it).');
-      note(`It leads to ${created.addresses.join(', ')}`);
-      note(`we are: ${fingerprintOf(nodeId)} (what they see)`);
+      noteWhereItLeads(created.token, created.addresses);
     });
   },
 });

@@ -3,6 +3,7 @@
  * commands that it runs, in order. `--print-only` prints the same plan that is carried out else.
  */
 import path from 'node:path';
+import { shellWord } from '../../common/shell-word.ts';
 import { CONFIG_FOLDER, SETTINGS_FILE } from './settings.ts';
 import {
   ALL_UNITS,
@@ -221,8 +222,4 @@ export function planScript(steps: readonly Step[]): string {
       }
     })
     .join('\n');
-}
-
-function shellWord(word: string): string {
-  return /^[\w@.,:/=+-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }

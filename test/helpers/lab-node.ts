@@ -50,6 +50,15 @@ export async function runProgram(
   return { code, signal, stdout, stderr };
 }
 
+/** Puts `memcloud` into a folder, as on a machine where it is installed. @returns its path */
+export function installedMemcloud(folder: string): string {
+  const program = path.join(folder, 'memcloud');
+  fs.writeFileSync(program, `#!/bin/sh\nexec "${process.execPath}" "${MEMCLOUD}" "$@"\n`, {
+    mode: 0o755,
+  });
+  return program;
+}
+
 /** Runs `memcloud` with the socket of a daemon. */
 export function memcloud(socketPath: string, ...args: string[]): Promise<Ended> {
   return runProgram([MEMCLOUD, '--socket', socketPath, ...args]);

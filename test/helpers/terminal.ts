@@ -5,6 +5,7 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import type { Test } from 'tap';
+import { shellWord } from '../../common/shell-word.ts';
 import { CLEAN_ENV, eventually } from './lab-node.ts';
 
 const HOME = '\u001b[H';
@@ -17,10 +18,6 @@ export const LEAVE = '\u001b[?25h\u001b[?1049l';
 export interface TerminalSize {
   columns: number;
   rows: number;
-}
-
-function quoted(words: readonly string[]): string {
-  return words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(' ');
 }
 
 /** A program on a terminal. */
@@ -42,7 +39,7 @@ export class TestTerminal {
     words: readonly string[],
     { columns, rows }: TerminalSize,
   ): Promise<TestTerminal> {
-    const named = `sh -c 'echo pid=$$; exec "$@"' sh ${quoted(words)}`;
+    const named = `sh -c 'echo pid=$$; exec "$@"' sh ${words.map(shellWord).join(' ')}`;
     const lines = [
       `stty cols ${columns} rows ${rows}; echo tty=$(tty); echo before=$(stty -g)`,
       `${named}; echo code=$?; echo after=$(stty -g)`,

@@ -4,18 +4,16 @@ import fs from 'node:fs';
 import path from 'node:path';
 import t, { type Test } from 'tap';
 import { SCRIPTS } from '../../cli/reference/completion.ts';
+import { shellWord } from '../../common/shell-word.ts';
+import { installedMemcloud } from '../helpers/lab-node.ts';
 import { requires } from '../helpers/judges.ts';
 
-const MAIN = path.join(import.meta.dirname, '../../cli/main.js');
 const TIMEOUT_MS = 60_000;
 
 /** A folder with `memcloud` as on a machine where it is installed, and nothing of the user's own. */
 function home(t: Test): { folder: string; env: NodeJS.ProcessEnv } {
   const folder = t.testdir({ bin: {}, files: { 'only-one': '' } });
-  const program = path.join(folder, 'bin/memcloud');
-  fs.writeFileSync(program, `#!/bin/sh\nexec "${process.execPath}" "${MAIN}" "$@"\n`, {
-    mode: 0o755,
-  });
+  const program = installedMemcloud(path.join(folder, 'bin'));
   const paths = `${path.dirname(program)}:${process.env['PATH'] ?? ''}`;
   return { folder, env: { PATH: paths, HOME: folder, TERM: 'dumb' } };
 }
@@ -51,14 +49,14 @@ t.test('zsh completes commands, options and files at its prompt', requires('zsh'
   const terminal = [
     'zmodload zsh/zpty',
     'zpty shell "zsh -f -i"',
-    `zpty -w shell ${quoted(
+    `zpty -w shell ${shellWord(
       `fpath=(${folder} $fpath); autoload -U compinit; compinit -u -D; ` +
         `tell() { print -r -- "\${BUFFER}|" >>${folder}/lines; BUFFER=""; }; ` +
         `zle -N tell; bindkey "^X" tell; print READY=yes`,
     )}`,
     "zpty -r shell seen '*READY=yes*READY=yes*'",
     ...typed.flatMap(([words = ''], at) => [
-      `zpty -w -n shell ${quoted(words)}$'\\t\\030'`,
+      `zpty -w -n shell ${shellWord(words)}$'\\t\\030'`,
       `while [[ $(wc -l <${folder}/lines) != ${at + 1} ]] 2>/dev/null; do sleep 0.1; done`,
     ]),
     'zpty -d shell',
@@ -72,7 +70,3 @@ t.test('zsh completes commands, options and files at its prompt', requires('zsh'
   );
   t.end();
 });
-
-function quoted(text: string): string {
-  return `'${text.replaceAll("'", `'\\''`)}'`;
-}

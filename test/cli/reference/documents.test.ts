@@ -9,7 +9,7 @@ import { globalEntries, makeDocuments } from '../../../cli/reference/documents.t
 import { daemonOptions } from '../../../cli/reference/options-table.ts';
 import { describeAll, leaves } from '../../../cli/reference/recorder.ts';
 import { roffText } from '../../../cli/reference/roff.ts';
-import { MEMNODE, memcloud, runProgram } from '../../helpers/lab-node.ts';
+import { MEMNODE, installedMemcloud, memcloud, runProgram } from '../../helpers/lab-node.ts';
 
 const ROOT = path.join(import.meta.dirname, '../../../..');
 
@@ -113,12 +113,7 @@ t.test('each script is what its shell can read, and asks the program', async (t)
 });
 
 t.test('bash completes through the program itself', (t) => {
-  const folder = t.testdir();
-  const program = path.join(folder, 'memcloud');
-  const main = path.join(import.meta.dirname, '../../../cli/main.js');
-  fs.writeFileSync(program, `#!/bin/sh\nexec "${process.execPath}" "${main}" "$@"\n`, {
-    mode: 0o755,
-  });
+  const program = installedMemcloud(t.testdir());
   const asked =
     `${SCRIPTS.bash}\nCOMP_WORDS=("${program}" node sto) COMP_CWORD=2; _memcloud\n` +
     'printf "%s\\n" "${COMPREPLY[@]}"';
