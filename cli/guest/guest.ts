@@ -26,8 +26,9 @@ import { findProgram } from './host-command.ts';
 import { GUEST_READY_LINE } from './init-script.ts';
 import { buildInitramfs } from './initramfs.ts';
 import { fetchKernel } from './kernel.ts';
+import { MachineMonitor } from './machine-monitor.ts';
 import { guestUnsupportedReason } from './packages.ts';
-import { qemuArguments, type PortForward } from './qemu-arguments.ts';
+import { NETWORK_CARD, qemuArguments, type PortForward } from './qemu-arguments.ts';
 import { rootImage } from './root-image.ts';
 import { SYSTEMD_KERNEL_ARGUMENTS, systemdTree } from './systemd-tree.ts';
 
@@ -79,6 +80,7 @@ export interface GuestOptions {
 export class Guest {
   readonly #qemu: ChildProcess;
   readonly #channel: CommandChannel;
+  readonly #monitor: MachineMonitor;
   readonly #exited: Promise<void>;
   readonly #onConsole: ((line: string) => void) | undefined;
   readonly #timer: NodeJS.Timeout;
@@ -94,8 +96,8 @@ export class Guest {
   private constructor(qemu: ChildProcess, options: GuestOptions) {
     this.#qemu = qemu;
     this.#onConsole = options.onConsole;
-    const [, stdout, stderr, control, out, err] = qemu.stdio as unknown as Duplex[];
-    if (!stdout || !stderr || !control || !out || !err) {
+    const [, stdout, stderr, control, out, err, , monitor] = qemu.stdio as unknown as Duplex[];
+    if (!stdout || !stderr || !control || !out || !err || !monitor) {
       throw new MemcloudError('ERR_INTERNAL', 'QEMU was spawned without its pipes');
     }
     qemu.stdin?.on('error', () => undefined);
@@ -106,6 +108,7 @@ export class Guest {
     this.#channel = new CommandChannel({ control, out, err }, (reason) => {
       void this.#stopWithStacks(reason);
     });
+    this.#monitor = new MachineMonitor(monitor);
     this.#exited = new Promise((resolve) => {
       qemu.once('error', () => resolve());
       qemu.once('close', () => resolve());
@@ -193,6 +196,15 @@ export class Guest {
     if (result.exitCode !== 0) {
       throw new MemcloudError('ERR_GUEST', `writing ${place}: ${result.stderr.trim()}`);
     }
+  }
+
+  /**
+   * Pulls the cable out of the guest's network card, or puts it back.
+   *
+   * @throws MemcloudError `ERR_GUEST`, `ERR_TIMEOUT` when the machine does not answer
+   */
+  plugCable(plugged: boolean): Promise<void> {
+    return this.#monitor.execute('set_link', { name: NETWORK_CARD, up: plugged });
   }
 
   /**
@@ -318,7 +330,7 @@ function startQemu(
   const qemu = findProgram('qemu-system-x86_64') ?? '';
   const setpriv = findProgram('setpriv') ?? '';
   return spawn(setpriv, ['--pdeathsig', 'KILL', '--', qemu, ...programArguments], {
-    stdio: ['pipe', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', initramfsFd],
+    stdio: ['pipe', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', initramfsFd, 'pipe'],
     detached: true,
   });
 }

@@ -13,8 +13,11 @@ export interface PortForward {
   readonly guestPort: number;
 }
 
-/** The descriptor of the initramfs in QEMU: it follows three standard ones and three ports. */
+/** The descriptors of the initramfs and of the monitor: they follow three standard ones and three ports. */
 const INITRAMFS_FD = 6;
+const MONITOR_FD = 7;
+/** The guest's network card, by the name that the monitor knows. */
+export const NETWORK_CARD = 'net';
 
 const KERNEL_ARGUMENTS = [
   ...['console=ttyS0', 'quiet', 'panic=-1', 'oops=panic', 'psi=1', 'mitigations=off'],
@@ -22,7 +25,7 @@ const KERNEL_ARGUMENTS = [
   ...['rcupdate.rcu_expedited=1', '8250.nr_uarts=1', 'i8042.noaux', 'i8042.nokbd'],
 ];
 
-/** The arguments for a guest whose ports are the descriptors 3 to 5. */
+/** The arguments for a guest whose ports are the descriptors 3 to 5, then the initramfs, then the monitor. */
 export function qemuArguments(options: {
   kernelFile: string;
   imageFile: string;
@@ -46,8 +49,9 @@ export function qemuArguments(options: {
     ...['-device', 'virtio-serial-pci', ...ports],
     ...['-drive', `file=${image},format=raw,if=none,id=root,snapshot=on,cache=unsafe`],
     ...['-device', 'virtio-blk-pci,drive=root'],
-    ...['-netdev', `user,id=net,ipv6=off${forwards.join('')}`],
-    ...['-device', 'virtio-net-pci,netdev=net,romfile='],
+    ...['-chardev', `socket,id=monitor,fd=${MONITOR_FD}`, '-mon', 'chardev=monitor,mode=control'],
+    ...['-netdev', `user,id=${NETWORK_CARD},ipv6=off${forwards.join('')}`],
+    ...['-device', `virtio-net-pci,netdev=${NETWORK_CARD},romfile=`],
     ...['-kernel', options.kernelFile, '-initrd', `/dev/fd/${INITRAMFS_FD}`],
     ...['-append', [...KERNEL_ARGUMENTS, ...options.kernelArguments].join(' ')],
   ];

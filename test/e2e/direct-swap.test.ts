@@ -1,7 +1,7 @@
 /**
  * Swap for the whole machine over the direct path, under global memory pressure: no control group
  * limits anybody. A guest with 512 MiB runs programs that need half as much again; what they lack
- * is on two providers outside. Meanwhile the providers fall silent, the consumer's memnode is killed for good,
+ * is on two providers outside. Meanwhile the link is cut, the providers fall silent, the consumer's memnode is killed for good,
  * a provider is killed. `SOAK_SECONDS=600` gives each scenario of the long form its own ten minutes.
  */
 import { randomBytes } from 'node:crypto';
@@ -47,6 +47,16 @@ interface Scene {
 }
 
 /** From outside: a machine that has no memory left cannot run the command that plugs its cable in again. */
+const CUT: Blow = {
+  name: 'the link is cut for 10 s',
+  at: 0.2,
+  strike: async ({ guest }) => {
+    await guest.plugCable(false);
+    await delay(10_000);
+    await guest.plugCable(true);
+  },
+};
+
 const STANDSTILL: Blow = {
   name: 'the providers stand still for 10 s',
   at: 0.35,
@@ -86,17 +96,17 @@ const SCENARIOS: readonly Scenario[] =
   SOAK_S > 0
     ? [
         { name: 'in peace', seconds: SOAK_S, ...ONE_COPY, blows: [] },
-        { name: 'in peace, two copies', seconds: SOAK_S, ...TWO_COPIES, blows: [] },
         { name: KILL_PROVIDER.name, seconds: SOAK_S, ...TWO_COPIES, blows: [KILL_PROVIDER] },
+        { name: CUT.name, seconds: SOAK_S, ...ONE_COPY, blows: [CUT] },
         { name: STANDSTILL.name, seconds: SOAK_S, ...ONE_COPY, blows: [STANDSTILL] },
         { name: KILL_MEMNODE.name, seconds: SOAK_S, ...ONE_COPY, blows: [KILL_MEMNODE] },
       ]
     : [
         {
-          name: 'silence, then no memnode',
-          seconds: 80,
+          name: 'no link, then silence, then no memnode',
+          seconds: 180,
           ...ONE_COPY,
-          blows: [STANDSTILL, KILL_MEMNODE],
+          blows: [CUT, STANDSTILL, KILL_MEMNODE],
         },
         { name: KILL_PROVIDER.name, seconds: 45, ...TWO_COPIES, blows: [KILL_PROVIDER] },
       ];

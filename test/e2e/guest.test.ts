@@ -49,6 +49,20 @@ t.test('commands run in a guest', { skip }, async (t) => {
     t.ok(result.stdoutBytes.equals(bytes));
   });
 
+  await t.test('the cable is pulled out and put back', async (t) => {
+    const carrier = async (): Promise<string> => {
+      const { stdout } = await guest.run('sleep 0.5; cat /sys/class/net/eth0/carrier', {
+        timeoutMs: 10_000,
+      });
+      return stdout.trim();
+    };
+    t.equal(await carrier(), '1');
+    await guest.plugCable(false);
+    t.equal(await carrier(), '0');
+    await guest.plugCable(true);
+    t.equal(await carrier(), '1');
+  });
+
   await t.test('lines are told while the command runs', async (t) => {
     const lines: string[] = [];
     const started = guest.run('echo one; sleep 1; echo two >&2; printf three', {
