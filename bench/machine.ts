@@ -21,6 +21,12 @@ export interface Machine {
 
 const VERSION_TIMEOUT_MS = 10_000;
 
+/** Of programs that do not know `--version`. */
+const VERSION_ARGUMENTS: Readonly<Record<string, string>> = {
+  openssl: 'version',
+  'nbd-server': '-V',
+};
+
 /** Describes this machine; `tools` are asked for their versions. */
 export async function describeMachine(
   stage: Stage,
@@ -29,7 +35,8 @@ export async function describeMachine(
 ): Promise<Machine> {
   const versions: Record<string, string> = { memcloud: VERSION, node: process.versions.node };
   for (const tool of tools) {
-    const output = await stage.run(tool, ['--version'], VERSION_TIMEOUT_MS);
+    const asked = VERSION_ARGUMENTS[tool] ?? '--version';
+    const output = await stage.run(tool, [asked], VERSION_TIMEOUT_MS);
     versions[tool] = /\d+(\.\d+)+/.exec(output)?.[0] ?? 'unknown';
   }
   const cpus = os.cpus();

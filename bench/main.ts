@@ -29,7 +29,8 @@ import { SOAK_STACKS, soakSuite } from './suites/soak.ts';
 import { steadyState } from './suites/steady-state.ts';
 import type { Suite, SuiteResult } from './suites/suite.ts';
 import { formatNumber } from './table.ts';
-import { memcloud } from './targets/memcloud.ts';
+import { memcloud, memcloudLocal } from './targets/memcloud.ts';
+import { nbdServerTls } from './targets/nbd-server.ts';
 import { nbdkitTcp, nbdkitTls, nbdkitUnix } from './targets/nbdkit.ts';
 import { qemuNbd } from './targets/qemu-nbd.ts';
 import type { Target } from './targets/target.ts';
@@ -51,7 +52,10 @@ const SUITES: readonly Suite[] = [
   limits,
   rack,
 ];
-const TARGETS: readonly Target[] = [memcloud, nbdkitTls, nbdkitUnix, nbdkitTcp, qemuNbd];
+const TARGETS: readonly Target[] = [
+  ...[memcloud, memcloudLocal],
+  ...[nbdkitTls, nbdkitUnix, nbdkitTcp, qemuNbd, nbdServerTls],
+];
 /** Guests and racks take minutes, mounts want root: they are measured when asked for. */
 const DEFAULT_SUITES: readonly string[] = [block, cpu, memory, steadyState].map(({ name }) => name);
 /** Without more words, a quick run compares these. */

@@ -33,6 +33,7 @@ export interface GoalResult extends Goal {
 export const METRIC_TITLES: Readonly<Record<Metric, string>> = {
   p50: 'median latency, us (less is better)',
   p99: '99th percentile of latency, us (less is better)',
+  p999: '99.9th percentile of latency, us (less is better)',
   iops: 'requests per second (more is better)',
   bandwidth: 'MB/s (more is better)',
   cpu: 'CPU time of all server processes, us per 4 KiB page (less is better)',
@@ -45,6 +46,8 @@ export function metricOf(trial: Trial, metric: Metric, blockSizeBytes: number): 
       return trial.fio.latencyUs.p50;
     case 'p99':
       return trial.fio.latencyUs.p99;
+    case 'p999':
+      return trial.fio.latencyUs.p999;
     case 'iops':
       return trial.fio.iops;
     case 'bandwidth':
@@ -67,6 +70,8 @@ export class Report {
   readonly #workloads: readonly Workload[];
   readonly #trials: readonly Trial[];
   readonly #targets: readonly string[];
+  readonly #ours: string;
+  readonly #random: Random;
 
   /**
    * @param ours - name of the target that ratios are of
@@ -81,6 +86,8 @@ export class Report {
   ) {
     this.#workloads = workloads;
     this.#trials = trials;
+    this.#ours = ours;
+    this.#random = random;
     this.#targets = [...new Set(trials.map(({ target }) => target))].sort((a, b) =>
       a === ours ? -1 : b === ours ? 1 : a.localeCompare(b),
     );
@@ -101,11 +108,13 @@ export class Report {
   /** How the goals fared. */
   goals(goals: readonly Goal[]): GoalResult[] {
     return goals.map((goal) => {
-      const found = this.ratios.find(
-        ({ workload, peer, metric }) =>
-          workload === goal.workload && peer === goal.peer && metric === goal.metric,
-      );
-      return { ...goal, ratio: found?.estimate ?? null, verdict: judge(goal, found?.estimate) };
+      const { workload, metric, target = this.#ours, peer } = goal;
+      const { peerWorkload = workload, peerMetric = metric } = goal;
+      const own = this.#named(workload, target, metric);
+      const other = this.#named(peerWorkload, peer, peerMetric);
+      const isMeasured = own.length > 0 && other.length > 0;
+      const ratio = isMeasured ? ratioEstimate(own, other, this.#random) : undefined;
+      return { ...goal, ratio: ratio ?? null, verdict: judge(goal, ratio) };
     });
   }
 
@@ -164,6 +173,12 @@ export class Report {
     );
   }
 
+  /** As `#sample`; empty when the plan has no such workload. */
+  #named(name: string, target: string, metric: Metric): number[] {
+    const workload = this.#workloads.find((one) => one.name === name);
+    return workload === undefined ? [] : this.#sample(workload, target, metric);
+  }
+
   #sample(workload: Workload, target: string, metric: Metric): number[] {
     return this.#own(workload, target)
       .sort((a, b) => a.round - b.round)
@@ -171,11 +186,20 @@ export class Report {
   }
 }
 
+/** `memcloud-local` or `memcloud randread-qd1 p50`: what of a side is not said by the columns before it. */
+function nameSide(name: string, workload: string | undefined, metric: Metric | undefined): string {
+  return [name, workload, metric].filter((word) => word !== undefined).join(' ');
+}
+
 /** Goals and verdicts. */
 export function renderGoals(goals: readonly GoalResult[]): string {
-  const rows = goals.map(({ workload, metric, peer, sense, bound, ratio, verdict }) => [
-    ...[workload, metric, peer, `${sense} ${bound}x`],
-    ...[ratio === null ? '-' : formatEstimate(ratio), verdict],
-  ]);
+  const rows = goals.map((goal) => {
+    const { workload, metric, target, peer, peerWorkload, peerMetric } = goal;
+    const { sense, bound, ratio, verdict } = goal;
+    return [
+      ...[nameSide(workload, target, undefined), metric, nameSide(peer, peerWorkload, peerMetric)],
+      ...[`${sense} ${bound}x`, ratio === null ? '-' : formatEstimate(ratio), verdict],
+    ];
+  });
   return layOut(['goal', 'metric', 'peer', 'bound', 'ratio', 'verdict'], rows);
 }

@@ -17,6 +17,11 @@ const TOOLS: Readonly<Record<ToolName, Tool>> = {
   fio: { debianPackage: 'fio', probe: ['fio', '--enghelp'], says: /^\s*nbd$/m },
   nbdkit: { debianPackage: 'nbdkit', probe: ['nbdkit', '--dump-config'], says: /^tls=yes$/m },
   'qemu-nbd': { debianPackage: 'qemu-utils', probe: ['qemu-nbd', '--version'], says: /qemu-nbd/ },
+  'nbd-server': {
+    debianPackage: 'nbd-server',
+    probe: ['nbd-server', '-V'],
+    says: /nbd-server version/,
+  },
   gcc: { debianPackage: 'gcc', probe: ['gcc', '--version'], says: /gcc/i },
   openssl: { debianPackage: 'openssl', probe: ['openssl', 'version'], says: /^OpenSSL/ },
   strace: { debianPackage: 'strace', probe: ['strace', '--version'], says: /^strace/ },

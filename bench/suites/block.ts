@@ -3,7 +3,7 @@
  * sequence with 8. The kernel's swap sends both kinds.
  */
 import type { Workload } from '../fio.ts';
-import { GOALS } from '../goals.ts';
+import { BLOCK_GOALS } from '../goals.ts';
 import { Report, metricsOf, renderGoals } from '../report.ts';
 import { runTrials, type Plan } from '../trials.ts';
 import type { Suite, SuiteOptions } from './suite.ts';
@@ -50,7 +50,7 @@ export const block: Suite = {
     );
     const ours = options.targets.find((target) => target.ours)?.name ?? '';
     const report = new Report(workloads, trials, ours, metricsOf, options.random);
-    const goals = report.goals(GOALS);
+    const goals = report.goals(BLOCK_GOALS);
     const { summaries, ratios } = report;
     return {
       data: { plan, goals, ratios, summaries, counters, trials },

@@ -4,8 +4,8 @@
  * moved. No ramp, so that fio counts every page that cost time; write-back is paid for as well.
  */
 import type { Workload } from '../fio.ts';
-import type { Metric } from '../goals.ts';
-import { Report } from '../report.ts';
+import { CPU_GOALS, type Metric } from '../goals.ts';
+import { Report, renderGoals } from '../report.ts';
 import { runTrials } from '../trials.ts';
 import { planOf } from './block.ts';
 import type { Suite } from './suite.ts';
@@ -30,10 +30,11 @@ export const cpu: Suite = {
     );
     const ours = options.targets.find((target) => target.ours)?.name ?? '';
     const report = new Report(WORKLOADS, trials, ours, metrics, options.random);
+    const goals = report.goals(CPU_GOALS);
     const { summaries, ratios } = report;
     return {
-      data: { plan, ratios, summaries, counters, trials },
-      text: [report.renderSummaries('cpu'), report.renderRatios()].join('\n\n'),
+      data: { plan, goals, ratios, summaries, counters, trials },
+      text: [report.renderSummaries('cpu'), report.renderRatios(), renderGoals(goals)].join('\n\n'),
       panels: report.panels(metrics, ours),
       failures,
     };

@@ -223,6 +223,33 @@ export async function startMemcloud(
   };
 }
 
+/** Starts one node that lends to itself, and serves a volume on its own memory. */
+async function startLocal(stage: Stage, sizeBytes: number): Promise<RunningTarget> {
+  const directory = stage.makeDirectory('memcloud-local');
+  const node = await startNode(stage, directory, 'bench-local', offerFor(sizeBytes), []);
+  const plan = { name: VOLUME_NAME, sizeBytes, providers: ['local'] };
+  const { uri, inspect } = await serveVolume(stage, node, directory, plan);
+  return {
+    uri,
+    pids: [node.server.pid],
+    verify: async () => {
+      const { counters } = await inspect();
+      refuseElision(counters);
+      return counters;
+    },
+    stop: () => node.server.stop(),
+  };
+}
+
+/** The provider in the same process: no session, one hop. */
+export const memcloudLocal: Target = {
+  name: 'memcloud-local',
+  description: 'one memnode, its own memory as provider, Unix socket, one hop',
+  tools: [],
+  ours: true,
+  start: startLocal,
+};
+
 /** See the top of the file. */
 export const memcloud: Target = {
   name: 'memcloud',

@@ -39,6 +39,7 @@ export type ToolName =
   | 'fio'
   | 'nbdkit'
   | 'qemu-nbd'
+  | 'nbd-server'
   | 'gcc'
   | 'openssl'
   | 'strace'

@@ -76,6 +76,38 @@ t.test('goals that were measured are judged, others say so', async (t) => {
   t.match(renderGoals(results), /randwrite-qd16 .* at least 2x +- +not measured/);
 });
 
+t.test('a goal may compare another target of ours, or two loads of one target', async (t) => {
+  const WRITE = { ...READ, name: 'randwrite-qd1', pattern: 'randwrite' } as const;
+  const trials = [
+    ...TRIALS,
+    ...[1, 2].map((round) => trial('memcloud-local', round, 200)),
+    ...['memcloud', 'memcloud-local', 'nbdkit-tls'].flatMap((target) =>
+      [1, 2].map((round) => ({ ...trial(target, round, 50), workload: WRITE.name })),
+    ),
+  ];
+  const report = new Report([READ, WRITE], trials, 'memcloud', metricsOf, seededRandom(1));
+  const bound = { sense: 'at least', bound: 1.5 } as const;
+  const [local, own, absent] = report.goals([
+    {
+      ...{ workload: READ.name, metric: 'iops', target: 'memcloud-local', peer: 'nbdkit-tls' },
+      ...bound,
+    },
+    {
+      ...{ workload: WRITE.name, metric: 'p999', peer: 'memcloud' },
+      ...{ peerWorkload: READ.name, peerMetric: 'p50', sense: 'at most', bound: 3 },
+    },
+    { workload: 'seqread-qd8', metric: 'bandwidth', peer: 'nbdkit-tls', ...bound },
+  ]);
+  t.equal(local?.ratio?.value, 200 / 55);
+  t.equal(local?.verdict, 'reached');
+  t.equal(own?.ratio?.value, 3);
+  t.equal(absent?.verdict, 'not measured');
+  t.match(
+    renderGoals([local, own].filter((goal) => goal !== undefined)),
+    /memcloud-local .*[^]*memcloud randread-qd16 p50/,
+  );
+});
+
 t.test('without ours there are medians and no ratios', async (t) => {
   const peers = TRIALS.filter(({ target }) => target !== 'memcloud');
   const report = new Report([READ], peers, 'memcloud', metricsOf, seededRandom(1));
