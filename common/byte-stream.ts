@@ -11,12 +11,14 @@
  */
 import net from 'node:net';
 import { NativeMemory, type NativeBuffer } from './native-memory.ts';
-import { trySetSocketOption } from './libc.ts';
+import { tryReceive, trySend, trySetSocketOption } from './libc.ts';
 import { formatAddress, plainAddress } from './units.ts';
 
 /** Linux `include/uapi/linux/in.h`, `include/uapi/linux/tcp.h`. */
 const IPPROTO_TCP = 6;
 const TCP_NOTSENT_LOWAT = 25;
+/** Bytes that the loop reads at once while the stream is polled; then there is little at a time. */
+const LANDING_SIZE_BYTES = 64 * 1024;
 
 /** What a protocol shell does with a stream's events. */
 export interface ByteStreamHandler {
@@ -72,18 +74,26 @@ export class ByteStream {
   readonly #inputSizeBytes: number;
   readonly #chunkSizeBytes: number;
   readonly #freeChunks: OutputChunk[] = [];
-  readonly #flushOnTick = (): void => this.flush();
+  readonly #flushOnTick = (): void => this.#endTurn();
   #handler: ByteStreamHandler;
   #inputStart = 0;
   #inputEnd = 0;
-  /** Where the read in progress puts its bytes: chosen before, so the input may have moved since. */
+  /** Where the loop's next read puts its bytes: chosen before, so the input may have moved since. */
   #readAt = 0;
+  /** The loop's next read goes there instead, so that polling may use the input. */
+  #landing: NativeMemory | undefined;
+  #landsApart = false;
+  #polled = false;
   #chunk: OutputChunk;
   #reserved = 0;
   #flushed = 0;
   #flushScheduled = false;
   #backlogBytes = 0;
   #closed = false;
+  /** The descriptor, once known; of use only while the socket has its handle. */
+  #knownFd = -1;
+  /** Bytes left without a callback that would tell of it. */
+  #drained = false;
   #freed = false;
   #inOnBytes = false;
   #paused = false;
@@ -265,18 +275,29 @@ export class ByteStream {
     }
   }
 
-  /** Hands everything reserved to the socket now instead of at the end of the turn. */
+  /**
+   * Hands everything reserved to the kernel now instead of at the end of the turn. What it does not take at
+   * once goes through Node's stream, which waits and tells of errors; that way alone costs as much as the
+   * system call for each write (docs/adr/0017-direct-socket-calls.md).
+   */
   flush(): void {
     this.#flushScheduled = false;
     if (this.#reserved > this.#flushed && !this.#closed) this.#handler.onFlush?.();
     const chunk = this.#chunk;
     const length = this.#reserved - this.#flushed;
     if (length === 0 || this.#closed) return;
-    const view = chunk.memory.bytes.subarray(this.#flushed, this.#reserved);
+    const sent = this.#sendNow(chunk.memory.address + this.#flushed, length);
+    if (sent === length) {
+      this.#drained = true;
+      if (chunk.writesPending === 0) this.#reserved = this.#flushed = 0;
+      else this.#flushed = this.#reserved;
+      return;
+    }
+    const view = chunk.memory.bytes.subarray(this.#flushed + sent, this.#reserved);
     this.#flushed = this.#reserved;
-    this.#backlogBytes += length;
+    this.#backlogBytes += view.length;
     chunk.writesPending += 1;
-    this.#socket.write(view, () => this.#onWritten(chunk, length));
+    this.#socket.write(view, () => this.#onWritten(chunk, view.length));
   }
 
   /** Stops reading. */
@@ -295,6 +316,25 @@ export class ByteStream {
     });
   }
 
+  /**
+   * Takes bytes that are there, past the event loop, whose own look takes several times as long. For who
+   * keeps the loop awake (`event-loop-spin.ts`), between turns: never from a handler.
+   *
+   * @returns true when the handler was offered something
+   */
+  poll(): boolean {
+    this.#polled = true;
+    if (!this.#landsApart || this.#paused || this.#closed || !this.#hasDescriptor()) return false;
+    // There is always room for what the loop reads next.
+    const room = this.#inputSizeBytes - this.#inputEnd - LANDING_SIZE_BYTES;
+    if (room <= 0) return false;
+    const length = tryReceive(this.#knownFd, this.#input.address + this.#inputEnd, room);
+    if (length === 0) return false;
+    this.#inputEnd += length;
+    this.#offer();
+    return true;
+  }
+
   /** Sends what is reserved, then closes our side; the stream ends when the other side has. */
   close(): void {
     this.flush();
@@ -310,6 +350,25 @@ export class ByteStream {
     return { memory: new NativeMemory(this.#chunkSizeBytes, { lock: true }), writesPending: 0 };
   }
 
+  #endTurn(): void {
+    this.flush();
+    if (!this.#drained) return;
+    this.#drained = false;
+    if (this.#backlogBytes === 0 && !this.#closed) this.#handler.onDrain();
+  }
+
+  /** Sends past Node's stream if nothing waits there. @returns how many bytes the kernel took */
+  #sendNow(from: number, length: number): number {
+    if (this.#backlogBytes > 0 || !this.#socket.writable || !this.#hasDescriptor()) return 0;
+    return trySend(this.#knownFd, from, length);
+  }
+
+  /** Whether {@link ByteStream.#knownFd} may be used: once the handle is given up, the number may be another's. */
+  #hasDescriptor(): boolean {
+    if (this.#knownFd < 0) this.#knownFd = this.fd;
+    return this.#knownFd >= 0 && (this.#socket as SocketWithHandle)._handle != null;
+  }
+
   #onWritten(chunk: OutputChunk, length: number): void {
     this.#backlogBytes -= length;
     chunk.writesPending -= 1;
@@ -322,6 +381,13 @@ export class ByteStream {
   }
 
   #nextReadTarget(): Buffer {
+    const isPolled = this.#polled;
+    this.#polled = false;
+    this.#landsApart = isPolled && this.#inputSizeBytes - this.#inputEnd > LANDING_SIZE_BYTES;
+    if (this.#landsApart) {
+      this.#landing ??= new NativeMemory(LANDING_SIZE_BYTES, { lock: true });
+      return this.#landing.bytes;
+    }
     this.#readAt = this.#inputEnd;
     // Full means paused; when reading goes on there is room again, but the target is chosen now.
     const end = Math.max(this.#inputSizeBytes, this.#inputEnd + 1);
@@ -329,9 +395,12 @@ export class ByteStream {
   }
 
   #onRead(length: number): boolean {
-    // After a pause, the bytes left unread were consumed, and the end lies before the old target.
-    if (this.#readAt !== this.#inputEnd) {
-      this.#input.bytes.copyWithin(this.#inputEnd, this.#readAt, this.#readAt + length);
+    const { bytes } = this.#input;
+    if (this.#landsApart) {
+      this.#landing?.bytes.copy(bytes, this.#inputEnd, 0, length);
+    } else if (this.#readAt !== this.#inputEnd) {
+      // After a pause, the bytes left unread were consumed, and the end lies before the old target.
+      bytes.copyWithin(this.#inputEnd, this.#readAt, this.#readAt + length);
     }
     this.#inputEnd += length;
     this.#offer();
@@ -369,6 +438,7 @@ export class ByteStream {
   #freeMemory(): void {
     this.#freed = true;
     this.#input.free();
+    this.#landing?.free();
     for (const chunk of this.#freeChunks.splice(0)) chunk.memory.free();
     // Chunks with writes pending are freed when those have ended.
     if (this.#chunk.writesPending === 0) this.#chunk.memory.free();

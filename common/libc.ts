@@ -35,6 +35,8 @@ const fallocateCall = libc.func('int fallocate(int fd, int mode, int64_t offset,
 const setsockoptCall = libc.func(
   'int setsockopt(int fd, int level, int option, void *value, uint32_t length)',
 );
+const receiveCall = libc.func('intptr_t recv(int fd, uintptr_t to, size_t length, int flags)');
+const sendCall = libc.func('intptr_t send(int fd, uintptr_t from, size_t length, int flags)');
 const flockCall = libc.func('int flock(int fd, int operation)');
 const dup2Call = libc.func('int dup2(int from, int to)');
 const mountCall = libc.func(
@@ -171,6 +173,30 @@ export function mount(options: {
 /** umount2(2). Returns false when nothing was unmounted. */
 export function tryUnmount(target: string, flags: number): boolean {
   return umountCall(target, flags) === 0;
+}
+
+/** Linux `include/linux/socket.h`. */
+const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
+
+/**
+ * recv(2) of a stream socket that does not block.
+ *
+ * @param to - address of the room
+ * @returns how many bytes came; 0 for none, and for an end or an error, which are there the next time too
+ */
+export function tryReceive(fd: number, to: number, length: number): number {
+  return Math.max(0, receiveCall(fd, to, length, MSG_DONTWAIT) as number);
+}
+
+/**
+ * send(2) of a stream socket that does not block.
+ *
+ * @param from - address of the bytes
+ * @returns how many bytes the kernel took; 0 when it takes none now, or never again
+ */
+export function trySend(fd: number, from: number, length: number): number {
+  return Math.max(0, sendCall(fd, from, length, MSG_DONTWAIT | MSG_NOSIGNAL) as number);
 }
 
 /** setsockopt(2). Returns 0, or the errno when the kernel refuses. */

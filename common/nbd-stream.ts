@@ -27,6 +27,8 @@ export interface NbdStream {
   destroy(error?: Error): void;
   /** Replaces the handler. */
   setHandler(handler: ByteStreamHandler): void;
+  /** Takes bytes that are there, where that can be done past the event loop. */
+  poll?(): boolean;
 }
 
 /** Bytes of a stream's input buffer. A message that must lie in one piece is at most a quarter of it. */

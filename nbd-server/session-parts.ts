@@ -15,8 +15,10 @@ export interface SessionCounters {
 
 /** Whoever keeps the event loop awake after page traffic; see `common/event-loop-spin.ts`. */
 export interface ActivityListener {
-  /** Requests came. */
-  onActivity(): void;
+  /** Requests came from `source`. */
+  onActivity(source: NbdStream): void;
+  /** `source` has ended. */
+  forget(source: NbdStream): void;
 }
 
 /** What a session works on. */

@@ -139,7 +139,7 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
   /** Parses requests; {@link ByteStreamHandler}. */
   onBytes(input: NativeBuffer, start: number, end: number): number {
     if (this.#ending || this.#closed) return end;
-    this.#spin?.onActivity();
+    this.#spin?.onActivity(this.#stream);
     try {
       return this.#parse(input, start, end);
     } catch (thrown) {
@@ -162,6 +162,7 @@ export class TransmissionSession implements ByteStreamHandler, BlockCompletionSi
   onClosed(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#spin?.forget(this.#stream);
     this.#queue.close();
     this.#writer.discard();
     const unfinished = this.#gatherSlot !== NO_SLOT ? this.#gatherSlot : this.#skipSlot;

@@ -308,7 +308,7 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
 
   /** Bytes of the peer. */
   onBytes(input: NativeBuffer, start: number, end: number): number {
-    this.#options.spin?.onActivity();
+    this.#options.spin?.onActivity(this.#stream);
     try {
       return this.#machine.onBytes(input, start, end, this.#options.clock.nowMs());
     } catch (error) {
@@ -329,6 +329,7 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
 
   /** The socket is gone. */
   onClosed(error: Error | undefined): void {
+    this.#options.spin?.forget(this.#stream);
     if (this.#finished) return;
     const text = error === undefined ? 'it closed the connection' : error.message;
     this.#finish(

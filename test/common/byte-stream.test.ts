@@ -201,6 +201,75 @@ t.test('pausing and resuming at every offer loses nothing', async (t) => {
   t.ok(handler.bytes.equals(sent));
 });
 
+t.test('polled at random, beside the loop, the bytes are the same', async (t) => {
+  const options = { inputSizeBytes: 256 * 1024, outputChunkSizeBytes: 4096 };
+  for (let seed = 1; seed <= 6; seed += 1) {
+    const random = seededRandom(seed);
+    const { plain, stream, handler } = await plainToStream(t, options);
+    const sent = numbered(1_500_000);
+    let polls = 0;
+    let consumed = 0;
+    handler.consume = (offered) => {
+      if (random() < 0.05) {
+        stream.pause();
+        setImmediate(() => stream.resume());
+      }
+      const some = Math.floor(random() * (offered.length + 1));
+      const length = offered.length > 100_000 || random() < 0.5 ? offered.length : some;
+      consumed += length;
+      return length;
+    };
+    for (let at = 0; at < sent.length;) {
+      const length = 1 + Math.floor(random() ** 4 * 150_000);
+      plain.write(sent.subarray(at, at + length));
+      at += length;
+      for (let turns = Math.floor(random() * 6); turns > 0; turns -= 1) {
+        if (random() < 0.8 && stream.poll()) polls += 1;
+        await new Promise(setImmediate);
+      }
+    }
+    handler.consume = (offered) => {
+      consumed += offered.length;
+      return offered.length;
+    };
+    plain.write(Buffer.alloc(1));
+    await until(() => consumed > sent.length, `seed ${seed}`);
+    t.ok(handler.bytes.subarray(0, -1).equals(sent), `seed ${seed}`);
+    t.ok(polls > 0, `${polls} polls found something`);
+    plain.destroy();
+    await handler.closed;
+    t.equal(stream.poll(), false, 'nothing comes after the end');
+  }
+});
+
+t.test('polling a paused stream, or one that its handler ends, takes nothing more', async (t) => {
+  const options = { inputSizeBytes: 256 * 1024, outputChunkSizeBytes: 4096 };
+  const { plain, stream, handler } = await plainToStream(t, options);
+  const arm = async (): Promise<void> => {
+    stream.poll();
+    const before = handler.bytes.length;
+    plain.write('a');
+    await until(() => handler.bytes.length > before, 'one by the loop');
+  };
+  await arm();
+  stream.pause();
+  plain.write('b');
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  t.equal(stream.poll(), false, 'paused');
+  stream.resume();
+  await until(() => handler.bytes.toString() === 'ab', 'after the pause');
+  await arm();
+  handler.consume = (offered) => {
+    stream.destroy();
+    return offered.length;
+  };
+  plain.write('c');
+  for (let tries = 0; tries < 1000 && !stream.poll(); tries += 1);
+  t.equal(stream.poll(), false, 'ended');
+  await handler.closed;
+  t.equal(handler.closes, 1);
+});
+
 t.test('what one turn reserves leaves in order, whatever the sizes', async (t) => {
   const random = seededRandom(11);
   for (let round = 0; round < 20; round += 1) {

@@ -86,3 +86,44 @@ t.test('what is polled is looked at in each turn while it spins, and not after',
   t.equal(looks, before);
   clock.time = 2;
 });
+
+t.test(
+  'the sockets of the last activities are read in quiet turns, the latest first',
+  async (t) => {
+    const clock = { time: 0, nowMs: () => clock.time };
+    const spin = new EventLoopSpin(clock, 100);
+    const reads: string[] = [];
+    const sources = ['a', 'b', 'c', 'd', 'e'].map((name) => ({
+      poll: () => {
+        reads.push(name);
+        return false;
+      },
+    }));
+    for (const source of sources) spin.onActivity(source);
+    await turns(1);
+    t.same(reads, [], 'something came: it is given time to gather');
+    await turns(1);
+    t.same(reads.slice(0, 5), ['e', 'd', 'c', 'b', 'e'], 'four, round by round');
+    for (const source of sources) spin.forget(source);
+    reads.length = 0;
+    await turns(2);
+    t.same(reads, [], 'those that ended are let go');
+
+    let left = 2;
+    const lively = {
+      poll: () => {
+        reads.push('lively');
+        left -= 1;
+        if (left < 0) return false;
+        spin.onActivity(lively);
+        return true;
+      },
+    };
+    spin.onActivity(lively);
+    await turns(2);
+    t.same(reads, ['lively'], 'what came ends the turn');
+    clock.time = 99;
+    await turns(2);
+    t.notOk(spin.spinning);
+  },
+);

@@ -170,13 +170,16 @@ t.test('requests are counted by command', async (t) => {
 
 t.test('page traffic is told to whoever keeps the event loop awake', async (t) => {
   let activities = 0;
-  const spin = { onActivity: () => (activities += 1) };
-  const { target } = await startNbdServer(t, { server: { spin } });
+  let forgotten = 0;
+  const spin = { onActivity: () => (activities += 1), forget: () => (forgotten += 1) };
+  const { target, server } = await startNbdServer(t, { server: { spin } });
   const client = await RawClient.open(target, 'simple');
   t.equal(activities, 0, 'a handshake is no traffic');
   await client.ask({ command: FLUSH });
   t.ok(activities >= 1);
   client.destroy();
+  await server.close();
+  t.equal(forgotten, 1, 'and its end');
 });
 
 t.test('closing ends a handshake that says nothing', async (t) => {
