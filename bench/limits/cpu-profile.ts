@@ -12,6 +12,9 @@ export interface CallFrame {
   readonly functionName: string;
   /** Of its file; empty for native functions and for what is not in a function, such as `(idle)`. */
   readonly url: string;
+  /** Where it begins there, from 0. */
+  readonly lineNumber: number;
+  readonly columnNumber: number;
 }
 
 /** What is used of the file. */
@@ -38,7 +41,7 @@ export interface Window {
 }
 
 /** Which stage a function belongs to; undefined leaves it to its caller. */
-export type StageOf = (frame: CallFrame) => string | undefined;
+export type StageOf = (frame: Pick<CallFrame, 'functionName' | 'url'>) => string | undefined;
 
 /** The stage of samples that no function on the way to the root decides. */
 export const UNKNOWN_STAGE = 'other';

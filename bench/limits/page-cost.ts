@@ -15,6 +15,7 @@ import { BOTH_HERE, startMemcloud, type RunningMemcloud } from '../targets/memcl
 import type { RunningTarget, Target } from '../targets/target.ts';
 import { fill, runFio, seedOf } from '../trials.ts';
 import { budgetOf, type Budget, type Used } from './budget.ts';
+import { unbundle } from './bundled-frames.ts';
 import { countCalls, type Counted } from './call-counts.ts';
 import { parseCpuProfile, sumProfile, type Window } from './cpu-profile.ts';
 import { countHardware } from './hardware-counters.ts';
@@ -217,7 +218,7 @@ export async function measureBudgets(
   });
   return SIDES.flatMap((side) => {
     const file = path.join(directory, `${side}.cpuprofile`);
-    const profile = parseCpuProfile(fs.readFileSync(file, 'utf8'));
+    const profile = unbundle(parseCpuProfile(fs.readFileSync(file, 'utf8')));
     return runs.flatMap(({ costs, window }) =>
       costs
         .filter(({ part }) => part === side)

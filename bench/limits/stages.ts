@@ -28,6 +28,7 @@ export const THREADS_STAGE = 'other threads';
 export const OUTSIDE_JAVASCRIPT: readonly string[] = [IDLE_STAGE, PROGRAM_STAGE];
 
 const SEND = 'socket write (system call)';
+const RECEIVE = 'socket read while it spins';
 const COPY = 'copy (memcpy)';
 const NODE = 'node: streams, ticks';
 const OTHER = 'other';
@@ -64,7 +65,12 @@ const NATIVE: Readonly<Record<string, string>> = {
  * Functions of ours that only call a foreign one. V8 does not know foreign functions, so their time is
  * that of the function of ours that calls them.
  */
-const FOREIGN: Readonly<Record<string, string>> = { copyMemory: COPY, zeroMemory: COPY };
+const FOREIGN: Readonly<Record<string, string>> = {
+  copyMemory: COPY,
+  zeroMemory: COPY,
+  trySend: SEND,
+  tryReceive: RECEIVE,
+};
 
 /** The rows of a budget, in the order of a page's way; what is in none of them is added below. */
 export const STAGE_ROWS: readonly StageRow[] = [
@@ -81,6 +87,7 @@ export const STAGE_ROWS: readonly StageRow[] = [
   { stage: 'provider: lease, slab', what: 'look-up, checks' },
   { stage: COPY, what: 'to the slab, or from it into the output' },
   { stage: SEND, what: 'one for all that a turn produced' },
+  { stage: RECEIVE, what: 'past the loop, mostly in vain' },
   { stage: 'spin', what: 'the look at the clock between two polls' },
   { stage: GARBAGE_STAGE, what: 'on the thread that serves pages' },
   { stage: OTHER, what: '' },
@@ -88,7 +95,10 @@ export const STAGE_ROWS: readonly StageRow[] = [
 ];
 
 /** The stage of a function; undefined leaves it to its caller. */
-export function stageOf({ functionName, url }: CallFrame): string | undefined {
+export function stageOf({
+  functionName,
+  url,
+}: Pick<CallFrame, 'functionName' | 'url'>): string | undefined {
   if (url === '') return NATIVE[functionName];
   if (url.startsWith('node:')) return NODE;
   const foreign = FOREIGN[functionName];

@@ -9,7 +9,10 @@ import {
 import { stageOf, STAGE_ROWS } from '../../../bench/limits/stages.ts';
 
 const EVER = { startUs: 0, endUs: Infinity };
-const frame = (functionName: string, url = '') => ({ functionName, url });
+const frame = (functionName: string, url = '') => ({
+  ...{ functionName, url },
+  ...{ lineNumber: 0, columnNumber: 0 },
+});
 
 /** root -> (idle) | write -> native -> deeper; root -> read -> native */
 const PROFILE: CpuProfile = {
