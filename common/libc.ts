@@ -183,7 +183,8 @@ const MSG_NOSIGNAL = 0x4000;
  * recv(2) of a stream socket that does not block.
  *
  * @param to - address of the room
- * @returns how many bytes came; 0 for none, and for an end or an error, which are there the next time too
+ * @returns how many bytes came; 0 for none, for an end, which is there the next time too, and for an error, which
+ *   the kernel tells once: whoever reads next sees an end
  */
 export function tryReceive(fd: number, to: number, length: number): number {
   return Math.max(0, receiveCall(fd, to, length, MSG_DONTWAIT) as number);

@@ -22,6 +22,7 @@ import type { LocalSlabSource } from '../provider/local-source.ts';
 import type { RamProvider } from '../provider/service.ts';
 import { SpillSource } from '../provider/spill-source.ts';
 import { VolumeBlockDevice } from '../tier/block-device.ts';
+import { PageLabeller } from '../tier/page-guard.ts';
 import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
 import { capacityProblem, localRoom, roomOf, type FreeRoom } from './capacity.ts';
 import type { DaemonConfig } from './config.ts';
@@ -374,11 +375,22 @@ export class Daemon implements VolumeParts {
       requestDeadlineMs: REQUEST_DEADLINE_MS,
     };
     const world = volumeWorld(name, sources, this.#logger);
-    if (spill === undefined) return new Volume(options, world);
+    if (spill === undefined) {
+      return new Volume(
+        options,
+        world,
+        this.#staysHere(request, sources) ? new PageLabeller() : undefined,
+      );
+    }
     return new Volume(options, {
       ...world,
       spill: new SpillSource(spill.place, spill.sizeBytes),
     });
+  }
+
+  /** True when no page of the volume can ever leave this process: it is its only provider, for good. */
+  #staysHere({ providers }: VolumeRequest, sources: SlabSources): boolean {
+    return providers !== undefined && sources.list().every((source) => source === this.#local);
   }
 
   /** A volume of a former process of this node; its providers may not be connected yet. */

@@ -4,8 +4,8 @@
  *
  * *Sealed* (seal.ts) is the rule: the place is another machine, which must not read or forge a page.
  *
- * *Labelled* is for a volume whose only place is memory of its own process, as a mount with `--provider
- * local` alone: who could read that memory has the page already, in the client's buffer, so that a cipher
+ * *Labelled* is for a volume whose only place is memory of its own process, as a mount or a volume with
+ * `--provider local` alone: who could read that memory has the page already, in the client's buffer, so that a cipher
  * would hide it from nobody. The page is kept as it is, and the 16 bytes behind it say which page and
  * version it is, so that a mistake of our own still shows as a page that does not open.
  */
