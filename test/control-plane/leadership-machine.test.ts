@@ -180,6 +180,8 @@ class World {
   leaseCount = 0;
   /** While true, the network loses everything of these nodes. */
   readonly cut = new Set<SimNode>();
+  /** While true, nothing is lost, late or stalled any more. */
+  calm = false;
 
   constructor(seed: number, nodeCount: number) {
     this.random = new Random(seed);
@@ -192,9 +194,9 @@ class World {
 
   /** A call to the store and its answer; either may be lost, and is then said to have failed after a while. */
   call<T>(node: SimNode, work: () => T, answer: (result: T) => void, failed: () => void): void {
-    const slow = this.random.below(20) === 0;
+    const slow = !this.calm && this.random.below(20) === 0;
     const delay = (): number => this.random.below(slow ? 4000 : 60);
-    const lost = (): boolean => this.cut.has(node) || this.random.below(40) === 0;
+    const lost = (): boolean => !this.calm && (this.cut.has(node) || this.random.below(40) === 0);
     if (lost()) {
       this.after(1000, failed);
       return;
@@ -242,7 +244,7 @@ class World {
       for (const node of this.nodes) {
         if (node.wakeAtMs > this.nowMs) continue;
         // A process that does not run: its timer fires late.
-        if (this.random.below(200) === 0)
+        if (!this.calm && this.random.below(200) === 0)
           node.stalledUntilMs = this.nowMs + this.random.below(6000);
         else node.handle({ on: 'tick' });
         check();
@@ -273,7 +275,8 @@ class SimNode {
   }
 
   get wakeAtMs(): number {
-    const wakeMs = (this.machine.wakeAtMs - this.#offsetMs) / this.#rate;
+    // A timer never fires early, not by a rounding either: the machine would be asked again at the same time.
+    const wakeMs = (this.machine.wakeAtMs - this.#offsetMs) / this.#rate + 0.001;
     return Math.max(wakeMs, this.stalledUntilMs);
   }
 
@@ -387,15 +390,12 @@ t.test('of several nodes never two lead, whatever is lost, late, stalled or cut'
       if (world.random.below(2) === 0) world.cut.add(world.random.pick(world.nodes));
     }
     // Left in peace, one leads.
-    world.cut.clear();
+    world.calm = true;
     world.run(world.nowMs + 20_000, check);
     const epochs = world.nodes.flatMap((node) => node.terms);
     terms += world.epoch;
     if (new Set(epochs).size !== epochs.length) throw new Error(`a term twice, SEED=${seed}`);
-    if (!world.nodes.some((node) => node.leads)) {
-      world.run(world.nowMs + 10_000, check);
-      if (!world.nodes.some((node) => node.leads)) throw new Error(`nobody leads, SEED=${seed}`);
-    }
+    if (!world.nodes.some((node) => node.leads)) throw new Error(`nobody leads, SEED=${seed}`);
   }
   t.ok(terms > seeds, `${terms} terms in ${seeds} histories`);
   t.ok(ledMs > 0);
