@@ -366,7 +366,7 @@ export class ByteStream {
   /** Whether {@link ByteStream.#knownFd} may be used: once the handle is given up, the number may be another's. */
   #hasDescriptor(): boolean {
     if (this.#knownFd < 0) this.#knownFd = this.fd;
-    return this.#knownFd >= 0 && (this.#socket as SocketWithHandle)._handle != null;
+    return this.#knownFd >= 0 && Boolean((this.#socket as SocketWithHandle)._handle);
   }
 
   #onWritten(chunk: OutputChunk, length: number): void {
