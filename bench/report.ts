@@ -108,12 +108,7 @@ export class Report {
   /** How the goals fared. */
   goals(goals: readonly Goal[]): GoalResult[] {
     return goals.map((goal) => {
-      const { workload, metric, target = this.#ours, peer } = goal;
-      const { peerWorkload = workload, peerMetric = metric } = goal;
-      const own = this.#named(workload, target, metric);
-      const other = this.#named(peerWorkload, peer, peerMetric);
-      const isMeasured = own.length > 0 && other.length > 0;
-      const ratio = isMeasured ? ratioEstimate(own, other, this.#random) : undefined;
+      const ratio = this.#ratioOf(goal);
       return { ...goal, ratio: ratio ?? null, verdict: judge(goal, ratio) };
     });
   }
@@ -171,6 +166,20 @@ export class Report {
     return this.#trials.filter(
       (trial) => trial.workload === workload.name && trial.target === target,
     );
+  }
+
+  /** What a goal compares: one of {@link Report.ratios}, drawn once, or a comparison of its own. */
+  #ratioOf(goal: Goal): Estimate | undefined {
+    const { workload, metric, target = this.#ours, peer } = goal;
+    const { peerWorkload = workload, peerMetric = metric } = goal;
+    if (target === this.#ours && peerWorkload === workload && peerMetric === metric) {
+      return this.ratios.find(
+        (ratio) => ratio.workload === workload && ratio.peer === peer && ratio.metric === metric,
+      )?.estimate;
+    }
+    const own = this.#named(workload, target, metric);
+    const other = this.#named(peerWorkload, peer, peerMetric);
+    return own.length > 0 && other.length > 0 ? ratioEstimate(own, other, this.#random) : undefined;
   }
 
   /** As `#sample`; empty when the plan has no such workload. */

@@ -90,8 +90,6 @@ export class ByteStream {
   #flushScheduled = false;
   #backlogBytes = 0;
   #closed = false;
-  /** The descriptor, once known; of use only while the socket has its handle. */
-  #knownFd = -1;
   /** Bytes left without a callback that would tell of it. */
   #drained = false;
   #freed = false;
@@ -289,8 +287,7 @@ export class ByteStream {
     const sent = this.#sendNow(chunk.memory.address + this.#flushed, length);
     if (sent === length) {
       this.#drained = true;
-      if (chunk.writesPending === 0) this.#reserved = this.#flushed = 0;
-      else this.#flushed = this.#reserved;
+      this.#reserved = this.#flushed = 0;
       return;
     }
     const view = chunk.memory.bytes.subarray(this.#flushed + sent, this.#reserved);
@@ -324,11 +321,12 @@ export class ByteStream {
    */
   poll(): boolean {
     this.#polled = true;
-    if (!this.#landsApart || this.#paused || this.#closed || !this.#hasDescriptor()) return false;
+    const { fd } = this;
+    if (!this.#landsApart || this.#paused || fd < 0) return false;
     // There is always room for what the loop reads next.
     const room = this.#inputSizeBytes - this.#inputEnd - LANDING_SIZE_BYTES;
     if (room <= 0) return false;
-    const length = tryReceive(this.#knownFd, this.#input.address + this.#inputEnd, room);
+    const length = tryReceive(fd, this.#input.address + this.#inputEnd, room);
     if (length === 0) return false;
     this.#inputEnd += length;
     this.#offer();
@@ -359,14 +357,10 @@ export class ByteStream {
 
   /** Sends past Node's stream if nothing waits there. @returns how many bytes the kernel took */
   #sendNow(from: number, length: number): number {
-    if (this.#backlogBytes > 0 || !this.#socket.writable || !this.#hasDescriptor()) return 0;
-    return trySend(this.#knownFd, from, length);
-  }
-
-  /** Whether {@link ByteStream.#knownFd} may be used: once the handle is given up, the number may be another's. */
-  #hasDescriptor(): boolean {
-    if (this.#knownFd < 0) this.#knownFd = this.fd;
-    return this.#knownFd >= 0 && Boolean((this.#socket as SocketWithHandle)._handle);
+    const { fd } = this;
+    return this.#backlogBytes > 0 || !this.#socket.writable || fd < 0
+      ? 0
+      : trySend(fd, from, length);
   }
 
   #onWritten(chunk: OutputChunk, length: number): void {

@@ -41,7 +41,7 @@ export interface Window {
 }
 
 /** Which stage a function belongs to; undefined leaves it to its caller. */
-export type StageOf = (frame: Pick<CallFrame, 'functionName' | 'url'>) => string | undefined;
+export type StageOf = (frame: CallFrame) => string | undefined;
 
 /** The stage of samples that no function on the way to the root decides. */
 export const UNKNOWN_STAGE = 'other';

@@ -95,10 +95,7 @@ export const STAGE_ROWS: readonly StageRow[] = [
 ];
 
 /** The stage of a function; undefined leaves it to its caller. */
-export function stageOf({
-  functionName,
-  url,
-}: Pick<CallFrame, 'functionName' | 'url'>): string | undefined {
+export function stageOf({ functionName, url }: CallFrame): string | undefined {
   if (url === '') return NATIVE[functionName];
   if (url.startsWith('node:')) return NODE;
   const foreign = FOREIGN[functionName];

@@ -128,6 +128,15 @@ export async function askNode(
   return JSON.parse(await stage.run(process.execPath, all, COMMAND_TIMEOUT_MS)) as unknown;
 }
 
+/** The check of a target: that its volume sent what was written. @returns a function that gives the counters */
+function elisionCheck({ inspect }: RunningVolume): NonNullable<RunningTarget['verify']> {
+  return async () => {
+    const { counters } = await inspect();
+    refuseElision(counters);
+    return counters;
+  };
+}
+
 /** Waits until `node` has a session with every node of `names`. */
 export async function waitForPeers(
   stage: Stage,
@@ -202,20 +211,16 @@ export async function startMemcloud(
   );
   await waitForPeers(stage, consumer, [PROVIDER_NAME]);
   const plan = { name: VOLUME_NAME, sizeBytes, providers: [PROVIDER_NAME] };
-  const { uri, inspect } = await serveVolume(stage, consumer, directory, plan);
+  const volume = await serveVolume(stage, consumer, directory, plan);
   return {
-    uri,
+    uri: volume.uri,
     pids: [consumer.server.pid, provider.server.pid],
     consumerPid: consumer.server.pid,
     providerPid: provider.server.pid,
-    inspect,
+    inspect: volume.inspect,
     status: async (side) =>
       (await askNode(stage, side === 'consumer' ? consumer : provider, 'status')) as StatusInfo,
-    verify: async () => {
-      const { counters } = await inspect();
-      refuseElision(counters);
-      return counters;
-    },
+    verify: elisionCheck(volume),
     stop: async () => {
       await consumer.server.stop();
       await provider.server.stop();
@@ -228,15 +233,11 @@ async function startLocal(stage: Stage, sizeBytes: number): Promise<RunningTarge
   const directory = stage.makeDirectory('memcloud-local');
   const node = await startNode(stage, directory, 'bench-local', offerFor(sizeBytes), []);
   const plan = { name: VOLUME_NAME, sizeBytes, providers: ['local'] };
-  const { uri, inspect } = await serveVolume(stage, node, directory, plan);
+  const volume = await serveVolume(stage, node, directory, plan);
   return {
-    uri,
+    uri: volume.uri,
     pids: [node.server.pid],
-    verify: async () => {
-      const { counters } = await inspect();
-      refuseElision(counters);
-      return counters;
-    },
+    verify: elisionCheck(volume),
     stop: () => node.server.stop(),
   };
 }

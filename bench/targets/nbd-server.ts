@@ -5,7 +5,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Stage } from '../stage.ts';
-import { freePort, serveNbdkit } from './nbdkit.ts';
+import { freePort, serveNbdkit, unixUri } from './nbdkit.ts';
 import { sparseTmpfsFile } from './qemu-nbd.ts';
 import type { Target } from './target.ts';
 
@@ -68,7 +68,7 @@ export const nbdServerTls: Target = {
       ...['shared=true', `retry=${CONNECT_RETRY_S}`],
     ]);
     return {
-      uri: `nbd+unix:///?socket=${socketPath}`,
+      uri: unixUri(socketPath),
       pids: [local.pid, remote.pid],
       stop: async () => {
         await local.stop();

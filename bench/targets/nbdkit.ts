@@ -50,7 +50,8 @@ function running(uri: string, servers: readonly Server[]): RunningTarget {
   };
 }
 
-const unixUri = (socketPath: string): string => `nbd+unix:///?socket=${socketPath}`;
+/** Where fio connects to a server on a Unix socket. */
+export const unixUri = (socketPath: string): string => `nbd+unix:///?socket=${socketPath}`;
 
 /** One hop, Unix socket, no encryption. */
 export const nbdkitUnix: Target = {

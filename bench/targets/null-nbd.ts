@@ -5,7 +5,7 @@
 import path from 'node:path';
 import { compile } from '../compile.ts';
 import type { Stage } from '../stage.ts';
-import { freePort } from './nbdkit.ts';
+import { freePort, unixUri } from './nbdkit.ts';
 import type { RunningTarget, Target } from './target.ts';
 
 const START_TIMEOUT_MS = 10_000;
@@ -31,7 +31,7 @@ export const nullUnix: Target = {
   ours: false,
   start: (stage, sizeBytes) => {
     const socketPath = path.join(stage.makeDirectory('null-unix'), 'nbd.sock');
-    return start(stage, sizeBytes, ['unix', socketPath], `nbd+unix:///?socket=${socketPath}`);
+    return start(stage, sizeBytes, ['unix', socketPath], unixUri(socketPath));
   },
 };
 

@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Stage } from '../stage.ts';
+import { unixUri } from './nbdkit.ts';
 import type { Target } from './target.ts';
 
 const START_TIMEOUT_MS = 10_000;
@@ -46,6 +47,6 @@ export const qemuNbd: Target = {
       await server.stop();
       image.remove();
     };
-    return { uri: `nbd+unix:///?socket=${socketPath}`, pids: [server.pid], stop };
+    return { uri: unixUri(socketPath), pids: [server.pid], stop };
   },
 };
