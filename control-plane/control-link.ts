@@ -22,6 +22,7 @@ import {
 } from './control-link-machine.ts';
 import { decodeManagedReply, encodeManagedCall } from './messages.ts';
 import type { ManagedCall, ManagedParams, ManagedResult } from './schema.ts';
+import { everyTick, type Tick } from '../common/ticker.ts';
 
 /** Longest time of a call unless its caller says otherwise, milliseconds. */
 export const CALL_TIMEOUT_MS = 8_000;
@@ -52,7 +53,7 @@ export class ControlLink {
   readonly #machine = new ControlLinkMachine();
   readonly #calls = new Map<number, Waiting>();
   readonly #listeners = new Set<() => void>();
-  readonly #timer: NodeJS.Timeout;
+  readonly #timer: Tick;
   readonly #stopListening: () => void;
   #nextId = 1;
   #closed = false;
@@ -63,7 +64,7 @@ export class ControlLink {
       this.#machine.sessionChanged(nodeId, this.#nowMs());
       this.#look();
     });
-    this.#timer = setInterval(() => this.#look(), TICK_MS).unref();
+    this.#timer = everyTick(TICK_MS, () => this.#look());
     this.#look();
   }
 
@@ -142,7 +143,7 @@ export class ControlLink {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    clearInterval(this.#timer);
+    this.#timer.stop();
     this.#stopListening();
     this.#listeners.clear();
     for (const id of [...this.#calls.keys()]) this.#end(id)?.reject(cancelled('a call'));

@@ -31,6 +31,7 @@ import { keepConnected, type LinkEvent } from '../nbd-server/client/kernel/keep-
 import { routeTo } from '../nbd-server/client/route.ts';
 import { NbdServer } from '../nbd-server/server.ts';
 import type { DirectParts, KernelLeg, LegRequest, LegState } from './direct/devices.ts';
+import { everyTick, type Tick } from '../common/ticker.ts';
 
 /** Longer than a link may be cut without harm, shorter than the kernel's patience with hung tasks (120 s). */
 const REPLY_TIMEOUT_S = 30;
@@ -47,7 +48,7 @@ export class DirectService {
   /** For the peers. */
   readonly exports: DirectExports;
   readonly #server: NbdServer;
-  readonly #timer: NodeJS.Timeout;
+  readonly #timer: Tick;
 
   /**
    * @param options - `port`: where data connections are to come, once that is known; `allowPlain`: take
@@ -70,7 +71,7 @@ export class DirectService {
       plain: { everywhere: allowPlain, hasLink: () => hasWireGuard(), linkTo: wireGuardTo },
       logger,
     });
-    this.#timer = setInterval(() => this.exports.tick(), DIRECT_TICK_MS);
+    this.#timer = everyTick(DIRECT_TICK_MS, () => this.exports.tick());
   }
 
   /** Every export, for people. */
@@ -88,7 +89,7 @@ export class DirectService {
 
   /** Cuts every connection, wipes, gives back. */
   async close(): Promise<void> {
-    clearInterval(this.#timer);
+    this.#timer.stop();
     this.exports.close();
     await this.#server.close(SERVER_CLOSE_TIMEOUT_MS);
   }

@@ -27,6 +27,7 @@ import type {
   ManagedVolumeWish,
 } from './managed/node.ts';
 import type { DirectLease, DirectLeases, DirectLeaseWish } from './managed/direct-leases.ts';
+import { everyTick, type Tick } from '../common/ticker.ts';
 
 /** How often pools look after their leases, milliseconds. */
 const TICK_MS = 500;
@@ -101,7 +102,7 @@ export class ManagedClient implements ManagedNode, DirectLeases {
   readonly door: GuestDoor;
   readonly #parts: ManagedClientParts;
   readonly #kept = new Set<Kept>();
-  readonly #timer: NodeJS.Timeout;
+  readonly #timer: Tick;
 
   constructor(parts: ManagedClientParts) {
     this.#parts = parts;
@@ -113,7 +114,7 @@ export class ManagedClient implements ManagedNode, DirectLeases {
       door: this.door,
       clock: monotonicClock,
     });
-    this.#timer = setInterval(() => this.#tick(), TICK_MS).unref();
+    this.#timer = everyTick(TICK_MS, () => this.#tick());
   }
 
   /** {@link ManagedNode.status} */
@@ -252,14 +253,14 @@ export class ManagedClient implements ManagedNode, DirectLeases {
 
   /** Gives back what ends with this process; in bounded time. */
   async close(): Promise<void> {
-    clearInterval(this.#timer);
+    this.#timer.stop();
     await this.leases.close();
     this.door.end();
   }
 
   /** Stops at once: a successor goes on. */
   abandon(): void {
-    clearInterval(this.#timer);
+    this.#timer.stop();
     this.leases.abandon();
     this.door.end();
   }

@@ -33,6 +33,7 @@ import type { Peers } from '../peer/peers.ts';
 import type { TrustStore } from '../peer/trust.ts';
 import type { RamProvider } from '../provider/service.ts';
 import type { DaemonConfig } from './config.ts';
+import { everyTick, type Tick } from '../common/ticker.ts';
 
 /** The load of a provider is that of so long a time, milliseconds. */
 const LOAD_WINDOW_MS = 1_000;
@@ -64,7 +65,7 @@ export class Managed implements ManagedService {
   readonly #logger: Logger;
   #control: ControlLink | undefined;
   #agent: ProviderAgent | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  #timer: Tick | undefined;
   #dialers: readonly Dialer[] = [];
   #links: ManagedLinks | undefined;
 
@@ -88,7 +89,7 @@ export class Managed implements ManagedService {
     const logger = this.#logger;
     const control = new ControlLink({ links: peers.managedLinks, targets, clock, logger });
     this.#control = control;
-    this.#timer = setInterval(() => this.#tick(), PROVIDER_TICK_MS).unref();
+    this.#timer = everyTick(PROVIDER_TICK_MS, () => this.#tick());
     if (this.#config.offerBytes === 0) return;
     const room = new RoomGauge(provider);
     this.#agent = new ProviderAgent({
@@ -160,7 +161,7 @@ export class Managed implements ManagedService {
 
   /** Ends every managed lease that was lent, and tells the leader if it answers. Clients of this node are gone. */
   async close(): Promise<void> {
-    clearInterval(this.#timer);
+    this.#timer?.stop();
     await this.#agent?.close();
     this.#control?.close();
   }

@@ -34,6 +34,7 @@ import { largestVolumeBytes } from './mounts/pool-room.ts';
 import type { MountPeer, MountStatus } from './mounts/protocol.ts';
 import { holdingOn } from './volumes.ts';
 import { LOCAL_PROVIDER, REQUEST_DEADLINE_MS, localSource, volumeWorld } from './wire-volume.ts';
+import { everyTick, type Tick } from '../common/ticker.ts';
 
 /** Bytes of a lane's random name. */
 const LANE_SIZE_BYTES = 8;
@@ -56,7 +57,7 @@ export class MountPool {
   readonly #provider: RamProvider | undefined;
   readonly #sources: SlabSources;
   readonly #lanePeers: LanePeers;
-  readonly #timer: NodeJS.Timeout;
+  readonly #timer: Tick;
   #roomPageCount = 0;
   #roomAtMs = -Infinity;
 
@@ -77,7 +78,7 @@ export class MountPool {
     this.#lanePeers = parts.lanePeers;
     this.device = new VolumeBlockDevice(volume);
     peers.recallRoom = (nodeId) => drainRoom([holdingOn(nodeId, volume, sources)]);
-    this.#timer = setInterval(() => volume.tick(), VOLUME_TICK_MS);
+    this.#timer = everyTick(VOLUME_TICK_MS, () => volume.tick());
   }
 
   /**
@@ -179,7 +180,7 @@ export class MountPool {
   /** Gives the leases back and ends everything; the pages are gone. */
   async close(): Promise<void> {
     await this.#volume.close();
-    clearInterval(this.#timer);
+    this.#timer.stop();
     await this.#peers.close();
     this.#provider?.close();
   }

@@ -23,6 +23,7 @@ import type { RamProvider } from '../provider/service.ts';
 import type { DrainParts } from './drain.ts';
 import { objectHandlers, type ObjectHandlers } from './objects/rpc.ts';
 import type { ObjectNumbers } from './rpc/rpc.ts';
+import { everyTick, type Tick } from '../common/ticker.ts';
 
 /** How often what is over is taken out, milliseconds. */
 const TICK_MS = 250;
@@ -45,7 +46,7 @@ export class Objects {
   readonly service: ObjectService;
   readonly #nodeId: NodeId;
   readonly #store: ObjectStore;
-  readonly #timer: NodeJS.Timeout;
+  readonly #timer: Tick;
   #closed = false;
 
   /** @param provider - whose memory they lie in; it is to be closed after them */
@@ -57,13 +58,13 @@ export class Objects {
     this.service = new ObjectServer(this.#store, ({ stack }) => {
       logger.error({ err: String(stack) }, 'a request about objects failed');
     });
-    this.#timer = setInterval(() => {
+    this.#timer = everyTick(TICK_MS, () => {
       try {
         this.#store.tick(clock.nowMs());
       } catch (error) {
         logger.error({ err: String(asMemcloudError(error).stack) }, 'objects could not be tidied');
       }
-    }, TICK_MS).unref();
+    });
   }
 
   /** The methods of objects. */
@@ -122,7 +123,7 @@ export class Objects {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    clearInterval(this.#timer);
+    this.#timer.stop();
     this.#store.close();
   }
 }

@@ -58,6 +58,7 @@ import { joinControlPlane, type ManagedClient } from './wire-managed-client.ts';
 import type { Objects } from './wire-objects.ts';
 import { appliers, openParts, type DaemonParts, type Undo } from './wire-parts.ts';
 import { LOCAL_PROVIDER, REQUEST_DEADLINE_MS, localSource, volumeWorld } from './wire-volume.ts';
+import { everyTick, type Tick } from '../common/ticker.ts';
 
 const RPC_CLOSE_GRACE_MS = 500;
 const EXPORT_RING_SIZE_BYTES = 4 * 2 ** 20;
@@ -91,7 +92,7 @@ export class Daemon implements VolumeParts {
   readonly #direct: DirectDevices;
   readonly #mounts: Mounts;
   readonly #rpc: RpcServer;
-  readonly #timer: NodeJS.Timeout;
+  readonly #timer: Tick;
   readonly #exports: Exports;
   readonly #handover: Handover;
   #lock: StateLock | undefined;
@@ -160,10 +161,10 @@ export class Daemon implements VolumeParts {
       },
       logger,
     );
-    this.#timer = setInterval(() => {
+    this.#timer = everyTick(VOLUME_TICK_MS, () => {
       this.#volumes.tick();
       this.onTick();
-    }, VOLUME_TICK_MS);
+    });
   }
 
   /**
@@ -190,7 +191,7 @@ export class Daemon implements VolumeParts {
       const estate = await predecessor?.ask(identity.nodeId);
       const peerAddress = estate?.manifest.peerAddress ?? (await listen());
       const daemon = new Daemon(config, logger, parts, peerAddress);
-      undo.push(() => clearInterval(daemon.#timer));
+      undo.push(() => daemon.#timer.stop());
       undo.push(() => daemon.#discovery.close());
       if (predecessor !== undefined && estate !== undefined) {
         await daemon.#handover.takeOver(predecessor, estate, async ({ inheritance, manifest }) => {
@@ -251,7 +252,7 @@ export class Daemon implements VolumeParts {
     await this.#mounts.close();
     await this.#volumes.close();
     this.#direct.close();
-    clearInterval(this.#timer);
+    this.#timer.stop();
     await this.#discovery.close();
     await this.#client?.close();
     await this.#managed.close();
@@ -276,7 +277,7 @@ export class Daemon implements VolumeParts {
 
   /** A successor has the sockets, the lock and the volumes: sessions end, so that its own can begin. */
   #abandon(): void {
-    clearInterval(this.#timer);
+    this.#timer.stop();
     this.#rpc.abandon();
     this.#direct.close();
     void this.#discovery.close();

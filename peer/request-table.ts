@@ -81,6 +81,11 @@ export class RequestTable {
     return this.#state.length;
   }
 
+  /** Pages of the writes in flight, abandoned ones included. */
+  get writePageCount(): number {
+    return this.#writeBytes / SEALED_PAGE_SIZE_BYTES;
+  }
+
   /**
    * Takes a slot if credits allow.
    *

@@ -8,6 +8,7 @@
  * peer does wrong is thrown as ERR_PEER_PROTOCOL or ERR_PEER_AUTHENTICATION; the shell (session.ts)
  * ends the session on any throw. In the steady state no call here makes an object.
  */
+import type { Clock } from '../common/clock.ts';
 import { MemcloudError } from '../common/errors.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
 import type { SlabAccess } from '../common/ports.ts';
@@ -52,8 +53,8 @@ export interface SessionMachineOptions {
   readonly keepalive: KeepaliveLimits;
   /** Longest wait for a reply, milliseconds. */
   readonly requestTimeoutMs: number;
-  /** Time now. */
-  readonly nowMs: number;
+  /** Time, for what begins between two turns. */
+  readonly clock: Clock;
 }
 
 /** One side of a session. */
@@ -81,7 +82,8 @@ export class SessionMachine {
   #fellSilent = false;
 
   constructor(options: SessionMachineOptions) {
-    const { writer, events, nowMs } = options;
+    const { writer, events, clock } = options;
+    const nowMs = clock.nowMs();
     this.#writer = writer;
     this.#opener = options.opener;
     this.#events = events;
@@ -90,7 +92,7 @@ export class SessionMachine {
       options.peerLimits,
       events,
       options.requestTimeoutMs,
-      nowMs,
+      clock,
     );
     const { requestTimeoutMs } = options;
     this.objects = new BodyRequests(OBJECT_REQUESTS, writer, requestTimeoutMs, nowMs);

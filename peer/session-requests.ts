@@ -4,6 +4,7 @@
  * part of (session-machine.ts).
  */
 import { addressIn } from '../common/aead.ts';
+import type { Clock } from '../common/clock.ts';
 import { MemcloudError } from '../common/errors.ts';
 import { copyMemory } from '../common/libc.ts';
 import type { NativeBuffer } from '../common/native-memory.ts';
@@ -15,6 +16,7 @@ import type { MessageCursor } from './messages.ts';
 import { bodyOf, breach, type RecordPages } from './record-pages.ts';
 import type { RecordWriter } from './record-writer.ts';
 import { CONTROL_OWNER, RequestTable } from './request-table.ts';
+import { WriteWindow } from './write-window.ts';
 
 /** Takes the ends of requests. Page requests are named by owner and tag, control requests by tag. */
 export interface RequestEvents {
@@ -48,25 +50,29 @@ export class SessionRequests {
   readonly #table: RequestTable;
   readonly #events: RequestEvents;
   readonly #timeoutMs: number;
+  readonly #clock: Clock;
+  readonly #window = new WriteWindow();
   #ended = false;
   #creditRefused = false;
 
   /**
    * @param limits - what the peer granted
    * @param timeoutMs - longest wait for a reply
+   * @param clock - asked when a write is timed: between two turns `nowMs` may be old
    */
   constructor(
     writer: RecordWriter,
     limits: CreditLimits,
     events: RequestEvents,
     timeoutMs: number,
-    nowMs: number,
+    clock: Clock,
   ) {
     this.#writer = writer;
     this.#table = new RequestTable(limits, REQUEST_COUNT_MAX);
     this.#events = events;
     this.#timeoutMs = timeoutMs;
-    this.nowMs = nowMs;
+    this.#clock = clock;
+    this.nowMs = clock.nowMs();
   }
 
   /** Requests in flight, abandoned ones included. */
@@ -85,6 +91,7 @@ export class SessionRequests {
     if (slot < 0) return false;
     const generation = this.#table.generation(slot);
     this.#writer.pages(MessageType.READ, handle, slot, generation, first, count);
+    this.#window.onRead();
     return true;
   }
 
@@ -107,15 +114,15 @@ export class SessionRequests {
     from: NativeBuffer,
     fromOffset: number,
   ): boolean {
-    // Writes never make a queue in which a read would wait (DESIGN D3: reads before writes).
-    if (this.#writer.backlogBytes > WRITE_BACKLOG_BYTES_MAX) {
-      this.#creditRefused = true;
-      return false;
-    }
+    if (!this.#mayWrite(count)) return false;
     const length = count * SEALED_PAGE_SIZE_BYTES;
     const source = addressIn(from, fromOffset, length);
     const slot = this.#acquire(MessageType.WRITE, count, count, owner, tag);
-    if (slot < 0) return false;
+    if (slot < 0) {
+      this.#window.onRefusal(false);
+      return false;
+    }
+    if (this.#window.wantsProbe) this.#window.onProbe(slot, this.#clock.nowMs());
     const generation = this.#table.generation(slot);
     const offset = this.#writer.placePages(count);
     copyMemory(addressIn(this.#writer.pageMemory, offset, length), source, length);
@@ -156,6 +163,7 @@ export class SessionRequests {
   /** WRITE_REPLY and TRIM_REPLY; `type` is that of the request. */
   onDoneReply(reply: MessageCursor, type: number): void {
     const slot = this.#slotOf(reply, type);
+    if (type === MessageType.WRITE) this.#window.onReply(slot, this.nowMs);
     const waited = !this.#table.isAbandoned(slot);
     const owner = this.#table.owner(slot);
     const tag = this.#table.tag(slot);
@@ -217,6 +225,16 @@ export class SessionRequests {
       } else this.#events.onPagesDone(owner, tag, status);
       slot = table.nextWaiting(slot + 1, beforeMs, onlyOwner);
     }
+  }
+
+  /** Writes never make a queue in which a read would wait (DESIGN D3: reads before writes). */
+  #mayWrite(count: number): boolean {
+    const inFlight = this.#table.writePageCount;
+    const isFull = inFlight > 0 && inFlight + count > this.#window.pageCount;
+    if (!isFull && this.#writer.backlogBytes <= WRITE_BACKLOG_BYTES_MAX) return true;
+    this.#window.onRefusal(isFull);
+    this.#creditRefused = true;
+    return false;
   }
 
   #acquire(type: number, count: number, carried: number, owner: number, tag: number): number {

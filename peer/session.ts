@@ -49,6 +49,7 @@ import type { ManageRequest } from './managed-replies.ts';
 import type { PackedMap } from './message-pack.ts';
 import { SessionMachine, type SessionMachineEvents } from './session-machine.ts';
 import type { SessionRequests } from './session-requests.ts';
+import { everyTick, type Tick } from '../common/ticker.ts';
 
 /** Least time between two notices of usage, milliseconds. */
 const USAGE_NOTICE_INTERVAL_MS = 500;
@@ -145,7 +146,7 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
   readonly #machine: SessionMachine;
   readonly #options: SessionOptions;
   readonly #access: HolderAccess;
-  readonly #timer: NodeJS.Timeout;
+  readonly #timer: Tick;
   readonly #controls = new Map<number, WaitingControl>();
   /** Those of them that wait for a slot, in order. */
   readonly #queuedControls: QueuedControl[] = [];
@@ -200,9 +201,9 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
       events: this,
       keepalive: options.keepalive,
       requestTimeoutMs: options.requestTimeoutMs,
-      nowMs: options.clock.nowMs(),
+      clock: options.clock,
     });
-    this.#timer = setInterval(() => this.#tick(), KEEPALIVE_TICK_MS).unref();
+    this.#timer = everyTick(KEEPALIVE_TICK_MS, () => this.#tick());
   }
 
   /** Our requests. Page calls go straight to it. */
@@ -504,7 +505,7 @@ export class Session implements ByteStreamHandler, SessionMachineEvents {
   #finish(error: MemcloudError | undefined): void {
     if (this.#finished) return;
     this.#finished = true;
-    clearInterval(this.#timer);
+    this.#timer.stop();
     if (!this.#stream.closed) this.#stream.flush();
     this.#machine.end();
     this.#expireControls(Infinity);

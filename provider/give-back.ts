@@ -13,6 +13,7 @@ import type { Logger } from '../common/log.ts';
 import type { GiveBackInfo } from '../common/rpc-nodes.ts';
 import { PressureMachine, type PressureLevel, type PressureReading } from './pressure-machine.ts';
 import { RecallMachine, type RecallCall, type RecallableLease } from './recall-machine.ts';
+import { everyTick, type Tick } from '../common/ticker.ts';
 
 /** How often memory is looked at while anything is lent, milliseconds. */
 export const WATCH_INTERVAL_MS = 100;
@@ -68,7 +69,7 @@ export class GiveBack {
   readonly #options: GiveBackOptions;
   readonly #pressure: PressureMachine;
   readonly #recalls = new RecallMachine();
-  readonly #timer: NodeJS.Timeout;
+  readonly #timer: Tick;
   #graceMs: number;
   #draining = false;
   #announced = true;
@@ -86,7 +87,7 @@ export class GiveBack {
     this.#options = options;
     this.#graceMs = options.graceMs;
     this.#pressure = new PressureMachine(options.reserveBytes);
-    this.#timer = setInterval(() => this.#watch(), WATCH_INTERVAL_MS).unref();
+    this.#timer = everyTick(WATCH_INTERVAL_MS, () => this.#watch());
   }
 
   /** True while leases are granted. */
@@ -180,7 +181,7 @@ export class GiveBack {
 
   /** Stops looking. */
   close(): void {
-    clearInterval(this.#timer);
+    this.#timer.stop();
   }
 
   #watch(): void {

@@ -7,8 +7,7 @@
  * every ending goes one way: out of the table (page calls stop), wiped, refunded, listeners told.
  * Slabs under a managed lease are taken from what was set aside for it (managed-memory.ts).
  *
- * Deadlines are enforced by a timer of this process alone, whatever happens to the holder or the
- * network.
+ * Deadlines are enforced by a timer of this process alone, whatever happens to holder and network.
  */
 import { randomBytes, randomInt } from 'node:crypto';
 import fs from 'node:fs';
@@ -27,6 +26,7 @@ import type {
   SlabProvider,
   SlabRequest,
 } from '../common/ports.ts';
+import { everyTick, type Tick } from '../common/ticker.ts';
 import { GiveBack, type GiveBackStatus } from './give-back.ts';
 import { LeaseTable, leaseEndsAtMs } from './leases.ts';
 import type { ManagedLease } from './managed-leases.ts';
@@ -117,7 +117,7 @@ export class RamProvider implements SlabProvider {
   /** Holders that are gone and still have leases. */
   readonly #gone = new Set<NodeId>();
   readonly #ttlMaxMs: number;
-  readonly #timer: NodeJS.Timeout;
+  readonly #timer: Tick;
   readonly #listeners = new Set<(ending: LeaseEnding) => void>();
   readonly #wipes = new WipeQueue({
     end: (lease, reason) => this.#end(lease, reason),
@@ -136,7 +136,7 @@ export class RamProvider implements SlabProvider {
     this.#store = new RamStore(this.#leases, this.#clock);
     this.#directory = TmpfsDirectory.open({ base: directory, noswap, sizeBytes: offeredBytes });
     this.#pool = new SlabPool(this.#directory.path);
-    this.#timer = setInterval(() => this.sweep(), SWEEP_INTERVAL_MS).unref();
+    this.#timer = everyTick(SWEEP_INTERVAL_MS, () => this.sweep());
     this.#giveBack = this.#watchMemory(options);
     this.#objects = new ProviderObjects({
       directory: this.#directory.path,
@@ -329,7 +329,7 @@ export class RamProvider implements SlabProvider {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    clearInterval(this.#timer);
+    this.#timer.stop();
     this.#giveBack.close();
     this.#gauge?.close();
     this.#managed.close();

@@ -27,6 +27,7 @@ import { DnsNames, type Resolver } from './dns-names.ts';
 import type { LinkChoice } from './links.ts';
 import { Mdns } from './mdns.ts';
 import type { OwnAdvert } from './mdns-link.ts';
+import { everyTick, type Tick } from '../../common/ticker.ts';
 
 /** What discovery needs of the peers of a node. */
 export interface DiscoveryPeers {
@@ -59,7 +60,7 @@ export class Discovery {
   readonly #machine: DiscoveryMachine;
   readonly #mdns: Mdns | undefined;
   readonly #names: DnsNames | undefined;
-  readonly #timer: NodeJS.Timeout;
+  readonly #timer: Tick;
   /** When each partner is asked again. */
   #askAtMs = new Map<NodeId, number>();
   #tickedAtMs: number;
@@ -81,7 +82,7 @@ export class Discovery {
     this.#names =
       dnsNames.length === 0 ? undefined : new DnsNames(dnsNames, onSighting, options.resolver);
     this.#mdns = choice === undefined ? undefined : this.#openMdns(choice);
-    this.#timer = setInterval(() => this.#tick(), DISCOVERY_TICK_MS).unref();
+    this.#timer = everyTick(DISCOVERY_TICK_MS, () => this.#tick());
   }
 
   /** The nodes that are around, one row for each. */
@@ -102,7 +103,7 @@ export class Discovery {
   /** Says goodbye, and finds and dials nobody any more. */
   async close(): Promise<void> {
     this.#closed = true;
-    clearInterval(this.#timer);
+    this.#timer.stop();
     this.#names?.close();
     await this.#mdns?.close();
   }

@@ -36,6 +36,7 @@ import {
 } from './constants.ts';
 import type { Link } from './links.ts';
 import { Permits } from './permits.ts';
+import { everyTick, type Tick } from '../../common/ticker.ts';
 
 /** What a node says of itself now. */
 export interface OwnAdvert {
@@ -119,7 +120,7 @@ export class MdnsLink {
   readonly #options: MdnsLinkOptions;
   readonly #bonjour: Bonjour;
   readonly #packets: Packets;
-  readonly #timer: NodeJS.Timeout;
+  readonly #timer: Tick;
   #askAtMs: number;
   #heardQuery = false;
   #answeredAtMs = -Infinity;
@@ -165,12 +166,12 @@ export class MdnsLink {
     });
     this.#askAtMs = clock.nowMs();
     this.#ask();
-    this.#timer = setInterval(() => this.#ask(), DISCOVERY_TICK_MS).unref();
+    this.#timer = everyTick(DISCOVERY_TICK_MS, () => this.#ask());
   }
 
   /** Says goodbye, as far as that still works, and closes the socket. */
   async close(): Promise<void> {
-    clearInterval(this.#timer);
+    this.#timer.stop();
     if (!this.#failed) {
       await new Promise<void>((resolve) => {
         setTimeout(resolve, CLOSE_TIMEOUT_MS).unref();

@@ -114,7 +114,7 @@ export class Side {
       events,
       keepalive: options.keepalive ?? KEEPALIVE_DEFAULTS,
       requestTimeoutMs: 1000,
-      nowMs: 0,
+      clock: { nowMs: () => 0 },
     });
   }
 
