@@ -6,8 +6,8 @@
  * Where nobody reads, it is longer: pauses of either side, for garbage, then leave no gap on the link.
  *
  * One write at a time is timed, the probe, so that a page costs nothing. Of some probes the fastest counts: a
- * pause of either side is not a queue. The shortest time is measured anew now and then by a write that is alone on
- * its way, or it would come to include our own queue, and grow with it.
+ * pause of either side is not a queue. The shortest time is measured anew now and then by writes that are alone on
+ * their way, or it would come to include our own queue, and grow with it.
  *
  * A machine: pure, time comes as an argument.
  */
@@ -29,8 +29,13 @@ const PROBE_COUNT = 3;
 /** Most that the window grows and shrinks by at a time. */
 const GROWTH_MAX = 1.5;
 const SHRINK_MIN = 0.5;
+/** After the window shrank by this, a queue of ours is shorter than this: else the way got longer. */
+const SHRUNK_MAX = 0.75;
+const SHORTER_MAX = 0.9;
 /** After so long the shortest time is measured anew, milliseconds. */
 const SHORTEST_LIFE_MS = 10_000;
+/** The same where the smallest window has a queue: the way got longer, or it is a slow one. */
+const SHORTEST_LIFE_MIN_MS = 1_000;
 
 /** The window of one session. */
 export class WriteWindow {
@@ -38,12 +43,16 @@ export class WriteWindow {
   /** The slot of the write that is timed, or -1. */
   #probeSlot = -1;
   #probeSentMs = 0;
+  /** Probes that came back; -1 where the next does not count. */
   #probeCount = 0;
   #fastestMs = Infinity;
   #shortestMs = Infinity;
-  #shortestUntilMs = -Infinity;
-  /** The window is shut but for one write, until one was timed that was alone. */
+  #shortestAtMs = -Infinity;
+  #shortestLifeMs = SHORTEST_LIFE_MS;
+  /** The window is shut but for one write, until some were timed that were alone. */
   #measuresShortest = false;
+  /** What the fastest probe took before the window shrank last; Infinity when it did not shrink. */
+  #beforeShrinkMs = Infinity;
   /** There were reads since the last change, and until when they count. */
   #wasRead = false;
   #readUntilMs = -Infinity;
@@ -83,12 +92,12 @@ export class WriteWindow {
     if (slot !== this.#probeSlot) return;
     this.#probeSlot = -1;
     const tookMs = nowMs - this.#probeSentMs;
-    if (this.#measuresShortest || nowMs >= this.#shortestUntilMs) {
+    if (this.#measuresShortest || nowMs - this.#shortestAtMs >= this.#shortestLifeMs) {
       this.#renewShortest(tookMs, nowMs);
       return;
     }
     this.#shortestMs = Math.min(this.#shortestMs, tookMs);
-    this.#fastestMs = Math.min(this.#fastestMs, tookMs);
+    if (this.#probeCount >= 0) this.#fastestMs = Math.min(this.#fastestMs, tookMs);
     this.#probeCount += 1;
     if (this.#probeCount >= PROBE_COUNT) this.#adjust(nowMs);
   }
@@ -97,12 +106,19 @@ export class WriteWindow {
     const isFirst = this.#shortestMs === Infinity;
     if (this.#wasRefused && !this.#measuresShortest && !isFirst) {
       this.#measuresShortest = true;
+      this.#restart();
       return;
     }
+    this.#fastestMs = Math.min(this.#fastestMs, tookMs);
+    this.#probeCount += 1;
+    if (this.#measuresShortest && this.#probeCount < PROBE_COUNT) return;
     this.#measuresShortest = false;
-    this.#shortestMs = tookMs;
-    this.#shortestUntilMs = nowMs + SHORTEST_LIFE_MS;
+    this.#shortestMs = this.#fastestMs;
+    this.#shortestAtMs = nowMs;
+    this.#shortestLifeMs = SHORTEST_LIFE_MS;
     this.#restart();
+    // It finds the way still empty.
+    this.#probeCount = -1;
   }
 
   #adjust(nowMs: number): void {
@@ -110,12 +126,18 @@ export class WriteWindow {
     this.#wasRead = false;
     const targetMs = nowMs < this.#readUntilMs ? READ_QUEUE_MS : WRITE_QUEUE_MS;
     const isQueue = this.#fastestMs - this.#shortestMs > targetMs;
+    const isLonger = isQueue && this.#fastestMs > this.#beforeShrinkMs * SHORTER_MAX;
+    this.#beforeShrinkMs = Infinity;
     if (isQueue ? this.#wasRefused : this.#wasFull) {
+      const before = this.#pageCount;
       const factor = (this.#shortestMs + targetMs) / this.#fastestMs;
-      this.#pageCount *= Math.min(GROWTH_MAX, Math.max(SHRINK_MIN, factor));
-      const atLeast = Math.max(this.#pageCount, WINDOW_PAGE_COUNT_MIN);
-      this.#pageCount = Math.min(atLeast, WINDOW_PAGE_COUNT_MAX);
+      const wanted = before * Math.min(GROWTH_MAX, Math.max(SHRINK_MIN, factor));
+      this.#pageCount = Math.min(Math.max(wanted, WINDOW_PAGE_COUNT_MIN), WINDOW_PAGE_COUNT_MAX);
+      if (this.#pageCount <= before * SHRUNK_MAX) this.#beforeShrinkMs = this.#fastestMs;
     }
+    const isLeast = this.#pageCount <= WINDOW_PAGE_COUNT_MIN;
+    this.#shortestLifeMs = isQueue && isLeast ? SHORTEST_LIFE_MIN_MS : SHORTEST_LIFE_MS;
+    if (isLonger) this.#shortestLifeMs = 0;
     this.#restart();
   }
 

@@ -104,7 +104,7 @@ for (const megabits of [100, 1000, 10_000]) {
       sender.run(1000);
       const { queueMs, share } = sender.run(22_000);
       const least = WINDOW_PAGE_COUNT_MIN / sender.link.pagesPerMs;
-      t.ok(share >= 0.95, `share ${share}`);
+      t.ok(share >= 0.98, `share ${share}`);
       t.ok(queueMs <= Math.max(least, 1.1 * READ_QUEUE_MS), `queue ${queueMs} ms`);
       t.end();
     });
@@ -133,7 +133,7 @@ t.test('large writes, and writes of all sizes', (t) => {
     const sender = new Sender({ pagesPerMs: pagesPerMs(1000), delayMs: 0.2 }, pagesOf);
     sender.run(1000);
     const { queueMs, share } = sender.run(30_000);
-    t.ok(share >= 0.95, `share ${share}`);
+    t.ok(share >= 0.98, `share ${share}`);
     // 64 pages alone take 2.1 ms.
     t.ok(queueMs <= 2 * READ_QUEUE_MS + 2.2, `queue ${queueMs} ms`);
   }
@@ -142,16 +142,17 @@ t.test('large writes, and writes of all sizes', (t) => {
 
 t.test('a way that gets slower, longer, faster again', (t) => {
   const sender = new Sender({ pagesPerMs: pagesPerMs(1000), delayMs: 0.2 });
-  for (const [megabits, delayMs] of [
-    [100, 0.2],
-    [1000, 0.2],
-    [1000, 10],
-    [1000, 0.2],
+  for (const [megabits, delayMs, knownMs] of [
+    [100, 0.2, 2500],
+    [1000, 0.2, 12_000],
+    // That shrinking does not help says it at once.
+    [1000, 10, 500],
+    // A shorter way behind our own queue is seen when the shortest time is renewed.
+    [1000, 0.2, 12_000],
   ] as const) {
     sender.link.pagesPerMs = pagesPerMs(megabits);
     sender.link.delayMs = delayMs;
-    // The shortest time is renewed every ten seconds.
-    sender.run(12_000);
+    sender.run(knownMs);
     const { queueMs, share } = sender.run(10_000);
     t.ok(share >= 0.93, `${megabits} Mb/s, ${delayMs} ms: share ${share}`);
     const least = WINDOW_PAGE_COUNT_MIN / sender.link.pagesPerMs;
