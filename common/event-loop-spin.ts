@@ -8,6 +8,9 @@
  * own look takes several times as long. A turn in which something came makes no such rounds: what is on its
  * way gathers meanwhile, and more of it is answered at once (docs/adr/0017-direct-socket-calls.md).
  *
+ * Between the looks the processor is offered to others: where processors are few, the one whose bytes are awaited
+ * may wait for the very core that looks for them.
+ *
  * It costs processor time, so it is short and has to earn its keep: a moment in which bytes came
  * raises a score, one that passed in vain lowers it, and at zero only a few moments are tried again.
  * A pending `setImmediate` is what makes libuv poll without waiting.
@@ -25,7 +28,7 @@ const TRY_INTERVAL = 64;
 
 /** Sockets that are read directly: those of the last activities. */
 const SOURCE_COUNT_MAX = 4;
-/** Rounds over them in one turn: 10 to 20 us in which nothing else is done. */
+/** Rounds over them in one turn: 10 to 20 us in which nothing else of this process is done. */
 const ROUND_COUNT = 8;
 
 /** What may have bytes for us. */
@@ -38,6 +41,7 @@ export interface SpinSource {
 export class EventLoopSpin {
   readonly #clock: Clock;
   readonly #windowMs: number;
+  readonly #yieldProcessor: () => void;
   readonly #onImmediate = (): void => this.#turn();
   readonly #sources: SpinSource[] = [];
   #poll: (() => void) | undefined;
@@ -48,10 +52,14 @@ export class EventLoopSpin {
   #score = SCORE_MAX;
   #activities = 0;
 
-  /** @param windowUs - longest wait for the next bytes, 0 to 1000; 0 never spins */
-  constructor(clock: Clock, windowUs: number) {
+  /**
+   * @param windowUs - longest wait for the next bytes, 0 to 1000; 0 never spins
+   * @param yieldProcessor - offers the processor to others, as sched_yield(2); nothing where there is no way to
+   */
+  constructor(clock: Clock, windowUs: number, yieldProcessor: () => void = () => undefined) {
     this.#clock = clock;
     this.#windowMs = windowUs / 1000;
+    this.#yieldProcessor = yieldProcessor;
   }
 
   /** True while the loop is kept awake. */
@@ -108,6 +116,8 @@ export class EventLoopSpin {
       for (let at = 0; at < sources.length; at += 1) {
         if (sources[at]?.poll?.() === true) return;
       }
+      this.#yieldProcessor();
+      if (sources.length === 0) return;
     }
   }
 

@@ -37,6 +37,7 @@ const setsockoptCall = libc.func(
 );
 const receiveCall = libc.func('intptr_t recv(int fd, uintptr_t to, size_t length, int flags)');
 const sendCall = libc.func('intptr_t send(int fd, uintptr_t from, size_t length, int flags)');
+const yieldCall = libc.func('int sched_yield()');
 const flockCall = libc.func('int flock(int fd, int operation)');
 const dup2Call = libc.func('int dup2(int from, int to)');
 const mountCall = libc.func(
@@ -188,6 +189,11 @@ const MSG_NOSIGNAL = 0x4000;
  */
 export function tryReceive(fd: number, to: number, length: number): number {
   return Math.max(0, receiveCall(fd, to, length, MSG_DONTWAIT) as number);
+}
+
+/** sched_yield(2): lets what else wants this processor have it first. */
+export function yieldProcessor(): void {
+  yieldCall();
 }
 
 /**

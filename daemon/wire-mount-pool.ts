@@ -8,6 +8,7 @@ import { randomBytes } from 'node:crypto';
 import { monotonicClock } from '../common/clock.ts';
 import { MemcloudError } from '../common/errors.ts';
 import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../common/event-loop-spin.ts';
+import { yieldProcessor } from '../common/libc.ts';
 import type { Logger } from '../common/log.ts';
 import type { SlabSource, SlabSources } from '../common/ports.ts';
 import { takesSlabs } from '../common/slab-sources.ts';
@@ -33,7 +34,13 @@ import { LanePeers } from './mounts/lane-peers.ts';
 import { largestVolumeBytes } from './mounts/pool-room.ts';
 import type { MountPeer, MountStatus } from './mounts/protocol.ts';
 import { holdingOn } from './volumes.ts';
-import { LOCAL_PROVIDER, REQUEST_DEADLINE_MS, localSource, volumeWorld } from './wire-volume.ts';
+import {
+  REQUEST_DEADLINE_MS,
+  isThisNode,
+  localSource,
+  staysHere,
+  volumeWorld,
+} from './wire-volume.ts';
 import { everyTick, type Tick } from '../common/ticker.ts';
 
 /** Bytes of a lane's random name. */
@@ -96,7 +103,7 @@ export class MountPool {
   ): Promise<MountPool> {
     const undo: (() => void | Promise<void>)[] = [];
     try {
-      const spin = new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US);
+      const spin = new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US, yieldProcessor);
       const provider = lendsItself(start) ? openProvider(start, logger) : undefined;
       undo.push(() => provider?.close());
       let made: Volume | undefined;
@@ -187,11 +194,7 @@ export class MountPool {
 }
 
 function lendsItself({ request, name }: StartMessage): boolean {
-  return request.providers?.some((wanted) => isLocal(wanted, name)) === true;
-}
-
-function isLocal(wanted: string, ownName: string): boolean {
-  return wanted === LOCAL_PROVIDER || wanted.toLowerCase() === ownName.toLowerCase();
+  return request.providers?.some((wanted) => isThisNode(wanted, name)) === true;
 }
 
 function dialProviders(
@@ -253,7 +256,7 @@ function sourcesOf(
   }
   if (request.providers === undefined) return peers;
   const named = request.providers.map((wanted): SlabSource => {
-    if (local !== undefined && isLocal(wanted, name)) return local;
+    if (local !== undefined && isThisNode(wanted, name)) return local;
     const found = lanePeers.find(wanted);
     if (found !== undefined) return peers.store(found.nodeId);
     throw new MemcloudError(
@@ -289,11 +292,6 @@ function makeVolume(start: StartMessage, sources: SlabSources, logger: Logger): 
   return new Volume(
     { name, sizeBytes, copies, ringSizeBytes, leaseTtlMs, requestDeadlineMs: REQUEST_DEADLINE_MS },
     volumeWorld(name, sources, logger),
-    staysHere(start) ? new PageLabeller() : undefined,
+    staysHere(start.request.providers, start.name) ? new PageLabeller() : undefined,
   );
-}
-
-/** True when no page of the mount can ever leave this process: it is its only provider, for good. */
-function staysHere({ request: { providers }, name }: StartMessage): boolean {
-  return providers !== undefined && providers.every((wanted) => isLocal(wanted, name));
 }

@@ -5,6 +5,7 @@
  */
 import { monotonicClock } from '../common/clock.ts';
 import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../common/event-loop-spin.ts';
+import { yieldProcessor } from '../common/libc.ts';
 import type { LevelLogger } from '../common/log.ts';
 import { formatAddress } from '../common/units.ts';
 import { Allowances } from '../peer/allowances.ts';
@@ -92,7 +93,7 @@ export function openParts(
     ...(config.memoryDirectory === undefined ? {} : { directory: config.memoryDirectory }),
   });
   undo.push(() => provider.close());
-  const spin = new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US);
+  const spin = new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US, yieldProcessor);
   const { name, zone, allowPlain, host: hostId = machineHostId() } = config;
   let peerPort = 0;
   if (allowPlain) {

@@ -11,6 +11,16 @@ export const REQUEST_DEADLINE_MS = 15_000;
 /** The name by which people ask for RAM of this machine. */
 export const LOCAL_PROVIDER = 'local';
 
+/** True when a provider that was asked for is this node itself. @param ownName - this node's name */
+export function isThisNode(wanted: string, ownName: string): boolean {
+  return wanted === LOCAL_PROVIDER || wanted.toLowerCase() === ownName.toLowerCase();
+}
+
+/** True when no page can ever leave this process: it is the only provider that was asked for. */
+export function staysHere(providers: readonly string[] | undefined, ownName: string): boolean {
+  return providers !== undefined && providers.every((wanted) => isThisNode(wanted, ownName));
+}
+
 /** What a volume asks of its process. */
 export function volumeWorld(name: string, sources: SlabSources, logger: Logger): VolumeWorld {
   return {

@@ -57,7 +57,14 @@ import type { Managed } from './wire-managed.ts';
 import { joinControlPlane, type ManagedClient } from './wire-managed-client.ts';
 import type { Objects } from './wire-objects.ts';
 import { appliers, openParts, type DaemonParts, type Undo } from './wire-parts.ts';
-import { LOCAL_PROVIDER, REQUEST_DEADLINE_MS, localSource, volumeWorld } from './wire-volume.ts';
+import {
+  LOCAL_PROVIDER,
+  REQUEST_DEADLINE_MS,
+  isThisNode,
+  localSource,
+  staysHere,
+  volumeWorld,
+} from './wire-volume.ts';
 import { everyTick, type Tick } from '../common/ticker.ts';
 
 const RPC_CLOSE_GRACE_MS = 500;
@@ -362,7 +369,7 @@ export class Daemon implements VolumeParts {
 
   /** @inheritDoc */
   createVolume(request: VolumeRequest, sources: SlabSources): Volume {
-    const { name, sizeBytes, copies, ringSizeBytes, spill } = request;
+    const { name, sizeBytes, copies, ringSizeBytes, providers, spill } = request;
     const problem = capacityProblem(request, sources.list().filter(takesSlabs).map(roomOf));
     if (problem !== undefined) {
       throw new MemcloudError('ERR_VOLUME_CAPACITY', `volume ${name}: ${problem}`);
@@ -380,18 +387,13 @@ export class Daemon implements VolumeParts {
       return new Volume(
         options,
         world,
-        this.#staysHere(request, sources) ? new PageLabeller() : undefined,
+        staysHere(providers, this.#config.name) ? new PageLabeller() : undefined,
       );
     }
     return new Volume(options, {
       ...world,
       spill: new SpillSource(spill.place, spill.sizeBytes),
     });
-  }
-
-  /** True when no page of the volume can ever leave this process: it is its only provider, for good. */
-  #staysHere({ providers }: VolumeRequest, sources: SlabSources): boolean {
-    return providers !== undefined && sources.list().every((source) => source === this.#local);
   }
 
   /** A volume of a former process of this node; its providers may not be connected yet. */
@@ -421,8 +423,8 @@ export class Daemon implements VolumeParts {
   /** @inheritDoc */
   sourcesFor(providers: readonly string[] | undefined): SlabSources {
     if (providers === undefined) return this.#peers;
-    const named: SlabSource[] = providers.map((name) =>
-      name === LOCAL_PROVIDER || name === this.#config.name ? this.#local : this.#peers.store(name),
+    const named: SlabSource[] = providers.map((wanted) =>
+      isThisNode(wanted, this.#config.name) ? this.#local : this.#peers.store(wanted),
     );
     return { list: () => named };
   }

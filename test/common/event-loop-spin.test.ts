@@ -91,7 +91,8 @@ t.test(
   'the sockets of the last activities are read in quiet turns, the latest first',
   async (t) => {
     const clock = { time: 0, nowMs: () => clock.time };
-    const spin = new EventLoopSpin(clock, 100);
+    let yields = 0;
+    const spin = new EventLoopSpin(clock, 100, () => (yields += 1));
     const reads: string[] = [];
     const sources = ['a', 'b', 'c', 'd', 'e'].map((name) => ({
       poll: () => {
@@ -104,6 +105,7 @@ t.test(
     t.same(reads, [], 'something came: it is given time to gather');
     await turns(1);
     t.same(reads.slice(0, 5), ['e', 'd', 'c', 'b', 'e'], 'four, round by round');
+    t.equal(yields, reads.length / 4, 'after each vain round the processor is offered to others');
     for (const source of sources) spin.forget(source);
     reads.length = 0;
     await turns(2);
@@ -120,8 +122,11 @@ t.test(
       },
     };
     spin.onActivity(lively);
-    await turns(2);
+    await turns(1);
+    const before = yields;
+    await turns(1);
     t.same(reads, ['lively'], 'what came ends the turn');
+    t.equal(yields, before, 'and the processor is not given away then');
     clock.time = 99;
     await turns(2);
     t.notOk(spin.spinning);
