@@ -8,8 +8,8 @@
  * own look takes several times as long. A turn in which something came makes no such rounds: what is on its
  * way gathers meanwhile, and more of it is answered at once (docs/adr/0017-direct-socket-calls.md).
  *
- * Between the looks the processor is offered to others: where processors are few, the one whose bytes are awaited
- * may wait for the very core that looks for them.
+ * After a look in vain the processor is offered to others: where processors are few, the one whose bytes are
+ * awaited may wait for the very core that looks for them.
  *
  * It costs processor time, so it is short and has to earn its keep: a moment in which bytes came
  * raises a score, one that passed in vain lowers it, and at zero only a few moments are tried again.
@@ -110,22 +110,22 @@ export class EventLoopSpin {
     sources[0] = source;
   }
 
-  #readSources(): void {
+  /** @returns false when nothing came */
+  #readSources(): boolean {
     const sources = this.#sources;
     for (let round = 0; round < ROUND_COUNT; round += 1) {
       for (let at = 0; at < sources.length; at += 1) {
-        if (sources[at]?.poll?.() === true) return;
+        if (sources[at]?.poll?.() === true) return true;
       }
-      this.#yieldProcessor();
-      if (sources.length === 0) return;
     }
+    return false;
   }
 
   #turn(): void {
     this.#poll?.();
     const heard = this.#heard;
     this.#heard = false;
-    if (!heard) this.#readSources();
+    if (!heard && !this.#readSources()) this.#yieldProcessor();
     if (this.#clock.nowMs() < this.#untilMs) {
       setImmediate(this.#onImmediate);
       return;
