@@ -375,7 +375,9 @@ export class RamProvider implements SlabProvider {
           this.#wipes.add(this.#takeByIds(slabIds), reason === 'expired' ? 'expired' : 'revoked'),
         recall: (slabIds, endsInMs) => {
           const leases = Array.from(slabIds, (id) => this.#leases.byId(id));
-          for (const [holder, leaseIds] of idsByHolder(leases.filter(isDefined))) {
+          for (const [holder, leaseIds] of idsByHolder(
+            leases.filter((lease) => lease !== undefined),
+          )) {
             this.#events.get(holder)?.onRecall({ leaseIds, endsInMs });
           }
         },
@@ -488,7 +490,9 @@ export class RamProvider implements SlabProvider {
   }
 
   #takeByIds(ids: Iterable<string>): SlabLease[] {
-    return Array.from(ids, (id) => this.#leases.takeById(id)).filter(isDefined);
+    return Array.from(ids, (id) => this.#leases.takeById(id)).filter(
+      (lease) => lease !== undefined,
+    );
   }
 
   #end(lease: SlabLease, reason: LeaseEndReason): void {
@@ -505,10 +509,6 @@ export class RamProvider implements SlabProvider {
     const ending = { leaseId, slabHandle, holder, reason, residentBytes };
     for (const listener of this.#listeners) listener(ending);
   }
-}
-
-function isDefined<T>(value: T | undefined): value is T {
-  return value !== undefined;
 }
 
 /** How pressure is read: from the kernel, or from what a test gives for /proc/meminfo. */
