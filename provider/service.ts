@@ -374,10 +374,8 @@ export class RamProvider implements SlabProvider {
         wipe: (slabIds, reason) =>
           this.#wipes.add(this.#takeByIds(slabIds), reason === 'expired' ? 'expired' : 'revoked'),
         recall: (slabIds, endsInMs) => {
-          const leases = Array.from(slabIds, (id) => this.#leases.byId(id));
-          for (const [holder, leaseIds] of idsByHolder(
-            leases.filter((lease) => lease !== undefined),
-          )) {
+          const leases = Array.from(slabIds, (id) => this.#leases.byId(id) ?? []).flat();
+          for (const [holder, leaseIds] of idsByHolder(leases)) {
             this.#events.get(holder)?.onRecall({ leaseIds, endsInMs });
           }
         },
@@ -490,9 +488,7 @@ export class RamProvider implements SlabProvider {
   }
 
   #takeByIds(ids: Iterable<string>): SlabLease[] {
-    return Array.from(ids, (id) => this.#leases.takeById(id)).filter(
-      (lease) => lease !== undefined,
-    );
+    return Array.from(ids, (id) => this.#leases.takeById(id) ?? []).flat();
   }
 
   #end(lease: SlabLease, reason: LeaseEndReason): void {
