@@ -14,6 +14,7 @@ import { asMemcloudError, MemcloudError } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
 import type { ManagedLink, ManagedLinks, MemberRole } from '../common/managed.ts';
 import type { NodeId } from '../common/ports.ts';
+import { everyTick, type Tick } from '../common/ticker.ts';
 import {
   ControlLinkMachine,
   type CallEnd,
@@ -22,7 +23,6 @@ import {
 } from './control-link-machine.ts';
 import { decodeManagedReply, encodeManagedCall } from './messages.ts';
 import type { ManagedCall, ManagedParams, ManagedResult } from './schema.ts';
-import { everyTick, type Tick } from '../common/ticker.ts';
 
 /** Longest time of a call unless its caller says otherwise, milliseconds. */
 export const CALL_TIMEOUT_MS = 8_000;

@@ -12,6 +12,7 @@ import type { EventLoopSpin } from '../common/event-loop-spin.ts';
 import type { Logger } from '../common/log.ts';
 import type { DirectSource, SlabProvider } from '../common/ports.ts';
 import type { DirectCheck, DirectConnection, DirectExportInfo } from '../common/rpc-schema.ts';
+import { everyTick, type Tick } from '../common/ticker.ts';
 import { hasTool, runTool } from '../common/tool.ts';
 import { hasWireGuard, isWireGuard } from '../common/wireguard.ts';
 import { DIRECT_TICK_MS, DirectExports } from '../direct/exports.ts';
@@ -31,7 +32,6 @@ import { keepConnected, type LinkEvent } from '../nbd-server/client/kernel/keep-
 import { routeTo } from '../nbd-server/client/route.ts';
 import { NbdServer } from '../nbd-server/server.ts';
 import type { DirectParts, KernelLeg, LegRequest, LegState } from './direct/devices.ts';
-import { everyTick, type Tick } from '../common/ticker.ts';
 
 /** Longer than a link may be cut without harm, shorter than the kernel's patience with hung tasks (120 s). */
 const REPLY_TIMEOUT_S = 30;

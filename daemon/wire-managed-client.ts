@@ -9,6 +9,7 @@ import type { Logger } from '../common/log.ts';
 import { MANAGED_TTL_DEFAULT_MS } from '../common/managed.ts';
 import type { NodeId, SlabSource } from '../common/ports.ts';
 import type { ManagedStatus } from '../common/rpc-managed.ts';
+import { everyTick, type Tick } from '../common/ticker.ts';
 import { PAGE_SIZE_BYTES, SLAB_PAGE_COUNT } from '../common/units.ts';
 import type { ClientLease } from '../control-plane/client-leases-machine.ts';
 import { ClientLeases } from '../control-plane/client-leases.ts';
@@ -27,7 +28,6 @@ import type {
   ManagedVolumeWish,
 } from './managed/node.ts';
 import type { DirectLease, DirectLeases, DirectLeaseWish } from './managed/direct-leases.ts';
-import { everyTick, type Tick } from '../common/ticker.ts';
 
 /** How often pools look after their leases, milliseconds. */
 const TICK_MS = 500;

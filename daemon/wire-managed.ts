@@ -17,6 +17,7 @@ import type { Logger } from '../common/log.ts';
 import type { ManagedLinks, ManagedService } from '../common/managed.ts';
 import type { NodeId } from '../common/ports.ts';
 import type { ManagedStatus } from '../common/rpc-managed.ts';
+import { everyTick, type Tick } from '../common/ticker.ts';
 import { ControlLink } from '../control-plane/control-link.ts';
 import {
   decodeManagedCall,
@@ -33,7 +34,6 @@ import type { Peers } from '../peer/peers.ts';
 import type { TrustStore } from '../peer/trust.ts';
 import type { RamProvider } from '../provider/service.ts';
 import type { DaemonConfig } from './config.ts';
-import { everyTick, type Tick } from '../common/ticker.ts';
 
 /** The load of a provider is that of so long a time, milliseconds. */
 const LOAD_WINDOW_MS = 1_000;

@@ -12,6 +12,7 @@ import { yieldProcessor } from '../common/libc.ts';
 import type { Logger } from '../common/log.ts';
 import type { SlabSource, SlabSources } from '../common/ports.ts';
 import { takesSlabs } from '../common/slab-sources.ts';
+import { everyTick, type Tick } from '../common/ticker.ts';
 import { PAGE_SIZE_BYTES, SEALED_PAGE_SIZE_BYTES, SLAB_PAGE_COUNT } from '../common/units.ts';
 import { ConsentQueue } from '../peer/consent.ts';
 import { Identity } from '../peer/identity.ts';
@@ -41,7 +42,6 @@ import {
   staysHere,
   volumeWorld,
 } from './wire-volume.ts';
-import { everyTick, type Tick } from '../common/ticker.ts';
 
 /** Bytes of a lane's random name. */
 const LANE_SIZE_BYTES = 8;

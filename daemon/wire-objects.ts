@@ -13,6 +13,7 @@ import { asMemcloudError } from '../common/errors.ts';
 import type { Logger } from '../common/log.ts';
 import type { ObjectService } from '../common/objects.ts';
 import type { NodeId } from '../common/ports.ts';
+import { everyTick, type Tick } from '../common/ticker.ts';
 import { formatSize } from '../common/units.ts';
 import { ObjectPool } from '../objects/pool.ts';
 import { ObjectServer } from '../objects/service.ts';
@@ -23,7 +24,6 @@ import type { RamProvider } from '../provider/service.ts';
 import type { DrainParts } from './drain.ts';
 import { objectHandlers, type ObjectHandlers } from './objects/rpc.ts';
 import type { ObjectNumbers } from './rpc/rpc.ts';
-import { everyTick, type Tick } from '../common/ticker.ts';
 
 /** How often what is over is taken out, milliseconds. */
 const TICK_MS = 250;

@@ -14,6 +14,7 @@ import type { LevelLogger, Logger } from '../common/log.ts';
 import type { BlockDevice, NodeId, SlabSource, SlabSources } from '../common/ports.ts';
 import type { DirectDeviceInfo, DirectExportInfo } from '../common/rpc-schema.ts';
 import { takesSlabs } from '../common/slab-sources.ts';
+import { everyTick, type Tick } from '../common/ticker.ts';
 import type { Discovery } from '../peer/discovery/discovery.ts';
 import type { Peers } from '../peer/peers.ts';
 import type { Quarantines } from '../peer/quarantines.ts';
@@ -65,7 +66,6 @@ import {
   staysHere,
   volumeWorld,
 } from './wire-volume.ts';
-import { everyTick, type Tick } from '../common/ticker.ts';
 
 const RPC_CLOSE_GRACE_MS = 500;
 const EXPORT_RING_SIZE_BYTES = 4 * 2 ** 20;

@@ -19,6 +19,7 @@ import type {
   SlabProvider,
   SlabRecall,
 } from '../common/ports.ts';
+import { everyTick, type Tick } from '../common/ticker.ts';
 import { requestBody } from './body-promise.ts';
 import type { Established } from './connection-context.ts';
 import {
@@ -49,7 +50,6 @@ import type { ManageRequest } from './managed-replies.ts';
 import type { PackedMap } from './message-pack.ts';
 import { SessionMachine, type SessionMachineEvents } from './session-machine.ts';
 import type { SessionRequests } from './session-requests.ts';
-import { everyTick, type Tick } from '../common/ticker.ts';
 
 /** Least time between two notices of usage, milliseconds. */
 const USAGE_NOTICE_INTERVAL_MS = 500;

@@ -11,9 +11,9 @@
 import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/log.ts';
 import type { GiveBackInfo } from '../common/rpc-nodes.ts';
+import { everyTick, type Tick } from '../common/ticker.ts';
 import { PressureMachine, type PressureLevel, type PressureReading } from './pressure-machine.ts';
 import { RecallMachine, type RecallCall, type RecallableLease } from './recall-machine.ts';
-import { everyTick, type Tick } from '../common/ticker.ts';
 
 /** How often memory is looked at while anything is lent, milliseconds. */
 export const WATCH_INTERVAL_MS = 100;

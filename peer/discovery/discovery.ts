@@ -6,6 +6,7 @@
 import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/log.ts';
 import type { NodeId } from '../../common/ports.ts';
+import { everyTick, type Tick } from '../../common/ticker.ts';
 import { formatAddress } from '../../common/units.ts';
 import type { PeerHint } from '../exchange-control.ts';
 import type { FoundDials } from '../found-dials.ts';
@@ -27,7 +28,6 @@ import { DnsNames, type Resolver } from './dns-names.ts';
 import type { LinkChoice } from './links.ts';
 import { Mdns } from './mdns.ts';
 import type { OwnAdvert } from './mdns-link.ts';
-import { everyTick, type Tick } from '../../common/ticker.ts';
 
 /** What discovery needs of the peers of a node. */
 export interface DiscoveryPeers {

@@ -13,6 +13,7 @@ import { Bonjour } from 'bonjour-service';
 import type { Clock } from '../../common/clock.ts';
 import { trySetSocketOption } from '../../common/libc.ts';
 import type { NodeId } from '../../common/ports.ts';
+import { everyTick, type Tick } from '../../common/ticker.ts';
 import {
   asksForNodes,
   instanceName,
@@ -36,7 +37,6 @@ import {
 } from './constants.ts';
 import type { Link } from './links.ts';
 import { Permits } from './permits.ts';
-import { everyTick, type Tick } from '../../common/ticker.ts';
 
 /** What a node says of itself now. */
 export interface OwnAdvert {
