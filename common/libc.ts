@@ -191,11 +191,6 @@ export function tryReceive(fd: number, to: number, length: number): number {
   return Math.max(0, receiveCall(fd, to, length, MSG_DONTWAIT) as number);
 }
 
-/** sched_yield(2): lets what else wants this processor have it first. */
-export function yieldProcessor(): void {
-  yieldCall();
-}
-
 /**
  * send(2) of a stream socket that does not block.
  *
@@ -204,6 +199,11 @@ export function yieldProcessor(): void {
  */
 export function trySend(fd: number, from: number, length: number): number {
   return Math.max(0, sendCall(fd, from, length, MSG_DONTWAIT | MSG_NOSIGNAL) as number);
+}
+
+/** sched_yield(2): lets what else wants this processor have it first. */
+export function yieldProcessor(): void {
+  yieldCall();
 }
 
 /** setsockopt(2). Returns 0, or the errno when the kernel refuses. */

@@ -3,7 +3,7 @@
  * each: caches are cold by then. So every period is a grid that starts at the same moment, and work whose
  * periods divide each other wakes the process once. No tick keeps the process alive.
  */
-import { performance } from 'node:perf_hooks';
+import { monotonicClock } from './clock.ts';
 
 /** A timer of Node.js counts whole milliseconds, so that one may come this much before its moment. */
 const EARLY_MS = 1;
@@ -34,7 +34,7 @@ export function everyTick(periodMs: number, onTick: () => void): Tick {
   const entry: Entry = {
     periodMs,
     onTick,
-    nextMs: nextOnGrid(periodMs, performance.now()),
+    nextMs: nextOnGrid(periodMs, monotonicClock.nowMs()),
     stop: () => void entries.delete(entry),
   };
   entries.add(entry);
@@ -54,12 +54,12 @@ function arm(): void {
   if (atMs >= timerAtMs) return;
   clearTimeout(timer);
   timerAtMs = atMs;
-  timer = setTimeout(run, Math.max(1, Math.ceil(atMs - performance.now()))).unref();
+  timer = setTimeout(run, Math.max(1, Math.ceil(atMs - monotonicClock.nowMs()))).unref();
 }
 
 function run(): void {
   timerAtMs = Infinity;
-  const nowMs = performance.now();
+  const nowMs = monotonicClock.nowMs();
   try {
     for (const entry of entries) {
       if (entry.nextMs > nowMs + EARLY_MS) continue;

@@ -24,7 +24,6 @@ import type { LocalSlabSource } from '../provider/local-source.ts';
 import { leaseChargeBytes } from '../provider/quota.ts';
 import { RamProvider } from '../provider/service.ts';
 import { VolumeBlockDevice } from '../tier/block-device.ts';
-import { PageLabeller } from '../tier/page-guard.ts';
 import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
 import { capacityProblem, roomOf } from './capacity.ts';
 import { drainRoom } from './drain-room.ts';
@@ -38,8 +37,8 @@ import { holdingOn } from './volumes.ts';
 import {
   REQUEST_DEADLINE_MS,
   isThisNode,
+  labellerFor,
   localSource,
-  staysHere,
   volumeWorld,
 } from './wire-volume.ts';
 
@@ -292,6 +291,6 @@ function makeVolume(start: StartMessage, sources: SlabSources, logger: Logger): 
   return new Volume(
     { name, sizeBytes, copies, ringSizeBytes, leaseTtlMs, requestDeadlineMs: REQUEST_DEADLINE_MS },
     volumeWorld(name, sources, logger),
-    staysHere(start.request.providers, start.name) ? new PageLabeller() : undefined,
+    labellerFor(start.request.providers, start.name),
   );
 }

@@ -4,6 +4,7 @@ import type { Logger } from '../common/log.ts';
 import type { NodeId, SlabSources } from '../common/ports.ts';
 import { LocalSlabSource } from '../provider/local-source.ts';
 import type { RamProvider } from '../provider/service.ts';
+import { PageLabeller } from '../tier/page-guard.ts';
 import type { VolumeWorld } from '../tier/volume-state.ts';
 
 /** The longest that a request may wait for providers, milliseconds. */
@@ -16,9 +17,17 @@ export function isThisNode(wanted: string, ownName: string): boolean {
   return wanted === LOCAL_PROVIDER || wanted.toLowerCase() === ownName.toLowerCase();
 }
 
-/** True when no page can ever leave this process: it is the only provider that was asked for. */
-export function staysHere(providers: readonly string[] | undefined, ownName: string): boolean {
-  return providers !== undefined && providers.every((wanted) => isThisNode(wanted, ownName));
+/**
+ * What guards pages that can never leave this process, because it is the only provider that was asked for.
+ *
+ * @returns undefined for all others, which are sealed
+ */
+export function labellerFor(
+  providers: readonly string[] | undefined,
+  ownName: string,
+): PageLabeller | undefined {
+  const staysHere = providers?.every((wanted) => isThisNode(wanted, ownName)) === true;
+  return staysHere ? new PageLabeller() : undefined;
 }
 
 /** What a volume asks of its process. */

@@ -23,7 +23,6 @@ import type { LocalSlabSource } from '../provider/local-source.ts';
 import type { RamProvider } from '../provider/service.ts';
 import { SpillSource } from '../provider/spill-source.ts';
 import { VolumeBlockDevice } from '../tier/block-device.ts';
-import { PageLabeller } from '../tier/page-guard.ts';
 import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
 import { capacityProblem, localRoom, roomOf, type FreeRoom } from './capacity.ts';
 import type { DaemonConfig } from './config.ts';
@@ -62,8 +61,8 @@ import {
   LOCAL_PROVIDER,
   REQUEST_DEADLINE_MS,
   isThisNode,
+  labellerFor,
   localSource,
-  staysHere,
   volumeWorld,
 } from './wire-volume.ts';
 
@@ -384,11 +383,7 @@ export class Daemon implements VolumeParts {
     };
     const world = volumeWorld(name, sources, this.#logger);
     if (spill === undefined) {
-      return new Volume(
-        options,
-        world,
-        staysHere(providers, this.#config.name) ? new PageLabeller() : undefined,
-      );
+      return new Volume(options, world, labellerFor(providers, this.#config.name));
     }
     return new Volume(options, {
       ...world,

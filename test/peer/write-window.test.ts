@@ -46,15 +46,14 @@ class Sender {
   }
 
   /** Sends as much as may be sent. */
-  fill(pageCountMax = Infinity): void {
-    for (let sent = 0; sent < pageCountMax;) {
+  fill(): void {
+    for (;;) {
       const pages = this.#pagesOf();
       if (this.#inFlight > 0 && this.#inFlight + pages > this.window.pageCount) {
         this.window.onRefusal(true);
         return;
       }
       this.send(pages);
-      sent += pages;
     }
   }
 
