@@ -12,6 +12,7 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { requires } from './judges.ts';
+import { DIES_WITH_US } from './lab-process.ts';
 import { freePort } from './nbd-servers.ts';
 
 const START_TIMEOUT_MS = 60_000;
@@ -128,9 +129,9 @@ class Member implements EtcdMember {
   }
 
   async start(): Promise<void> {
-    // The kernel ends it when this process is killed.
-    const command = ['--pdeathsig', 'KILL', 'etcd', ...this.#args];
-    const child = spawn('setpriv', command, { stdio: ['ignore', 'ignore', 'pipe'] });
+    const [launcher, ...words] = DIES_WITH_US;
+    const command = [...words, 'etcd', ...this.#args];
+    const child = spawn(launcher, command, { stdio: ['ignore', 'ignore', 'pipe'] });
     let errors = '';
     child.stderr.on('data', (text: Buffer) => {
       errors = (errors + text.toString()).slice(-2000);

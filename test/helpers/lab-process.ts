@@ -7,6 +7,8 @@ import type { Test } from 'tap';
 /** Of the log, the end that is kept: characters. */
 const LOG_LENGTH_MAX = 65_536;
 const END_GRACE_MS = 10_000;
+/** Words before a program: the kernel ends it when this process is killed, or runs out of its time. */
+export const DIES_WITH_US = ['setpriv', '--pdeathsig', 'KILL', '--'] as const;
 
 /** A process that was started. */
 export interface LabProcess {
@@ -24,7 +26,9 @@ export async function launchLabProcess(
   args: readonly string[],
   { env, timeoutMs }: { readonly env: NodeJS.ProcessEnv; readonly timeoutMs: number },
 ): Promise<LabProcess> {
-  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
+  const [launcher, ...words] = DIES_WITH_US;
+  const command = [...words, program, ...args];
+  const child = spawn(launcher, command, { stdio: ['ignore', 'pipe', 'pipe'], env });
   let stderr = '';
   child.stderr.on(
     'data',
