@@ -34,6 +34,8 @@ export const MANAGED_TTL_DEFAULT_MS = 10 * 60 * 1000;
 export const TOKEN_TTL_MAX_MS = 60_000;
 /** Managed leases granted in one request at most. */
 export const MANAGED_LEASE_COUNT_MAX = 256;
+/** The most bytes that a provider offers: sums over the 255 that a control node has room for stay exact numbers. */
+export const MANAGED_OFFER_MAX_BYTES = 2 ** 45;
 /** Bytes of the body of a managed message at most, either way. */
 export const MANAGED_BODY_SIZE_MAX_BYTES = 60_000;
 

@@ -10,6 +10,7 @@ import * as v from 'valibot';
 import {
   MANAGED_END_REASONS,
   MANAGED_LEASE_COUNT_MAX,
+  MANAGED_OFFER_MAX_BYTES,
   MANAGED_TTL_MAX_MS,
   MEMBER_ROLES,
 } from '../common/managed.ts';
@@ -19,6 +20,7 @@ const text = (max: number) =>
   v.pipe(v.string(), v.maxLength(max, `expected at most ${max} characters`));
 
 const bytes = wholeNumber();
+const offeredBytes = wholeNumber(MANAGED_OFFER_MAX_BYTES);
 const nodeId = hexDigits(32);
 const publicKey = hexDigits(64);
 const leaseId = hexDigits(32);
@@ -218,7 +220,7 @@ export const MANAGED_CALLS = {
       // TCP port for clients; the host is the one that the session comes from, unless `host` says otherwise.
       port: wholeNumber(65_535, 1),
       host: v.optional(text(253)),
-      offeredBytes: bytes,
+      offeredBytes,
       // Of the offer, what others than managed clients have.
       otherBytes: bytes,
       accepting: v.boolean(),
@@ -240,7 +242,7 @@ export const MANAGED_CALLS = {
   'provider.heartbeat': {
     params: v.strictObject({
       life: hexDigits(32),
-      offeredBytes: bytes,
+      offeredBytes,
       otherBytes: bytes,
       accepting: v.boolean(),
       draining: v.boolean(),

@@ -552,6 +552,24 @@ t.test('a drained provider gets nothing more, its leases go on', async (t) => {
   await t.rejects(rig.local('admin.drain', unknown), { code: 'ERR_PEER_UNKNOWN' });
 });
 
+t.test('sums over as many providers as there can be are exact, whatever they offer', async (t) => {
+  const rig = await ControlRig.start(t);
+  const client = await rig.client();
+  const most = 2 ** 45;
+  const error = { code: 'ERR_CONTROL_PROTOCOL', message: /offeredBytes: expected at most/ };
+  await t.rejects(rig.provider('liar', { offeredBytes: most + 1 }), error);
+  for (let count = 0; count < 255; count += 1) {
+    await rig.provider(`p${count}`, { offeredBytes: most });
+  }
+  for (let count = 0; count < 255; count += 5) {
+    await rig.request(client, { count: 5, sizeBytes: most });
+  }
+  const all = 255 * most;
+  t.match(await rig.local('admin.status', {}), { offeredBytes: all, reservedBytes: all });
+  t.match(await rig.local('admin.usage', {}), { rows: [{ usedBytes: all, peakBytes: all }] });
+  await t.rejects(rig.request(client, { sizeBytes: 1 }), { code: 'ERR_LEASE_CAPACITY' });
+});
+
 t.test('events are followed by a cursor', async (t) => {
   const rig = await ControlRig.start(t);
   const start = await rig.local('admin.watch', {});
