@@ -13,6 +13,7 @@ import { NO_FAULTS, SimSource, SimWorld, type SimFaults } from './sim-world.ts';
 const SIZE_BYTES = 80 * PAGE_SIZE_BYTES;
 const LENGTH_MAX_BYTES = 24 * PAGE_SIZE_BYTES;
 const CLIENTS = 3;
+const LEASE_TTL_MS = 60_000;
 
 /** What goes wrong in a run. */
 export interface DeviceScenario {
@@ -154,7 +155,7 @@ class Run {
       sizeBytes: this.#base + SIZE_BYTES,
       copies: scenario.copies,
       ringSizeBytes: 64 * PAGE_SIZE_BYTES,
-      leaseTtlMs: 60_000,
+      leaseTtlMs: LEASE_TTL_MS,
       requestDeadlineMs: 5_000,
     };
     this.volume = new Volume(options, this.world.volumeWorld);
@@ -304,10 +305,11 @@ export async function simulateDevice(scenario: DeviceScenario, seed: number): Pr
   }
   for (const source of world.sources) {
     source.faults = NO_FAULTS;
-    source.pardon();
     if (!source.up) source.comeBack(false);
   }
-  await world.advance(40_000);
+  world.believeAll();
+  // A provider that denied a lease and kept it has room for another at the end of that lease.
+  await world.advance(LEASE_TTL_MS);
   if (run.openCount > 0) run.fail(`${run.openCount} requests never ended`);
   const client = run.clients[0];
   if (client === undefined) return;

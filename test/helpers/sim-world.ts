@@ -38,6 +38,8 @@ interface Event {
   readonly run: () => void;
 }
 
+const PARDON_EVERY_MS = 1_000;
+
 /** Time, randomness and events. */
 export class SimWorld {
   readonly random: () => number;
@@ -73,6 +75,15 @@ export class SimWorld {
   after(delayMs: number, run: () => void): void {
     this.#order += 1;
     this.#events.push({ atMs: this.#nowMs + delayMs, order: this.#order, run });
+  }
+
+  /**
+   * From now on a person believes every provider again, each time: lies that are on their way, or
+   * were stored, come out late.
+   */
+  believeAll(): void {
+    for (const source of this.sources) source.pardon();
+    this.after(PARDON_EVERY_MS, () => this.believeAll());
   }
 
   /** Runs deferred tasks and promise turns until nothing more happens at this instant. */
@@ -189,7 +200,7 @@ export class SimSource implements SpillStore {
   get usage(): ProviderUsage {
     let usedBytes = 0;
     let residentBytes = 0;
-    for (const slab of this.slabs.values()) {
+    for (const slab of this.#liveSlabs()) {
       usedBytes += slab.pageCount * SEALED_PAGE_SIZE_BYTES;
       residentBytes += slab.pages.size * SEALED_PAGE_SIZE_BYTES;
     }
@@ -271,9 +282,8 @@ export class SimSource implements SpillStore {
   async renew(leaseIds: readonly string[], ttlMs: number): Promise<string[]> {
     await this.#reach();
     const wanted = new Set(leaseIds);
-    for (const handle of this.slabs.keys()) {
-      const slab = this.slab(handle);
-      if (slab === undefined || !wanted.delete(slab.leaseId)) continue;
+    for (const slab of this.#liveSlabs()) {
+      if (!wanted.delete(slab.leaseId)) continue;
       slab.expiresAtMs = this.#world.nowMs + Math.min(ttlMs, this.leaseTtlMaxMs);
     }
     return [...wanted];
@@ -324,6 +334,10 @@ export class SimSource implements SpillStore {
     this.up = true;
     if (forgetAll) this.slabs.clear();
     for (const queue of this.#queues) queue.grantCredit();
+  }
+
+  #liveSlabs(): SimSlab[] {
+    return [...this.slabs.keys()].flatMap((handle) => this.slab(handle) ?? []);
   }
 
   async #reach(): Promise<void> {

@@ -241,11 +241,11 @@ export async function simulateVolume(scenario: VolumeScenario, seed: number): Pr
   }
   for (const source of world.sources) {
     source.faults = NO_FAULTS;
-    if (scenario.heals !== true) source.pardon();
     source.resume();
     const dead = scenario.dies === true && source === world.sources[0];
     if (!source.up && !dead) source.comeBack(scenario.restarts);
   }
+  if (scenario.heals !== true) world.believeAll();
   await world.advance(12_000);
   if (ends.size > 0) fail(`${ends.size} requests never ended`);
   if (readErrors > 0 && !scenario.mayLose && scenario.churn === 0) {
