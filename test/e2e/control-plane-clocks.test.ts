@@ -20,9 +20,15 @@ const TTL_MS = 12_000;
 const PARTIES = ['control', 'alpha', 'client'] as const;
 type Party = (typeof PARTIES)[number];
 
+/** What the library shares between processes; one that is killed, or becomes another program, leaves that behind. */
+const SHARED = '/dev/shm';
+const sharedFiles = (): string[] =>
+  fs.readdirSync(SHARED).filter((name) => name.includes('faketime_'));
+
 /** The time of day of some processes. */
 class WallClocks {
   readonly #folder: string;
+  readonly #sharedBefore = new Set(sharedFiles());
 
   constructor(folder: string) {
     this.#folder = folder;
@@ -46,6 +52,14 @@ class WallClocks {
     };
   }
 
+  /** Removes every trace; the processes have ended. */
+  remove(): void {
+    fs.rmSync(this.#folder, { recursive: true });
+    for (const name of sharedFiles()) {
+      if (!this.#sharedBefore.has(name)) fs.rmSync(path.join(SHARED, name), { force: true });
+    }
+  }
+
   #file(party: Party): string {
     return path.join(this.#folder, party);
   }
@@ -53,11 +67,7 @@ class WallClocks {
 
 async function labWithClocks(t: Test): Promise<{ lab: ManagedLab; clocks: WallClocks }> {
   const clocks = new WallClocks(`/tmp/mc-clocks-${process.pid}-${Date.now()}`);
-  t.teardown(() =>
-    fs.rmSync(path.dirname(clocks.env('control')['FAKETIME_TIMESTAMP_FILE'] ?? ''), {
-      recursive: true,
-    }),
-  );
+  t.teardown(() => clocks.remove());
   const lab = await ManagedLab.start(t, {
     providers: ['alpha'],
     control: { env: clocks.env('control') },

@@ -6,6 +6,7 @@
  * `KILL_ROUNDS=n` kills more leaders.
  */
 import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { requiresEtcd, startEtcd, type EtcdCluster } from '../helpers/etcd.ts';
 import { LabControl } from '../helpers/lab-control.ts';
@@ -110,7 +111,12 @@ class Asker {
   async #grant(requestId: string): Promise<void> {
     for (let attempt = 0; !this.granted.has(requestId); attempt += 1) {
       const control = this.#controls[attempt % this.#controls.length]!;
-      if (!lives(control)) continue;
+      // Without a session it is dialled, and the next one asked: one that has just died is not waited for.
+      if (lives(control)) this.client.dial(control);
+      if (!this.client.isUp(control)) {
+        await delay(20);
+        continue;
+      }
       try {
         const { leases } = await this.client.ask(control, 'lease.request', {
           ...{ requestId, sizeBytes: SIZE_BYTES, ttlMs: 600_000, count: 1, purpose: 'test' },
@@ -118,7 +124,7 @@ class Asker {
         this.granted.set(requestId, leases[0]!.leaseId);
         this.grantTimes.push(performance.now());
       } catch {
-        await new Promise((resolve) => setTimeout(resolve, 20));
+        await delay(20);
       }
     }
   }
@@ -134,7 +140,7 @@ async function newAsker(t: Test, controls: readonly LabControl[], name: string):
 
 t.test(
   'leaders are killed in the middle of grants',
-  { ...requiresEtcd, timeout: 170_000 },
+  { ...requiresEtcd, timeout: 120_000 + KILL_ROUNDS * 15_000 },
   async (t) => {
     const { controls, restart } = await cluster(t);
     const asker = await newAsker(t, controls, 'asker');
@@ -185,7 +191,10 @@ t.test(
       audit.map((_, index) => index + 1),
       'no gap',
     );
-    t.equal(audit.filter(({ event }) => event === 'lease.granted').length, told.length);
+    const countOf = (event: string): number => audit.filter((row) => row.event === event).length;
+    // One that its provider was not heard of in time is taken back before the client is answered.
+    const withdrawn = countOf('lease.withdrawn');
+    t.equal(countOf('lease.granted') - withdrawn, told.length, `${withdrawn} withdrawn`);
   },
 );
 
@@ -236,9 +245,9 @@ t.test(
     const after = asker.granted.size;
     await eventually('grants go on with two', () => asker.granted.size >= after + 10, 15_000);
     await second.kill();
-    await new Promise((resolve) => setTimeout(resolve, 4000));
+    await delay(4000);
     const stuck = asker.granted.size;
-    await new Promise((resolve) => setTimeout(resolve, 3000));
+    await delay(3000);
     t.equal(asker.granted.size, stuck, 'no majority, no grant');
     await Promise.all([first.start(), second.start()]);
     await eventually('grants go on', () => asker.granted.size >= stuck + 10, 30_000);

@@ -41,15 +41,21 @@ export class WireClient {
     return Buffer.from(known.publicKey, 'hex');
   }
 
+  /** Whether there is a session with a node. */
+  isUp(to: Reached): boolean {
+    return this.node.peers.managedLinks.find(to.nodeId)?.up === true;
+  }
+
+  /** Dials a node now, unless there is a session with it, and waits for nothing. */
+  dial(to: Reached): void {
+    if (!this.isUp(to)) this.node.peers.connect(to.peerAddress);
+  }
+
   /** Dials a node, if it did not yet, and waits for a session on which it answers calls. */
   async reach(to: Reached): Promise<ManagedLink> {
-    const { peers } = this.node;
-    if (peers.managedLinks.find(to.nodeId)?.up !== true) peers.connect(to.peerAddress);
-    await until(
-      () => peers.managedLinks.find(to.nodeId)?.up === true,
-      `a session with ${to.nodeId}`,
-    );
-    const link = peers.managedLinks.find(to.nodeId);
+    this.dial(to);
+    await until(() => this.isUp(to), `a session with ${to.nodeId}`);
+    const link = this.node.peers.managedLinks.find(to.nodeId);
     if (link === undefined) throw new Error('no link');
     return link;
   }

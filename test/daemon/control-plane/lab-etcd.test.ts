@@ -56,6 +56,7 @@ t.test(
       return next !== leader.nodeId;
     });
     const heir = followers.find(({ nodeId }) => nodeId === next) ?? second;
+    t.equal(await heir.waitForLeader(), next, 'it has read the store');
     t.equal((await heir.call('admin.status')).members, 1, 'nothing is lost');
     t.equal((await heir.cli('member', 'rm', worker.nodeId)).code, 0);
     for (const each of followers) {
