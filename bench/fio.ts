@@ -98,13 +98,16 @@ export interface FioFileRun extends Omit<FioRun, 'uri' | 'offsetBytes'> {
   readonly direct: boolean;
   /** Processes that do the same at once, each one request at a time. */
   readonly jobCount: number;
+  /** Leaves what the kernel caches of the file; default: it is dropped first. */
+  readonly keepsCache?: boolean;
 }
 
 /** The arguments of one run on a file, with system calls as programs make them; one report for all jobs. */
 export function fioFileArguments(workload: Workload, run: FioFileRun): string[] {
-  const { file, direct, jobCount } = run;
+  const { file, direct, jobCount, keepsCache = false } = run;
   return [
     ...['--ioengine=psync', `--filename=${file}`, `--direct=${direct ? 1 : 0}`],
+    `--invalidate=${keepsCache ? 0 : 1}`,
     ...[`--numjobs=${jobCount}`, '--group_reporting', '--fallocate=none'],
     `--name=${workload.name}`,
     ...commonArguments(workload, run),

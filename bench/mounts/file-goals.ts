@@ -3,7 +3,7 @@ import type { Goal } from '../goals.ts';
 
 /** A goal of one of our mounts. */
 export interface FileGoal extends Pick<Goal, 'workload' | 'peer' | 'sense' | 'bound'> {
-  /** Which of our mounts. */
+  /** Which of our mounts, or the trial of passthrough. */
   readonly ours: string;
 }
 
@@ -33,6 +33,10 @@ export const FILE_GOALS: readonly FileGoal[] = [
   atLeast('read-1m', 'libfuse', 0.9),
   atLeast('small-files', 'fuse-native', 4, BUILD_CACHE),
   atLeast('small-files', 'libfuse', 1.3, BUILD_CACHE),
+  atLeast('randread-4k-cached', 'tmpfs', 0.8),
+  ...['randread-4k-j1', 'write-4k-buffered', 'write-1m', 'read-1m'].map((workload) =>
+    atLeast(workload, 'tmpfs', 0.8, 'passthrough'),
+  ),
   ...RECIPE_NAMES.map((workload): FileGoal => {
     const sense = 'at most';
     return { workload, peer: 'tmpfs', sense, bound: RECIPE_TIME_BOUND, ours: BUILD_CACHE };

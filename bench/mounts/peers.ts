@@ -5,12 +5,13 @@
  */
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { MOUNT, mount, tryUnmount } from '../../common/libc.ts';
 import { loadFuseNative } from '../../fuse-fs/native-binding.ts';
 import { compile } from '../compile.ts';
-import { waitFor, type Server } from '../stage.ts';
+import { waitFor, type Server, type Stage } from '../stage.ts';
 import { freePort } from '../targets/nbdkit.ts';
 import { SSHD_PATH } from '../tools.ts';
 import { reasonOf } from '../trials.ts';
@@ -20,6 +21,7 @@ const START_TIMEOUT_MS = 15_000;
 const TMPFS_PATH = '/dev/shm';
 /** Where sshd drops its privileges into; it does not start without. */
 const SSHD_EMPTY_PATH = '/run/sshd';
+const PASSTHROUGH_FILE = fileURLToPath(new URL('../peers/passthrough.js', import.meta.url));
 const NATIVE_FILE = fileURLToPath(new URL('../peers/native-memory.js', import.meta.url));
 
 /** True when another file system than its parent's is mounted on `directory`. */
@@ -68,6 +70,14 @@ export const libfuse: MountTarget = {
   },
 };
 
+/** Starts one of our programs that serve the directory they are told, and say when it is mounted. */
+async function startProgram(stage: Stage, name: string, file: string): Promise<RunningMount> {
+  const directory = stage.makeMountPoint(name);
+  const ready = (output: string): boolean => output.includes('mounted');
+  const args = [file, directory];
+  return served(directory, [await stage.serve(process.execPath, args, START_TIMEOUT_MS, ready)]);
+}
+
 /** JavaScript on libfuse 2. */
 export const fuseNative: MountTarget = {
   name: 'fuse-native',
@@ -82,12 +92,20 @@ export const fuseNative: MountTarget = {
       return reasonOf(thrown);
     }
   },
-  start: async (stage) => {
-    const directory = stage.makeMountPoint('fuse-native');
-    const ready = (output: string): boolean => output.includes('mounted');
-    const args = [NATIVE_FILE, directory];
-    return served(directory, [await stage.serve(process.execPath, args, START_TIMEOUT_MS, ready)]);
+  start: (stage) => startProgram(stage, 'fuse-native', NATIVE_FILE),
+};
+
+/** What the kernel would do with files that we hand it through. */
+export const passthrough: MountTarget = {
+  name: 'passthrough',
+  description: 'a trial: our file system, open files passed through to a memfd each (real root)',
+  tools: [],
+  ours: false,
+  obstacle: () => {
+    const [major = 0, minor = 0] = os.release().split('.').map(Number);
+    return major > 6 || (major === 6 && minor >= 9) ? undefined : 'Linux 6.9';
   },
+  start: (stage) => startProgram(stage, 'passthrough', PASSTHROUGH_FILE),
 };
 
 function writeSshdConfig(directory: string, port: number): string {

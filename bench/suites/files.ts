@@ -13,7 +13,12 @@ import {
   type FileSummary,
 } from '../mounts/file-report.ts';
 import { FileTrials, type FilePlan } from '../mounts/file-trials.ts';
-import { FIO_WORKLOADS, SMALL_FILES, type FileWorkload } from '../mounts/file-workloads.ts';
+import {
+  CACHED_READS,
+  FIO_WORKLOADS,
+  SMALL_FILES,
+  type FileWorkload,
+} from '../mounts/file-workloads.ts';
 import { measureInodeCost, type InodeCost } from '../mounts/inode-cost.ts';
 import type { MountTarget } from '../mounts/mount-target.ts';
 import {
@@ -22,7 +27,7 @@ import {
   memcloudNative,
   memcloudRemote,
 } from '../mounts/ours.ts';
-import { fuseNative, libfuse, sshfs, tmpfs } from '../mounts/peers.ts';
+import { fuseNative, libfuse, passthrough, sshfs, tmpfs } from '../mounts/peers.ts';
 import { RECIPE_WORKLOADS } from '../mounts/recipes.ts';
 import { formatNumber, layOut } from '../table.ts';
 import { describeTool, missingTools } from '../tools.ts';
@@ -37,10 +42,16 @@ export const MOUNT_TARGETS: readonly MountTarget[] = [
   memcloudRemote,
   libfuse,
   fuseNative,
+  passthrough,
   sshfs,
   tmpfs,
 ];
-const WORKLOADS: readonly FileWorkload[] = [...FIO_WORKLOADS, SMALL_FILES, ...RECIPE_WORKLOADS];
+const WORKLOADS: readonly FileWorkload[] = [
+  ...FIO_WORKLOADS,
+  CACHED_READS,
+  SMALL_FILES,
+  ...RECIPE_WORKLOADS,
+];
 const ROUNDS = { quick: 2, full: 5 };
 const SECONDS = { quick: 0.5, full: 1.2 };
 const INODES = { quick: 50_000, full: 200_000 };
@@ -50,7 +61,6 @@ const CYCLES = { quick: 50_000, full: 1_000_000 };
 const NOT_SHOWN: Readonly<Record<string, string>> = {
   'nbd-ext4':
     'ext4 on the kernel nbd over the nbdkit TLS pair: --only guest measures that kernel path',
-  passthrough: 'files handed through to local memory: not offered by the mount',
   'table-d':
     'the four designs of a remote read path in bare form: not rebuilt, the bound is absolute',
 };
