@@ -45,7 +45,7 @@ module.exports = {
       from: {
         path: '^daemon/',
         pathNot:
-          '^daemon/wire(-control-plane|-direct|-discovery|-exports|-handover|-managed|-managed-client|-mount|-mount-pool|-objects|-parts|-trust|-volume)?\\.ts$',
+          '^daemon/wire(-control-plane|-direct|-discovery|-exports|-handover|-managed|-managed-client|-mount|-mount-memory|-mount-parts|-mount-pool|-objects|-parts|-trust|-volume)?\\.ts$',
       },
       to: { path: `^(${middle})/`, dependencyTypesNot: ['type-only'] },
     },

@@ -92,7 +92,6 @@ export class EventLoopSpin {
       this.#spinning = true;
       setImmediate(this.#onImmediate);
     }
-    this.#untilMs = this.#clock.nowMs() + this.#windowMs;
   }
 
   /** Lets go of a source that has ended. */
@@ -126,7 +125,10 @@ export class EventLoopSpin {
     const heard = this.#heard;
     this.#heard = false;
     if (!heard && !this.#readSources()) this.#yieldProcessor();
-    if (this.#clock.nowMs() < this.#untilMs) {
+    const nowMs = this.#clock.nowMs();
+    // From the end of the work that came: a MiB takes longer than a moment.
+    if (heard) this.#untilMs = nowMs + this.#windowMs;
+    if (nowMs < this.#untilMs) {
       setImmediate(this.#onImmediate);
       return;
     }

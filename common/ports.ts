@@ -83,6 +83,15 @@ export interface BlockQueue {
   trim(tag: number, offset: number, length: number): void;
   /** Makes the range read as zeroes; keeps nothing provisioned (a pool has no better than best effort). */
   writeZeroes(tag: number, offset: number, length: number, forceUnitAccess: boolean): void;
+  /**
+   * Where the bytes of a page lie, on devices in memory of this process; others have no such call. The address
+   * is good until the next call of the device.
+   *
+   * @returns the address of its 4096 bytes, or 0 when it has none and reads as zeroes
+   */
+  addressOf?(page: number): number;
+  /** As many of the `pageCount` pages from `page` on as lie back to back, or as have no bytes: 1 or more. */
+  runLength?(page: number, pageCount: number): number;
   /** Gives up the queue; requests in flight end with SHUTDOWN or as they would. */
   close(): void;
 }

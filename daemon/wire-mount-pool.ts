@@ -22,7 +22,7 @@ import { Quarantines } from '../peer/quarantines.ts';
 import { TrustStore } from '../peer/trust.ts';
 import type { LocalSlabSource } from '../provider/local-source.ts';
 import { leaseChargeBytes } from '../provider/quota.ts';
-import { RamProvider } from '../provider/service.ts';
+import type { RamProvider } from '../provider/service.ts';
 import { VolumeBlockDevice } from '../tier/block-device.ts';
 import { VOLUME_TICK_MS, Volume } from '../tier/volume.ts';
 import { capacityProblem, roomOf } from './capacity.ts';
@@ -32,28 +32,23 @@ import { ManagedSources } from './managed/sources.ts';
 import type { StartMessage } from './mounts/child.ts';
 import { LanePeers } from './mounts/lane-peers.ts';
 import { largestVolumeBytes } from './mounts/pool-room.ts';
-import type { MountPeer, MountStatus } from './mounts/protocol.ts';
-import { holdingOn } from './volumes.ts';
+import type { MountPeer } from './mounts/protocol.ts';
 import {
-  REQUEST_DEADLINE_MS,
-  isThisNode,
-  labellerFor,
-  localSource,
-  volumeWorld,
-} from './wire-volume.ts';
+  ownProvider,
+  waitForRoom,
+  type MountBacking,
+  type MountBackingStatus,
+} from './wire-mount-parts.ts';
+import { holdingOn } from './volumes.ts';
+import { REQUEST_DEADLINE_MS, isThisNode, localSource, volumeWorld } from './wire-volume.ts';
 
 /** Bytes of a lane's random name. */
 const LANE_SIZE_BYTES = 8;
-/** Longest wait for providers, milliseconds. */
-const PROVIDER_WAIT_MS = 5_000;
-/** Providers that are late are waited for so long when the others have room, milliseconds. */
-const LATE_PROVIDER_WAIT_MS = 1_000;
-const PROVIDER_LOOK_MS = 20;
 /** statfs(2) walks no slabs more often than this, milliseconds. */
 const ROOM_AGE_MAX_MS = 1_000;
 
 /** See the top of the file. */
-export class MountPool {
+export class MountPool implements MountBacking {
   /** Keeps the event loop awake for pages and files. */
   readonly spin: EventLoopSpin;
   /** The bytes of the files. */
@@ -103,7 +98,7 @@ export class MountPool {
     const undo: (() => void | Promise<void>)[] = [];
     try {
       const spin = new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US, yieldProcessor);
-      const provider = lendsItself(start) ? openProvider(start, logger) : undefined;
+      const provider = lendsItself(start) ? ownProvider(start, logger) : undefined;
       undo.push(() => provider?.close());
       let made: Volume | undefined;
       const { peers, lanePeers, identity } = dialProviders(start, logger, spin, {
@@ -115,7 +110,7 @@ export class MountPool {
       const who = { nodeId: identity.nodeId, nodeName, hostId, zone };
       const local = provider === undefined ? undefined : localSource(who, provider);
       const sources = sourcesOf(start, peers, lanePeers, local);
-      await waitForRoom(start, sources, lanePeers, cancelled);
+      await waitForRoom(start, sources, () => lanePeers.settled, cancelled);
       const volume = (made = makeVolume(start, sources, logger));
       return new MountPool({ spin, volume, peers, provider, sources, lanePeers });
     } catch (error) {
@@ -139,8 +134,8 @@ export class MountPool {
     return this.#sources.use();
   }
 
-  /** What is to be said of the volume. */
-  status(): Pick<MountStatus, 'leasedBytes' | 'degradedSlabs' | 'providers'> {
+  /** @inheritDoc */
+  status(): MountBackingStatus {
     const { providers, degradedSlabs } = this.#volume.status();
     const up = new Set(
       this.#sources
@@ -158,10 +153,8 @@ export class MountPool {
   }
 
   /**
-   * Pages that the volume can take beyond those that it has, by the providers' last words: in slabs that
-   * are leased and not full, and in slabs that can be leased. At most a second old.
-   *
-   * @param usedPageCount - pages that it has
+   * By the providers' last words: pages in slabs that are leased and not full, and in slabs that can be leased.
+   * At most a second old.
    */
   freePageCount(usedPageCount: number): number {
     const nowMs = monotonicClock.nowMs();
@@ -221,16 +214,6 @@ function dialProviders(
   return { peers, lanePeers, identity };
 }
 
-/** RAM of this machine for one copy of the whole volume, taken as it is written. */
-function openProvider({ request, memoryDirectory }: StartMessage, logger: Logger): RamProvider {
-  const slabCount = Math.ceil(request.sizeBytes / PAGE_SIZE_BYTES / SLAB_PAGE_COUNT);
-  return RamProvider.open({
-    offeredBytes: slabCount * leaseChargeBytes(SLAB_PAGE_COUNT),
-    logger,
-    ...(memoryDirectory === undefined ? {} : { directory: memoryDirectory }),
-  });
-}
-
 /** The provider of a managed lease. */
 function peerOf({ provider: { nodeId, name, address, publicKey } }: PoolLease): MountPeer {
   const key = Buffer.from(publicKey, 'hex').toString('base64');
@@ -266,31 +249,11 @@ function sourcesOf(
   return { list: () => named };
 }
 
-async function waitForRoom(
-  { request }: StartMessage,
-  sources: SlabSources,
-  lanePeers: LanePeers,
-  cancelled: () => boolean,
-): Promise<void> {
-  const beganMs = monotonicClock.nowMs();
-  for (;;) {
-    if (cancelled()) throw new MemcloudError('ERR_CANCELLED', 'the mount is not wanted any more');
-    const problem = capacityProblem(request, sources.list().filter(takesSlabs).map(roomOf));
-    const waitedMs = monotonicClock.nowMs() - beganMs;
-    if (problem === undefined && (lanePeers.settled || waitedMs >= LATE_PROVIDER_WAIT_MS)) return;
-    if (waitedMs >= PROVIDER_WAIT_MS) {
-      throw new MemcloudError('ERR_VOLUME_CAPACITY', `volume ${request.volumeName}: ${problem}`);
-    }
-    await new Promise((resolve) => setTimeout(resolve, PROVIDER_LOOK_MS));
-  }
-}
-
 function makeVolume(start: StartMessage, sources: SlabSources, logger: Logger): Volume {
   const { volumeName: name, sizeBytes, copies, ringSizeBytes } = start.request;
   const { leaseTtlMs } = start;
   return new Volume(
     { name, sizeBytes, copies, ringSizeBytes, leaseTtlMs, requestDeadlineMs: REQUEST_DEADLINE_MS },
     volumeWorld(name, sources, logger),
-    labellerFor(start.request.providers, start.name),
   );
 }

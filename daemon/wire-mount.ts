@@ -2,10 +2,11 @@
  * The composition of a mount's process, and with `wire.ts` what knows both ends of its seams:
  *
  *   peers on a lane, RAM of this machine -- SlabSources --> volume -- BlockDevice --> file store
- *                                               kernel <-- transport <-- file system <---'
+ *                RAM of this machine alone ------------------------- BlockDevice -------^   |
+ *                                                   kernel <-- transport <-- file system <--'
  *
  * It never looks at a path below its own mount, where it would wait for itself. Ends come in the order in
- * which work flows: the mount, the store, and the pool (wire-mount-pool.ts).
+ * which work flows: the mount, the store, and the memory (wire-mount-pool.ts, wire-mount-memory.ts).
  */
 import assert from 'node:assert';
 import { randomBytes } from 'node:crypto';
@@ -26,8 +27,10 @@ import { resultWithin, within } from './handover/within.ts';
 import type { PoolLease, PoolUse } from './managed/pool-lease.ts';
 import type { ServedMount, StartMessage } from './mounts/child.ts';
 import type { MountPeer, MountStatus } from './mounts/protocol.ts';
+import { MountMemory } from './wire-mount-memory.ts';
+import type { MountBacking } from './wire-mount-parts.ts';
 import { MountPool } from './wire-mount-pool.ts';
-import { REQUEST_DEADLINE_MS } from './wire-volume.ts';
+import { REQUEST_DEADLINE_MS, staysHere } from './wire-volume.ts';
 
 /** After an unmount the kernel says at once that it is gone; users of a lazy one have so long to leave. */
 const GONE_WAIT_MS = 1_500;
@@ -74,12 +77,12 @@ class PoolFiles extends FileSystem {
   }
 }
 
-/** The files on a {@link MountPool}, and the directory where the kernel shows them. */
+/** The files on a {@link MountBacking}, and the directory where the kernel shows them. */
 export class PoolMount implements ServedMount {
   readonly #start: StartMessage;
   readonly #logger: Logger;
   readonly #events: PoolMountEvents;
-  readonly #pool: MountPool;
+  readonly #pool: MountBacking;
   readonly #store: PageFileStore;
   readonly #files: FileSystem;
   #served: Served | undefined;
@@ -92,7 +95,7 @@ export class PoolMount implements ServedMount {
     start: StartMessage,
     logger: Logger,
     events: PoolMountEvents,
-    pool: MountPool,
+    pool: MountBacking,
   ) {
     this.#start = start;
     this.#logger = logger;
@@ -122,7 +125,11 @@ export class PoolMount implements ServedMount {
     events: PoolMountEvents,
   ): Promise<PoolMount> {
     const { cancelled, onQuarantine } = events;
-    const pool = await MountPool.open(start, logger, cancelled, onQuarantine);
+    const { request, leases, name } = start;
+    const isAlone = leases === undefined && staysHere(request.providers, name);
+    const pool = isAlone
+      ? await MountMemory.open(start, logger, cancelled)
+      : await MountPool.open(start, logger, cancelled, onQuarantine);
     const mount = new PoolMount(start, logger, events, pool);
     try {
       await mount.#mount(start.request.directory);

@@ -4,9 +4,10 @@
  * {@link DaemonParts.listen}.
  */
 import { monotonicClock } from '../common/clock.ts';
+import { asMemcloudError } from '../common/errors.ts';
 import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../common/event-loop-spin.ts';
 import { yieldProcessor } from '../common/libc.ts';
-import type { LevelLogger } from '../common/log.ts';
+import type { LevelLogger, Logger } from '../common/log.ts';
 import { formatAddress } from '../common/units.ts';
 import { Allowances } from '../peer/allowances.ts';
 import { Identity } from '../peer/identity.ts';
@@ -14,6 +15,7 @@ import { keepaliveLimits } from '../peer/keepalive-machine.ts';
 import { Peers } from '../peer/peers.ts';
 import { Quarantines } from '../peer/quarantines.ts';
 import { RamProvider } from '../provider/service.ts';
+import { removeLeftovers } from '../provider/tmpfs-directory.ts';
 import type { DaemonConfig } from './config.ts';
 import { machineHostId } from './host.ts';
 import type { Appliers } from './live-config.ts';
@@ -22,6 +24,20 @@ import { DirectService } from './wire-direct.ts';
 import { Managed } from './wire-managed.ts';
 import { Objects } from './wire-objects.ts';
 import { openTrust, trustAppliers, type TrustParts } from './wire-trust.ts';
+
+/**
+ * Gives the RAM back that killed processes left in files, soon.
+ *
+ * @param directory - as `memory-dir` says
+ */
+export function wipeLeftovers(directory: string | undefined, logger: Logger): void {
+  removeLeftovers(directory).catch((error: unknown) => {
+    logger.warn(
+      { err: asMemcloudError(error).message },
+      'memory of a killed process is still taken',
+    );
+  });
+}
 
 /** Steps that take back what was done, the last first. */
 export type Undo = (() => void | Promise<void>)[];

@@ -17,6 +17,12 @@ export function isThisNode(wanted: string, ownName: string): boolean {
   return wanted === LOCAL_PROVIDER || wanted.toLowerCase() === ownName.toLowerCase();
 }
 
+/** True when this node is the only provider that was asked for, so that no page ever leaves it. */
+export function staysHere(providers: readonly string[] | undefined, ownName: string): boolean {
+  if (providers === undefined || providers.length === 0) return false;
+  return providers.every((wanted) => isThisNode(wanted, ownName));
+}
+
 /**
  * What guards pages that can never leave this process, because it is the only provider that was asked for.
  *
@@ -26,8 +32,7 @@ export function labellerFor(
   providers: readonly string[] | undefined,
   ownName: string,
 ): PageLabeller | undefined {
-  const staysHere = providers?.every((wanted) => isThisNode(wanted, ownName)) === true;
-  return staysHere ? new PageLabeller() : undefined;
+  return staysHere(providers, ownName) ? new PageLabeller() : undefined;
 }
 
 /** What a volume asks of its process. */

@@ -56,7 +56,7 @@ import { Handover, type RestoreRequest } from './wire-handover.ts';
 import type { Managed } from './wire-managed.ts';
 import { joinControlPlane, type ManagedClient } from './wire-managed-client.ts';
 import type { Objects } from './wire-objects.ts';
-import { appliers, openParts, type DaemonParts, type Undo } from './wire-parts.ts';
+import { appliers, openParts, wipeLeftovers, type DaemonParts, type Undo } from './wire-parts.ts';
 import {
   LOCAL_PROVIDER,
   REQUEST_DEADLINE_MS,
@@ -143,7 +143,9 @@ export class Daemon implements VolumeParts {
       logger,
     );
     const volumes = this.#volumes;
-    const mounts = machineMounts(config, hostId, logger, { peers, quarantines, volumes });
+    const onKilled = (): void => wipeLeftovers(config.memoryDirectory, logger);
+    const neighbours = { peers, quarantines, volumes, onKilled };
+    const mounts = machineMounts(config, hostId, logger, neighbours);
     this.#mounts = mounts;
     peers.recallRoom = (source) => drainRoom(volumes.holdingsOn(source));
     const { nodeId } = this;

@@ -14,7 +14,6 @@ import { addressIn } from '../common/aead.ts';
 import { copyMemory, zeroMemory } from '../common/libc.ts';
 import { NativeMemory, type NativeBuffer } from '../common/native-memory.ts';
 import {
-  ExtentFlag,
   IoStatus,
   PAGE_CALL_PAGE_COUNT_MAX,
   type BlockCompletionSink,
@@ -26,6 +25,7 @@ import {
 import { PAGE_SIZE_BYTES, SEALED_PAGE_SIZE_BYTES } from '../common/units.ts';
 import { DIRECT_SLAB_PAGE_COUNT } from './constants.ts';
 import { PageBits } from '../common/page-bits.ts';
+import { pageExtents } from '../common/page-extents.ts';
 
 /** Written pages that are dropped in one go before others get their turn: 32 MiB, some 7 ms. */
 export const TRIM_SLICE_PAGE_COUNT = 8192;
@@ -91,15 +91,7 @@ export class SlabDevice implements BlockDevice {
     length: number,
     emit: (lengthBytes: number, flags: number) => boolean,
   ): void {
-    const end = offset + length;
-    const endPage = Math.ceil(end / PAGE_SIZE_BYTES);
-    for (let at = offset; at < end;) {
-      const page = Math.floor(at / PAGE_SIZE_BYTES);
-      const runEnd = Math.min(end, this.#written.runEnd(page, endPage) * PAGE_SIZE_BYTES);
-      const flags = this.#written.isSet(page) ? 0 : ExtentFlag.HOLE | ExtentFlag.ZERO;
-      if (!emit(runEnd - at, flags)) return;
-      at = runEnd;
-    }
+    pageExtents(this.#written, offset, length, emit);
   }
 
   /** Changes with every {@link SlabDevice.fence}. */

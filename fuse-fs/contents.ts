@@ -9,8 +9,9 @@ import type { NativeBuffer } from '../common/native-memory.ts';
 import { Errno } from './errno.ts';
 import { isDirectory, isRegular } from './file-mode.ts';
 import { InodeWord } from './inodes.ts';
+import type { IoVectors } from './io-vectors.ts';
 import type { AttributeChange, FileCompletionSink } from './operations.ts';
-import { AttributeBit } from './operations.ts';
+import { AttributeBit, NOT_IN_PLACE } from './operations.ts';
 import { PendingCalls, PendingKind } from './pending-calls.ts';
 import { killCapability, killSetIds } from './privileges.ts';
 import { RecordTable } from './record-table.ts';
@@ -121,14 +122,23 @@ export class Contents {
     intoOffset: number,
   ): void {
     const slot = this.#fileOf(nodeid);
-    const error = slot < 0 ? slot : rangeError(offset, length);
-    const left = error < 0 ? 0 : Math.min(length, this.#tree.inodes.size(slot) - offset);
+    const left = this.#readable(slot, offset, length);
     if (left <= 0) {
-      this.#sink.onFileDone(tag, error);
+      this.#sink.onFileDone(tag, left);
       return;
     }
     touchRead(this.#tree, slot);
     this.#tree.store.read(this.#pending.through(tag), slot, offset, left, into, intoOffset);
+  }
+
+  /** See `FileOperations.readInPlace`. */
+  readInPlace(nodeid: number, offset: number, length: number, into: IoVectors): number {
+    const slot = this.#fileOf(nodeid);
+    const left = this.#readable(slot, offset, length);
+    if (left <= 0) return left;
+    if (!this.#tree.store.locate(slot, offset, left, into)) return NOT_IN_PLACE;
+    touchRead(this.#tree, slot);
+    return left;
   }
 
   /** See `FileOperations.write`. */
@@ -254,6 +264,13 @@ export class Contents {
     const mode = this.#tree.inodes.mode(slot);
     if (isRegular(mode)) return slot;
     return isDirectory(mode) ? -Errno.EISDIR : -Errno.EINVAL;
+  }
+
+  /** Bytes of the range that a read brings, 0 behind the end, or a negative errno. @param slot - or one already */
+  #readable(slot: number, offset: number, length: number): number {
+    const error = slot < 0 ? slot : rangeError(offset, length);
+    if (error < 0) return error;
+    return Math.max(0, Math.min(length, this.#tree.inodes.size(slot) - offset));
   }
 
   #touchWrite(slot: number, killPrivileges: boolean): void {

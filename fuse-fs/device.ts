@@ -25,6 +25,7 @@ import type { NativeBuffer } from '../common/native-memory.ts';
 import type { RequestBuffer } from './codec.ts';
 import { FuseNotify, FuseOutSize } from './constants.ts';
 import { Errno } from './errno.ts';
+import type { IoVectors } from './io-vectors.ts';
 import type { FuseProfile } from './negotiation.ts';
 import type { FileOperations } from './operations.ts';
 import { encodeOutHeader } from './reply-codec.ts';
@@ -34,6 +35,7 @@ import { REQUEST_AT, REQUEST_SIZE_MAX_BYTES, TransferBuffer } from './transfer-b
 const libc = koffi.load(null);
 const readCall = libc.func('intptr_t read(int fd, uintptr_t to, size_t length)');
 const writeCall = libc.func('intptr_t write(int fd, uintptr_t from, size_t length)');
+const writevCall = libc.func('intptr_t writev(int fd, uintptr_t vectors, int count)');
 const notifyCall = libc.func('intptr_t write(int fd, void *from, size_t length)');
 const dup2Call = libc.func('int dup2(int from, int to)');
 const socketpairCall = libc.func('int socketpair(int domain, int type, int protocol, void *fds)');
@@ -172,6 +174,13 @@ export class FuseDevice implements FuseSessionPort {
     if (this.#closed) return;
     const written = writeCall(this.#fd, from.address + offset, length) as number;
     if (written < 0) this.#onRefusedReply(koffi.errno(), from, offset, length);
+  }
+
+  replyGathered(vectors: IoVectors, header: NativeBuffer, headerOffset: number): void {
+    if (this.#closed) return;
+    const { address, count, length } = vectors;
+    const written = writevCall(this.#fd, address, count) as number;
+    if (written < 0) this.#onRefusedReply(koffi.errno(), header, headerOffset, length);
   }
 
   onBufferFree(buffer: RequestBuffer): void {

@@ -16,6 +16,7 @@ import {
 } from './extended-attributes.ts';
 import { FileMode, isSymbolicLink, PERMISSION_BITS } from './file-mode.ts';
 import { InodeNumber, InodeWord } from './inodes.ts';
+import type { IoVectors } from './io-vectors.ts';
 import { makeDirectory, makeNode, makeSymbolicLink, makeTemporary } from './making.ts';
 import { forget, link, lookup, removeDirectory, rename, unlink } from './naming.ts';
 import type {
@@ -229,6 +230,10 @@ export class FileSystem implements FileOperations {
     intoOffset: number,
   ): void {
     this.#contents.read(tag, nodeid, offset, length, into, intoOffset);
+  }
+
+  readInPlace(nodeid: number, offset: number, length: number, into: IoVectors): number {
+    return this.#contents.readInPlace(nodeid, offset, length, into);
   }
 
   write(

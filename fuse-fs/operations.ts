@@ -13,6 +13,10 @@
  * 1970, up to 2^53) and nanoseconds. Offsets and sizes are bytes, whole numbers up to 2^53 - 1.
  */
 import type { NativeBuffer } from '../common/native-memory.ts';
+import type { IoVectors } from './io-vectors.ts';
+
+/** What {@link FileOperations.readInPlace} returns when the bytes must be read; no errno is so large. */
+export const NOT_IN_PLACE = -4096;
 
 /** The root directory's nodeid (fuse.h `FUSE_ROOT_ID`). */
 export const ROOT_NODEID = 1;
@@ -213,6 +217,13 @@ export interface FileOperations {
     intoOffset: number,
   ): void;
   /**
+   * Reads without a copy: appends to `into` where the bytes lie in memory of this process, good until the next
+   * call of the file system.
+   *
+   * @returns bytes as {@link FileOperations.read} ends with, a negative errno, or {@link NOT_IN_PLACE}
+   */
+  readInPlace(nodeid: number, offset: number, length: number, into: IoVectors): number;
+  /**
    * Writes; ends with the bytes written, all or an error.
    *
    * @param killPrivileges - the caller may not keep set-user-id and set-group-id bits (`FUSE_WRITE_KILL_SUIDGID`)
@@ -324,6 +335,12 @@ export interface FileStore {
     into: NativeBuffer,
     intoOffset: number,
   ): void;
+  /**
+   * Appends to `into` where the bytes lie, if all of them lie in memory of this process: good until the next call.
+   *
+   * @returns false, with nothing appended, when they must be read
+   */
+  locate(file: number, offset: number, length: number, into: IoVectors): boolean;
   /**
    * Writes; ends with `length`, or `-ENOSPC` (nothing written), `-EIO`.
    *

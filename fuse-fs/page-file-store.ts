@@ -22,9 +22,11 @@ import { Damage } from './page-damage.ts';
 import { Errno } from './errno.ts';
 import { FilePages } from './file-pages.ts';
 import { resultOf } from './io-errno.ts';
+import type { IoVectors } from './io-vectors.ts';
 import type { FileCompletionSink, FileStore, FileStoreRoom } from './operations.ts';
 import { PageAllocator } from './page-allocator.ts';
 import { PageCalls } from './page-calls.ts';
+import { PagePlaces } from './page-places.ts';
 import { COPY_ACTIVE_MAX, PageCopies } from './page-copy.ts';
 import { PageReclaim } from './page-reclaim.ts';
 import { PageTable } from './page-table.ts';
@@ -63,6 +65,7 @@ export class PageFileStore implements FileStore, BlockCompletionSink {
   readonly #state: StoreState;
   readonly #calls: PageCalls;
   readonly #copies: PageCopies;
+  readonly #places: PagePlaces;
   readonly #waiting = new RowQueue();
   #activeCount = 0;
   #resuming = false;
@@ -100,6 +103,7 @@ export class PageFileStore implements FileStore, BlockCompletionSink {
       bounce: new BouncePages((ACTIVE_CALL_COUNT_MAX + COPY_ACTIVE_MAX) * 2),
       queue,
     };
+    this.#places = new PagePlaces(this.#state);
     const onCallDone = (row: number, result: number): void => this.#end(row, result);
     this.#calls = new PageCalls(this.#state, onCallDone);
     this.#copies = new PageCopies(this.#state, {
@@ -129,6 +133,11 @@ export class PageFileStore implements FileStore, BlockCompletionSink {
     this.#state.requests.buffer[row] = into;
     this.#state.requests.bufferOffset[row] = intoOffset;
     this.#submit(row);
+  }
+
+  /** @inheritDoc */
+  locate(file: number, offset: number, length: number, into: IoVectors): boolean {
+    return !this.#closed && this.#places.locate(file, offset, length, into);
   }
 
   /** @inheritDoc */

@@ -30,6 +30,7 @@ import {
   SLOT_COUNT,
 } from './constants.ts';
 import { Errno } from './errno.ts';
+import { InPlaceReads, type GatheringPort } from './in-place-reads.ts';
 import { ELSEWHERE, isSilent, MetadataRequests } from './metadata-requests.ts';
 import { negotiate, type FuseProfile } from './negotiation.ts';
 import {
@@ -64,7 +65,7 @@ const COPY_SIZE_MAX_BYTES = 2 ** 32 - 4096;
 const IGNORED_CHANGES = AttributeBit.FH | AttributeBit.LOCKOWNER;
 
 /** What a session asks of its shell. */
-export interface FuseSessionPort {
+export interface FuseSessionPort extends GatheringPort {
   /** Sends a whole reply, at once: `from` is the session's again on return. */
   reply(from: NativeBuffer, offset: number, length: number): void;
   /** A request's buffer that {@link FuseSession.handle} kept is the shell's again. */
@@ -119,6 +120,7 @@ export class FuseSession implements FileCompletionSink {
   readonly #writeBuffers: (RequestBuffer | undefined)[] = new Array<undefined>(SLOT_COUNT).fill(
     undefined,
   );
+  readonly #inPlace: InPlaceReads;
   readonly #truncation: AttributeChange = emptyChange();
   #operations: FileOperations | undefined;
   #metadata: MetadataRequests | undefined;
@@ -137,6 +139,7 @@ export class FuseSession implements FileCompletionSink {
     this.#profile = options.profile;
     this.#clock = options.clock;
     this.#log = options.log;
+    this.#inPlace = new InPlaceReads(options.port, this.#prompt);
   }
 
   /** Names the file system, whose completion sink this session is; once, before the first request. */
@@ -229,6 +232,7 @@ export class FuseSession implements FileCompletionSink {
   close(): void {
     for (const buffer of this.#readBuffers) buffer?.free();
     this.#readBuffers.fill(undefined);
+    this.#inPlace.free();
     this.#prompt.free();
     this.#late.free();
   }
@@ -288,8 +292,9 @@ export class FuseSession implements FileCompletionSink {
   #read(operations: FileOperations, request: FuseRequest): number {
     const invalid = request.decodeRead();
     if (invalid !== 0) return invalid;
-    const slot = this.#take(request);
+    if (this.#inPlace.answer(operations, request)) return ELSEWHERE;
     const { nodeid, offset, length } = request;
+    const slot = this.#take(request);
     const buffer = (this.#readBuffers[slot] ??= new TransferBuffer());
     operations.read(this.#slots.tag(slot), nodeid, offset, length, buffer, REPLY_DATA_AT);
     return ELSEWHERE;

@@ -152,20 +152,40 @@ function tryLockDirectory(directory: string): LockedDirectory | undefined {
   return undefined;
 }
 
+/**
+ * Removes what dead providers of this user left under `base`. The files go in a thread of the pool: to free gigabytes
+ * takes seconds.
+ */
+export async function removeLeftovers(base: string = DEFAULT_TMPFS_BASE): Promise<void> {
+  for (const { path: directory, fd } of lockStale(base)) {
+    unmountPrivate(directory);
+    await fs.promises.rm(directory, { recursive: true, force: true });
+    fs.closeSync(fd);
+  }
+}
+
 function removeStale(base: string): void {
+  for (const locked of lockStale(base)) removeLocked(locked);
+}
+
+/** The directories that nobody alive has, locked one by one. */
+function* lockStale(base: string): Iterable<LockedDirectory> {
   for (const entry of fs.readdirSync(base, { withFileTypes: true })) {
     if (!entry.isDirectory() || !NAME_PATTERN.test(entry.name)) continue;
     const directory = path.join(base, entry.name);
     if (fs.lstatSync(directory, { throwIfNoEntry: false })?.uid !== process.geteuid?.()) continue;
     const locked = tryLockDirectory(directory);
-    if (locked !== undefined) removeLocked(locked);
+    if (locked !== undefined) yield locked;
   }
 }
 
+/** Detached, so that a reader of a file in it (doctor) cannot keep the mount; EINVAL says there is none. */
+function unmountPrivate(directory: string): void {
+  while (tryUnmount(path.join(directory, MOUNT_NAME), MOUNT.MNT_DETACH));
+}
+
 function removeLocked(locked: LockedDirectory): void {
-  const mounted = path.join(locked.path, MOUNT_NAME);
-  // Detached, so that a reader of a file in it (doctor) cannot keep the mount; EINVAL says there is none.
-  while (tryUnmount(mounted, MOUNT.MNT_DETACH));
+  unmountPrivate(locked.path);
   fs.rmSync(locked.path, { recursive: true, force: true });
   fs.closeSync(locked.fd);
 }

@@ -43,6 +43,8 @@ export interface MountsNeighbours {
   readonly quarantines: Quarantines;
   /** What else has a name. */
   readonly volumes: Volumes;
+  /** The process of a mount ended and could not give its memory back. */
+  readonly onKilled: () => void;
 }
 
 /**
@@ -54,7 +56,7 @@ export function machineMounts(
   config: DaemonConfig,
   hostId: string,
   logger: Logger,
-  { peers, quarantines, volumes }: MountsNeighbours,
+  { peers, quarantines, volumes, onKilled }: MountsNeighbours,
 ): Mounts {
   const { stateDirectory, name, zone, leaseTtlMs, peerDeadMs, memoryDirectory, logLevel } = config;
   return new Mounts({
@@ -69,6 +71,7 @@ export function machineMounts(
       quarantines.put(nodeId, name, reason);
     },
     logger,
+    onKilled,
     program: { file: PROGRAM_FILE },
     setting: {
       ...{ stateDirectory, name, hostId, zone, leaseTtlMs, peerDeadMs },

@@ -52,6 +52,8 @@ export interface MountsParts {
   readonly detach: (directory: string) => Promise<boolean>;
   /** What a daemon that is killed leaves in writing. */
   readonly register: MountRegister;
+  /** The process of a mount ended and could not give its memory back. */
+  readonly onKilled: () => void;
 }
 
 /** The managed leases under a mount. */
@@ -267,6 +269,8 @@ export class Mounts {
   /** Takes away what a daemon that was killed has left; before the first mount. */
   async cleanUp(): Promise<void> {
     await takeAwayStale(this.#parts.register, this.#stale);
+    // Processes that outlived their daemon could not be looked at before.
+    this.#parts.onKilled();
   }
 
   /** Ends every mount: cleanly, else lazily, else by force. */
@@ -376,7 +380,8 @@ export class Mounts {
     entry.ending = true;
     const { directory } = entry.request;
     const gone = await entry.process.kill(this.#patience.killMs);
-    if (!gone) this.#parts.logger.error({ pid: entry.process.pid }, 'it does not even die');
+    if (gone) this.#parts.onKilled();
+    else this.#parts.logger.error({ pid: entry.process.pid }, 'it does not even die');
     await this.#detachDead(directory, entry.state === 'starting');
     this.#forget(entry);
   }
@@ -391,6 +396,7 @@ export class Mounts {
     entry.reason = `its process ended ${how}; its files are gone`;
     const fields = { directory, volume: volumeName, pid: entry.process.pid, how };
     this.#parts.logger.error(fields, 'the process of a mount ended by itself; its files are gone');
+    this.#parts.onKilled();
     if (!wasKept) void this.#detachDead(directory, false);
   }
 

@@ -14,7 +14,14 @@ import { mountAt, readMountTable } from '../../common/mount-table.ts';
 import type { MountInfo, StatusInfo } from '../../common/rpc-schema.ts';
 import { fuseMissing } from '../helpers/fuse-mount/start.ts';
 import { judge, requires } from '../helpers/judges.ts';
-import { LabNode, eventually, labFolder, memcloud, memcloudJson } from '../helpers/lab-node.ts';
+import {
+  LabNode,
+  type LabNodeOptions,
+  eventually,
+  labFolder,
+  memcloud,
+  memcloudJson,
+} from '../helpers/lab-node.ts';
 import { dropCaches } from '../helpers/mount-process.ts';
 import { runRecipes } from '../helpers/recipes.ts';
 import { smallTmpfs, tmpfsBase } from '../helpers/tmpfs.ts';
@@ -33,8 +40,17 @@ interface Pool {
   place: string;
 }
 
-/** Lenders, a borrower, and a directory to mount on. */
-async function startPool(t: Test, lenderCount: number, offer: string): Promise<Pool> {
+/**
+ * Lenders, a borrower, and a directory to mount on.
+ *
+ * @param more - how the borrower differs from any
+ */
+async function startPool(
+  t: Test,
+  lenderCount: number,
+  offer: string,
+  more: Partial<LabNodeOptions> = {},
+): Promise<Pool> {
   const folder = labFolder(t);
   fs.chmodSync(folder, 0o755);
   const lenders = await Promise.all(
@@ -44,7 +60,7 @@ async function startPool(t: Test, lenderCount: number, offer: string): Promise<P
   );
   const connect = lenders.map(({ peerAddress }) => peerAddress);
   const startBorrower = async (): Promise<LabNode> => {
-    const node = await LabNode.start(t, { name: 'borrower', folder, connect });
+    const node = await LabNode.start(t, { name: 'borrower', folder, connect, ...more });
     await node.waitForPeers(lenderCount);
     return node;
   };
@@ -194,7 +210,8 @@ t.test(
   async (t) => {
     const seed = modelSeed();
     t.comment(`SEED=${seed}`);
-    const pool = await startPool(t, 2, '256M');
+    // Lenders keep what a killed borrower had until its leases end: soon, so that they have room for the next.
+    const pool = await startPool(t, 2, '256M', { leaseTtlS: 10 });
     for (let round = 0; round < KILL_ROUNDS; round += 1) {
       const made = await mount(t, pool, '--size', '128M');
       const users = usersOf(t, pool.place);

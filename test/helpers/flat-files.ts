@@ -12,6 +12,7 @@ import {
   type Caller,
   type DirectoryEntrySink,
   type FileCompletionSink,
+  NOT_IN_PLACE,
   type FileOperations,
   type FileSystemStatistics,
 } from '../../fuse-fs/operations.ts';
@@ -205,6 +206,10 @@ export class FlatFiles implements FileOperations {
       file.bytes.copy(into.bytes, intoOffset, offset, offset + count);
       return count;
     });
+  }
+
+  readInPlace(): number {
+    return NOT_IN_PLACE;
   }
 
   write(

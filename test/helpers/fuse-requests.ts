@@ -2,8 +2,10 @@
  * Requests as the kernel writes them, restated by hand from fuse.h and not by the code under test, and a
  * kernel that is not one: it hands requests to a session and keeps its replies.
  */
+import { viewMemory } from '../../common/libc.ts';
 import type { NativeBuffer } from '../../common/native-memory.ts';
 import type { RequestBuffer } from '../../fuse-fs/codec.ts';
+import type { IoVectors } from '../../fuse-fs/io-vectors.ts';
 import type { FuseProfile } from '../../fuse-fs/negotiation.ts';
 import { FuseSession, type FuseSessionPort } from '../../fuse-fs/session.ts';
 import { TransferBuffer } from '../../fuse-fs/transfer-buffer.ts';
@@ -74,12 +76,24 @@ export interface Reply {
   readonly body: Buffer;
 }
 
+/** The bytes that vectors name. */
+export function gather(vectors: IoVectors): Buffer {
+  const list = viewMemory(vectors.address, vectors.count * 16);
+  const pieces = Array.from({ length: vectors.count }, (_, at) => {
+    const address = Number(list.readBigUInt64LE(at * 16));
+    return Buffer.from(viewMemory(address, Number(list.readBigUInt64LE(at * 16 + 8))));
+  });
+  return Buffer.concat(pieces);
+}
+
 /** See the top of the file. */
 export class FakeKernel implements FuseSessionPort {
   readonly replies: Reply[] = [];
   /** Buffers that came back. */
   readonly freed: RequestBuffer[] = [];
   roomCount = 0;
+  /** Replies that came in pieces. */
+  gatheredCount = 0;
   /** Write-backs that the session asked for, and what goes on when they are done. */
   readonly writeBacks: { readonly nodeid: number; readonly done: () => void }[] = [];
   readonly clock = { time: 1000, nowMs: (): number => this.clock.time };
@@ -104,6 +118,12 @@ export class FakeKernel implements FuseSessionPort {
       error: bytes.readInt32LE(4),
       body: bytes.subarray(16),
     });
+  }
+
+  replyGathered(vectors: IoVectors): void {
+    const bytes = gather(vectors);
+    this.gatheredCount += 1;
+    this.reply({ bytes, address: 0 }, 0, bytes.length);
   }
 
   onBufferFree(buffer: RequestBuffer): void {

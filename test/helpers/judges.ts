@@ -1,10 +1,11 @@
 /** Runs programs that we did not write, for interop tests. A missing one is a skip with its reason. */
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 
-/** Debian's python modules (nbdsh) are not seen by a python that stands before it in PATH. */
-const JUDGE_PATH = '/usr/bin:/bin:/usr/sbin:/sbin';
+/** Debian's python modules (nbdsh) are not seen by a python that stands before it in PATH; cargo is where rustup puts it. */
+const JUDGE_PATH = `/usr/bin:/bin:/usr/sbin:/sbin:${path.join(os.homedir(), '.cargo/bin')}`;
 
 /** How a judge ended. */
 export interface JudgeResult {

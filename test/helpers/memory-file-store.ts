@@ -56,6 +56,10 @@ export class MemoryFileStore implements FileStore {
     });
   }
 
+  locate(): boolean {
+    return false;
+  }
+
   write(
     tag: number,
     file: number,

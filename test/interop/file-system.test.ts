@@ -21,7 +21,7 @@ async function onMount(
   work: (directory: string) => Promise<void>,
 ): Promise<void> {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'mc-judged-'));
-  const mount = await startMount({ directory, sizeBytes: 2 ** 31, profile });
+  const mount = await startMount({ directory, sizeBytes: 2 ** 31, profile, store: 'own' });
   t.teardown(async () => {
     await mount.stop();
     fs.rmdirSync(directory);

@@ -13,14 +13,23 @@ import { runModel } from './run-model.ts';
 import { runPosixSuite } from './run-suite.ts';
 
 type Profile = 'default' | 'build-cache';
+/** Bytes on a device, or in memory of the process that serves them, where reads are answered in place. */
+type Store = 'pages' | 'own';
 
 const skip = fuseMissing() ?? false;
 const GIB = 2 ** 30;
+/** An inode for each page: room for the files of the long form, twice. */
+const SIZE_BYTES = Math.max(GIB, Number(process.env['POSIX_FILES'] ?? 0) * 8192);
 
 /** A fresh mount, gone with the test. */
-async function mounted(t: Test, profile: Profile): Promise<FuseMount> {
+async function mounted(t: Test, profile: Profile, store: Store): Promise<FuseMount> {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'mc-posix-'));
-  const mount = await startMount({ directory, sizeBytes: GIB, profile });
+  const mount = await startMount({
+    directory,
+    sizeBytes: store === 'own' ? SIZE_BYTES : GIB,
+    profile,
+    store,
+  });
   t.teardown(async () => {
     await mount.stop();
     fs.rmdirSync(directory);
@@ -65,10 +74,10 @@ const DIFFERENCES: Readonly<Record<Profile, Readonly<Record<string, string>>>> =
 for (const profile of ['default', 'build-cache'] as const) {
   const options = { skip, timeout: 900_000 };
   t.test(`the POSIX suite, profile ${profile}`, options, async (t) => {
-    const mount = await mounted(t, profile);
+    const large = profile === 'default';
+    const mount = await mounted(t, profile, large ? 'own' : 'pages');
     const directory = path.join(mount.directory, 'suite');
     fs.mkdirSync(directory);
-    const large = profile === 'default';
     await runPosixSuite(t, { directory, large, differences: DIFFERENCES[profile] });
     t.same(fs.readdirSync(directory), [], 'nothing is left');
     await isHealthy(t, mount);
@@ -76,7 +85,7 @@ for (const profile of ['default', 'build-cache'] as const) {
 }
 
 t.test('random operations: no difference from tmpfs', { skip, timeout: 4_000_000 }, async (t) => {
-  const mount = await mounted(t, 'default');
+  const mount = await mounted(t, 'default', 'own');
   const oracle = smallTmpfs(t, GIB) ?? tmpfsBase(t);
   await runModel(t, { oracle, judged: mount.directory, attributes: true }, 1);
   await isHealthy(t, mount);
@@ -87,9 +96,9 @@ t.test(
   { skip, timeout: 4_000_000 },
   async (t) => {
     for (const profile of ['default', 'build-cache'] as const) {
-      const mount = await mounted(t, profile);
-      const oracle = smallTmpfs(t, GIB) ?? tmpfsBase(t);
       const attributes = profile === 'default';
+      const mount = await mounted(t, profile, attributes ? 'pages' : 'own');
+      const oracle = smallTmpfs(t, GIB) ?? tmpfsBase(t);
       await runModel(t, { oracle, judged: mount.directory, attributes }, 4);
       await isHealthy(t, mount);
     }

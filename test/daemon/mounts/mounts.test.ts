@@ -32,6 +32,8 @@ interface World {
   mounts: Mounts;
   folder: string;
   detached: string[];
+  /** How often the memory of dead processes was given back. */
+  wipes: { count: number };
   quarantined: string[];
   peers: MountPeer[];
   tableFolder: string;
@@ -52,6 +54,7 @@ function world(t: Test, folder = freshFolder(t)): World {
   const tableFolder = path.join(folder, 'table');
   process.env['FAKE_MOUNT_TABLE'] = tableFolder;
   const detached: string[] = [];
+  const wipes = { count: 0 };
   const quarantined: string[] = [];
   const peers: MountPeer[] = [];
   const registerFile = path.join(folder, 'register');
@@ -91,12 +94,13 @@ function world(t: Test, folder = freshFolder(t)): World {
         return true;
       },
       register: new MountRegister(registerFile),
+      onKilled: () => (wipes.count += 1),
     },
     PATIENCE,
   );
   t.teardown(() => mounts.close());
   const rows = (): string[] => table().map(({ mountPoint }) => path.basename(mountPoint));
-  return { mounts, folder, detached, quarantined, peers, tableFolder, registerFile, rows };
+  return { mounts, folder, detached, wipes, quarantined, peers, tableFolder, registerFile, rows };
 }
 
 const EAGER = { lazy: false, startingOnly: false };
@@ -168,7 +172,7 @@ t.test('a busy mount stays, and goes lazily', async (t) => {
 t.test(
   'a process that is stopped is shown, waited for by nobody, and ended by force',
   async (t) => {
-    const { mounts, folder, rows, detached, peers } = world(t);
+    const { mounts, folder, rows, detached, wipes, peers } = world(t);
     const directory = path.join(folder, 'a');
     const { pid } = await mounts.create(request(directory, 'v'), false);
     process.kill(pid, 'SIGSTOP');
@@ -189,17 +193,19 @@ t.test(
     process.kill(again.pid, 'SIGSTOP');
     await mounts.remove(directory, LAZY);
     t.strictSame([rows(), detached, mounts.inUse()], [[], ['a'], []]);
+    t.equal(wipes.count, 1, 'only what was killed leaves memory');
     t.throws(() => process.kill(again.pid, 0), { code: 'ESRCH' });
   },
 );
 
 t.test('a process that dies: its mount is taken away and what happened is told', async (t) => {
-  const { mounts, folder, rows, detached } = world(t);
+  const { mounts, folder, rows, detached, wipes } = world(t);
   const directory = path.join(folder, 'a');
   const { pid } = await mounts.create(request(directory, 'v'), false);
   process.kill(pid, 'SIGKILL');
   await eventually('its mount is gone', () => rows().length === 0);
   t.strictSame(detached, ['a']);
+  t.equal(wipes.count, 1, 'its memory is given back');
   t.match(await mounts.list(), [{ state: 'dead', reason: /by SIGKILL; its files are gone/ }]);
   t.strictSame([mounts.inUse(), mounts.has('v')], [[], false], 'nothing is in its way');
   await mounts.create(request(directory, 'v'), false);

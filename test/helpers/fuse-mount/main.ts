@@ -11,6 +11,7 @@ import { monotonicClock } from '../../../common/clock.ts';
 import { MemcloudError } from '../../../common/errors.ts';
 import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../../../common/event-loop-spin.ts';
 import { createLogger } from '../../../common/log.ts';
+import type { BlockDevice } from '../../../common/ports.ts';
 import { FuseDevice } from '../../../fuse-fs/device.ts';
 import { FileSystem } from '../../../fuse-fs/file-system.ts';
 import { mountFuse, unmountFuse } from '../../../fuse-fs/mounting.ts';
@@ -18,6 +19,8 @@ import { FUSE_PROFILES } from '../../../fuse-fs/negotiation.ts';
 import { NativeTransport } from '../../../fuse-fs/native-transport.ts';
 import { PageFileStore } from '../../../fuse-fs/page-file-store.ts';
 import { KernelClock } from '../../../fuse-fs/wall-clock.ts';
+import { MemoryBlockDevice } from '../../../provider/memory-device.ts';
+import { RamProvider } from '../../../provider/service.ts';
 import { MemoryDevice } from '../memory-device.ts';
 import { MemoryFileStore } from '../memory-file-store.ts';
 import type { FuseMountOptions, FuseMountStatus, FromFuseMount, ToFuseMount } from './start.ts';
@@ -29,13 +32,25 @@ const say = (message: FromFuseMount): void => {
 
 process.chdir('/');
 const logger = createLogger('warn');
+/** The device of `--provider local`: what memnode serves, on a provider of its own. */
+function ownMemory(sizeBytes: number): BlockDevice {
+  const provider = RamProvider.open({
+    ...{ offeredBytes: sizeBytes, reserveBytes: 0, noswap: 'off', logger },
+  });
+  process.once('exit', () => provider.close());
+  const memory = provider.openObjectMemory();
+  return new MemoryBlockDevice({ name: 'own', sizeBytes, memory, owner: '0'.repeat(32) });
+}
+
+const { sizeBytes } = options;
 const fileSystem = new FileSystem({
-  openStore: (sink) =>
-    options.store === 'flat'
-      ? new MemoryFileStore(sink, { pageCount: options.sizeBytes / 4096 })
-      : new PageFileStore(new MemoryDevice(options.sizeBytes), sink),
+  openStore: (sink) => {
+    if (options.store === 'flat') return new MemoryFileStore(sink, { pageCount: sizeBytes / 4096 });
+    const device = options.store === 'own' ? ownMemory(sizeBytes) : new MemoryDevice(sizeBytes);
+    return new PageFileStore(device, sink);
+  },
   clock: new KernelClock(),
-  sizeBytes: options.sizeBytes,
+  sizeBytes,
   uid: options.uid ?? 0,
   gid: options.gid ?? 0,
   mode: options.mode ?? 0o1777,

@@ -10,8 +10,8 @@ export interface FuseMountOptions {
   readonly directory: string;
   /** Quota, bytes, a whole number of pages. */
   readonly sizeBytes: number;
-  /** Where bytes are kept: pages of a device in memory, or one buffer a file. `pages` unless given. */
-  readonly store?: 'pages' | 'flat';
+  /** Where bytes are kept: pages of a device in memory, of the real one, or one buffer a file. `pages` unless given. */
+  readonly store?: 'pages' | 'own' | 'flat';
   /** `default` unless given. */
   readonly profile?: 'default' | 'build-cache';
   /** How requests come; `kernel` unless given. */
