@@ -59,7 +59,10 @@ async function json<T>(guest: Guest, words: string): Promise<T> {
 /** (Re)starts the consumer, which knows the provider by this address only. */
 async function startNear(t: Test, guest: Guest, address: string): Promise<void> {
   const script = `${PREAMBLE}
-    if [ -e /tmp/near.pid ]; then kill "$(cat /tmp/near.pid)"; sleep 3; fi
+    if [ -e /tmp/near.pid ]; then
+      kill "$(cat /tmp/near.pid)"
+      for half in $(seq 60); do [ -d "/proc/$(cat /tmp/near.pid)" ] || break; sleep 0.5; done
+    fi
     node dist/daemon/main.js --name near --state /tmp/near --socket /tmp/near.sock --offer 0 \\
       --listen 127.0.0.1:0 --auto-trust --connect ${address}:7070 >/tmp/near.ready 2>/tmp/near.log &
     echo $! >/tmp/near.pid

@@ -12,8 +12,6 @@ const MIB = 2 ** 20;
 
 t.test('a kernel uses a direct export over kernel TLS', { skip, timeout: 600_000 }, async (t) => {
   const host = await startDirectHost(t);
-  const { exportId } = host.access.open({ sizeBytes: 64 * MIB, ttlMs: 60_000 });
-  const ticketPort = await serveTickets(t, host, exportId);
   const guest = await bootGuest(t, {
     timeoutMs: 300_000,
     includeTests: true,
@@ -36,6 +34,9 @@ t.test('a kernel uses a direct export over kernel TLS', { skip, timeout: 600_000
   });
   const described = (): ReturnType<typeof host.access.list>[number] | undefined =>
     host.access.list().find((one) => one.exportId === exportId);
+  // Nobody is connected until the guest is: that long an export is kept.
+  const { exportId } = host.access.open({ sizeBytes: 64 * MIB, ttlMs: 60_000 });
+  const ticketPort = await serveTickets(t, host, exportId);
   const facts: Record<string, unknown> = {};
   const onFact: Record<string, () => void> = {
     written: () => t.match(described(), { residentBytes: 32 * MIB, connected: true }),

@@ -153,7 +153,7 @@ t.test('a command beyond its time ends the guest and tells where it hung', { ski
 });
 
 t.test('a guest beyond its life is stopped', { skip }, async (t) => {
-  const guest = await bootGuest(t, { timeoutMs: 8000, modules: [] });
+  const guest = await bootGuest(t, { timeoutMs: 20_000, modules: [] });
   await t.rejects(guest.run('sleep 100', { timeoutMs: 60_000 }), { code: 'ERR_TIMEOUT' });
   await untilGone(t, guest.pid);
 });

@@ -18,6 +18,7 @@ import {
   LabNode,
   type LabNodeOptions,
   eventually,
+  eventuallyHealthy,
   labFolder,
   memcloud,
   memcloudJson,
@@ -106,7 +107,9 @@ t.test(
     });
 
     const status = await memcloudJson<StatusInfo>(t, pool.borrower.socketPath, 'status');
-    t.match(status, { mounts: [{ directory: pool.place, state: 'mounted' }], health: [] });
+    const sound = { directory: pool.place, state: 'mounted', damagedFileCount: 0 };
+    t.match(status, { mounts: [sound] });
+    await eventuallyHealthy(pool.borrower);
     t.match(await memcloud(pool.borrower.socketPath, 'umount', pool.place), { code: 0 });
   },
 );

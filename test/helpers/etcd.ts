@@ -13,7 +13,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { requires } from './judges.ts';
 import { DIES_WITH_US } from './lab-process.ts';
-import { freePort } from './nbd-servers.ts';
+import { freePorts } from './nbd-servers.ts';
 
 const START_TIMEOUT_MS = 60_000;
 
@@ -66,10 +66,11 @@ export async function startEtcd(
     fs.rmSync(directory, { recursive: true, force: true });
   });
   const scheme = tls === undefined ? 'http' : 'https';
-  const plans = [];
-  for (let index = 0; index < memberCount; index += 1) {
-    plans.push({ name: `m${index}`, client: await freePort(), peer: await freePort() });
-  }
+  const ports = await freePorts(2 * memberCount);
+  const plans = Array.from({ length: memberCount }, (_, index) => {
+    const [client = 0, peer = 0] = ports.slice(2 * index);
+    return { name: `m${index}`, client, peer };
+  });
   const cluster = plans.map(({ name, peer }) => `${name}=http://127.0.0.1:${peer}`).join(',');
   const members = plans.map(({ name, client, peer }) => {
     const clientUrl = `${scheme}://127.0.0.1:${client}`;

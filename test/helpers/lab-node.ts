@@ -5,6 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import type { Test } from 'tap';
 import { DEFAULT_TMPFS_BASE, TmpfsDirectory } from '../../provider/tmpfs-directory.ts';
+import { asMemcloudError } from '../../common/errors.ts';
 import type { HandoverInfo } from '../../common/rpc-process.ts';
 import { MemcloudClient } from '../../sdk/client.ts';
 import { endChild, launchLabProcess } from './lab-process.ts';
@@ -244,6 +245,18 @@ export async function eventually(
     if (performance.now() > endMs) throw new Error(`${what}: not within ${timeoutMs} ms`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
+}
+
+/** Waits until a node has nothing to complain of: it says what is so at this moment, and some of it mends by itself. */
+export async function eventuallyHealthy(node: LabNode): Promise<void> {
+  let health: readonly unknown[] = [];
+  const isHealthy = async (): Promise<boolean> => {
+    ({ health } = await node.use((client) => client.call('status', {})));
+    return health.length === 0;
+  };
+  await eventually('nothing is wrong', isHealthy).catch((error: unknown) => {
+    throw new Error(`${asMemcloudError(error).message}: ${JSON.stringify(health)}`);
+  });
 }
 
 /** A folder that goes with the test; short, since socket paths are bounded. */

@@ -61,6 +61,19 @@ export async function auditOf(control: Asked): Promise<AuditRow[]> {
   }
 }
 
+/**
+ * When the managed leases of a provider end, by its own word, milliseconds of performance.now(): it said how long
+ * they last at some time while it was asked.
+ */
+export async function deadlineOf(
+  provider: LabNode,
+): Promise<{ readonly earliestMs: number; readonly latestMs: number }> {
+  const askedMs = performance.now();
+  const { managed } = (await provider.use((rpc) => rpc.call('status', {}))).provider;
+  const endsInMs = Math.max(...managed.map((lease) => lease.endsInMs));
+  return { earliestMs: askedMs + endsInMs, latestMs: performance.now() + endsInMs };
+}
+
 /** Files in which a node keeps lent memory. */
 async function memoryFiles(node: LabNode): Promise<string[]> {
   // Its memory file system is mounted where only its own mount namespace shows it.

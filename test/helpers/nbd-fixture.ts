@@ -68,9 +68,9 @@ export function seededRandom(seed: number): () => number {
 
 /** Waits until the condition holds; rejects after 3 s. */
 export async function eventually(condition: () => boolean, what: string): Promise<void> {
-  const deadline = Date.now() + 3000;
+  const deadline = Date.now() + 15_000;
   while (!condition()) {
-    if (Date.now() > deadline) throw new Error(`not within 3 s: ${what}`);
+    if (Date.now() > deadline) throw new Error(`not within 15 s: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
