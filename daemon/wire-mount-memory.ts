@@ -16,10 +16,13 @@ import type { StartMessage } from './mounts/child.ts';
 import {
   ownProvider,
   waitForRoom,
+  type Arrivals,
   type MountBacking,
   type MountBackingStatus,
 } from './wire-mount-parts.ts';
 import { localSource } from './wire-volume.ts';
+
+const NOBODY_ELSE: Arrivals = { settled: true, hurry: () => undefined };
 
 /** See the top of the file. */
 export class MountMemory implements MountBacking {
@@ -49,8 +52,7 @@ export class MountMemory implements MountBacking {
     try {
       const { nodeId } = Identity.load(stateDirectory);
       const source = localSource({ nodeId, nodeName, hostId, zone }, provider);
-      const isSettled = (): boolean => true;
-      await waitForRoom(start, { list: () => [source] }, isSettled, cancelled);
+      await waitForRoom(start, { list: () => [source] }, NOBODY_ELSE, cancelled);
       const memory = provider.openObjectMemory();
       const { volumeName: name, sizeBytes } = request;
       const device = new MemoryBlockDevice({ name, sizeBytes, memory, owner: nodeId });

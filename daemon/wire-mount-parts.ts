@@ -19,6 +19,14 @@ const PROVIDER_WAIT_MS = 5_000;
 const LATE_PROVIDER_WAIT_MS = 1_000;
 const PROVIDER_LOOK_MS = 20;
 
+/** Providers that are on their way. */
+export interface Arrivals {
+  /** True when no provider is on its way. */
+  readonly settled: boolean;
+  /** Who was not reached is tried again soon. */
+  hurry(): void;
+}
+
 /** What a mount tells of the memory under it. */
 export type MountBackingStatus = Pick<MountStatus, 'leasedBytes' | 'degradedSlabs' | 'providers'>;
 
@@ -60,14 +68,14 @@ export function ownProvider(
 /**
  * Waits until providers have room for what is to be mounted.
  *
- * @param isSettled - true when no provider is on its way
+ * @param arrivals - who may still come
  * @param cancelled - true once it is not wanted any more
  * @throws MemcloudError `ERR_VOLUME_CAPACITY`, `ERR_CANCELLED`
  */
 export async function waitForRoom(
   { request }: StartMessage,
   sources: SlabSources,
-  isSettled: () => boolean,
+  arrivals: Arrivals,
   cancelled: () => boolean,
 ): Promise<void> {
   const beganMs = monotonicClock.nowMs();
@@ -75,10 +83,11 @@ export async function waitForRoom(
     if (cancelled()) throw new MemcloudError('ERR_CANCELLED', 'the mount is not wanted any more');
     const problem = capacityProblem(request, sources.list().filter(takesSlabs).map(roomOf));
     const waitedMs = monotonicClock.nowMs() - beganMs;
-    if (problem === undefined && (isSettled() || waitedMs >= LATE_PROVIDER_WAIT_MS)) return;
+    if (problem === undefined && (arrivals.settled || waitedMs >= LATE_PROVIDER_WAIT_MS)) return;
     if (waitedMs >= PROVIDER_WAIT_MS) {
       throw new MemcloudError('ERR_VOLUME_CAPACITY', `volume ${request.volumeName}: ${problem}`);
     }
+    if (problem !== undefined) arrivals.hurry();
     await new Promise((resolve) => setTimeout(resolve, PROVIDER_LOOK_MS));
   }
 }

@@ -110,7 +110,7 @@ export class MountPool implements MountBacking {
       const who = { nodeId: identity.nodeId, nodeName, hostId, zone };
       const local = provider === undefined ? undefined : localSource(who, provider);
       const sources = sourcesOf(start, peers, lanePeers, local);
-      await waitForRoom(start, sources, () => lanePeers.settled, cancelled);
+      await waitForRoom(start, sources, lanePeers, cancelled);
       const volume = (made = makeVolume(start, sources, logger));
       return new MountPool({ spin, volume, peers, provider, sources, lanePeers });
     } catch (error) {

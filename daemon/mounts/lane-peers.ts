@@ -14,6 +14,8 @@ import type { TrustStore } from '../../peer/trust.ts';
 import type { MountPeer } from './protocol.ts';
 
 const KEY_SIZE_BYTES = 32;
+/** A provider that somebody waits for is dialled again within this, milliseconds. */
+const HURRIED_WAIT_MAX_MS = 500;
 
 interface Followed {
   readonly peer: MountPeer;
@@ -49,6 +51,13 @@ export class LanePeers {
   /** True when every provider has been reached, or could not be at the first try. */
   get settled(): boolean {
     return [...this.#followed.values()].every(({ dialer }) => dialer.state !== 'connecting');
+  }
+
+  /** Dials again soon who was not reached: somebody waits. */
+  hurry(): void {
+    for (const { dialer } of this.#followed.values()) {
+      if ((dialer.waitMs ?? 0) > HURRIED_WAIT_MAX_MS) dialer.start();
+    }
   }
 
   /** Takes the whole list in place of the one before. */

@@ -4,7 +4,7 @@ import net from 'node:net';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { requiresEtcd, startEtcd } from '../helpers/etcd.ts';
-import { freePort } from '../helpers/nbd-servers.ts';
+import { freePort } from '../helpers/free-ports.ts';
 import { opened, putAgain, until, Watched } from './meta-store-conformance.ts';
 
 const CHILD = fileURLToPath(import.meta.resolve('../helpers/store-child/main.js'));

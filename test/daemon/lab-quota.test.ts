@@ -28,6 +28,7 @@ t.test('an allowance is decided at the connect, seen at both ends, and survives'
   );
   t.match(connected, { name: 'alpha', state: 'up', allowedBytes: 64 * MIB });
   t.match(connected.usage, { offeredBytes: 256 * MIB, heldBytes: 0 });
+  await alpha.waitForPeers(1);
   t.match(await peerOf(t, alpha), { allowedBytes: null, usage: { offeredBytes: 64 * MIB } });
 
   const updated = await memcloud(alpha.socketPath, 'peer', 'update', 'beta', '--quota', '40M');

@@ -9,7 +9,6 @@ import { disk, lab, readBack, volumeOf, write } from '../helpers/lab.ts';
 
 const MIB = 2 ** 20;
 const PAGE = 4096;
-t.setTimeout(120_000);
 
 t.test('one page stored 20 000 times takes one page, and none when it is trimmed', async (t) => {
   const pool = await lab(t, 1);

@@ -9,14 +9,13 @@ import { pageBuffer, tmpfsBase } from '../helpers/tmpfs.ts';
 
 const MIB = 2 ** 20;
 const SLAB_COUNT = 8;
-/** The target is 200 ms for the first slab, of which the copying of pages needs some; the rest is here. */
-const FIRST_BACK_MAX_MS = 150;
 
-t.test('the first slab is back within the time of one look and one round trip', async (t) => {
+t.test('the first slab is back after one look and one round trip', async (t) => {
   const memory = { availableBytes: 1000 * MIB, stallTotalUs: undefined };
+  let looks = 0;
   const provider = RamProvider.open({
     ...{ offeredBytes: 256 * MIB, directory: tmpfsBase(t), noswap: 'off' },
-    ...{ reserveBytes: 500 * MIB, readPressure: () => memory },
+    ...{ reserveBytes: 500 * MIB, readPressure: () => ((looks += 1), memory) },
   });
   t.teardown(() => provider.close());
   const lender = testNode(t, 'lender', { provider });
@@ -38,17 +37,20 @@ t.test('the first slab is back within the time of one look and one round trip', 
     releases.push(...leaseIds.map((leaseId) => store.release(leaseId)));
   });
   let firstMs = Infinity;
+  let firstLooks = 0;
   provider.onLeaseEnded(({ residentBytes }) => {
+    firstLooks ||= looks - looksBefore;
     firstMs = Math.min(firstMs, performance.now());
     memory.availableBytes += residentBytes;
   });
+  const looksBefore = looks;
   const beganMs = performance.now();
   memory.availableBytes = 499 * MIB;
   await until(() => provider.usage().leaseCount === 0);
   await Promise.all(releases);
   const [first, all] = [firstMs - beganMs, performance.now() - beganMs].map(Math.round);
   t.comment(`first slab after ${first} ms, ${SLAB_COUNT} slabs after ${all} ms`);
-  t.ok(first! <= FIRST_BACK_MAX_MS, `first slab after ${first} ms`);
+  t.equal(firstLooks, 1, 'the look that saw the shortage was enough');
   const { giveBack } = provider.status();
   t.match(giveBack, { givenBackCount: SLAB_COUNT, endedCount: 0, pressureCount: 1 });
   t.ok(giveBack.firstBackMs !== null && giveBack.firstBackMs <= first! + 1);

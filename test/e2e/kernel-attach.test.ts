@@ -4,7 +4,8 @@ import path from 'node:path';
 import t, { type Test } from 'tap';
 import type { Guest } from '../../cli/guest/guest.ts';
 import { bootGuest, runOk, skipWithoutGuest } from '../helpers/guest.ts';
-import { freePort, skipWithout, startNbdkit, temporaryFolder } from '../helpers/nbd-servers.ts';
+import { freePort } from '../helpers/free-ports.ts';
+import { skipWithout, startNbdkit, temporaryFolder } from '../helpers/nbd-servers.ts';
 
 const skip = skipWithoutGuest() || skipWithout('nbdkit');
 const SIZE_BYTES = 64 * 2 ** 20;

@@ -11,9 +11,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
+import { freePort } from './free-ports.ts';
 import { requires } from './judges.ts';
 import { DIES_WITH_US } from './lab-process.ts';
-import { freePorts } from './nbd-servers.ts';
 
 const START_TIMEOUT_MS = 60_000;
 
@@ -66,11 +66,10 @@ export async function startEtcd(
     fs.rmSync(directory, { recursive: true, force: true });
   });
   const scheme = tls === undefined ? 'http' : 'https';
-  const ports = await freePorts(2 * memberCount);
-  const plans = Array.from({ length: memberCount }, (_, index) => {
-    const [client = 0, peer = 0] = ports.slice(2 * index);
-    return { name: `m${index}`, client, peer };
-  });
+  const plans = [];
+  for (let index = 0; index < memberCount; index += 1) {
+    plans.push({ name: `m${index}`, client: await freePort(), peer: await freePort() });
+  }
   const cluster = plans.map(({ name, peer }) => `${name}=http://127.0.0.1:${peer}`).join(',');
   const members = plans.map(({ name, client, peer }) => {
     const clientUrl = `${scheme}://127.0.0.1:${client}`;

@@ -14,6 +14,7 @@ import {
   type Ended,
   type LabNode,
 } from './lab-node.ts';
+import { freeAddress } from './free-ports.ts';
 import { endChild, launchLabProcess } from './lab-process.ts';
 
 const ROOT = path.join(import.meta.dirname, '../..');
@@ -66,7 +67,7 @@ export class LabControl {
 
   /** Starts a control node; the test ends it if it still lives. It may not lead yet: {@link LabControl.waitForLeader}. */
   static async start(t: Test, options: LabControlOptions): Promise<LabControl> {
-    const { name, folder, store, listen = '127.0.0.1:0', launcher = [] } = options;
+    const { name, folder, store, listen = await freeAddress(), launcher = [] } = options;
     const [program = '', ...args] = [
       ...launcher,
       ...[process.execPath, CONTROL_NODE, '--json', '--name', name, '--listen', listen],

@@ -8,6 +8,7 @@ import { DEFAULT_TMPFS_BASE, TmpfsDirectory } from '../../provider/tmpfs-directo
 import { asMemcloudError } from '../../common/errors.ts';
 import type { HandoverInfo } from '../../common/rpc-process.ts';
 import { MemcloudClient } from '../../sdk/client.ts';
+import { freeAddress } from './free-ports.ts';
 import { endChild, launchLabProcess } from './lab-process.ts';
 
 const ROOT = path.join(import.meta.dirname, '../..');
@@ -15,6 +16,7 @@ const ROOT = path.join(import.meta.dirname, '../..');
 export const MEMNODE = path.join(ROOT, 'daemon/main.js');
 const MEMCLOUD = path.join(ROOT, 'cli/main.js');
 const START_TIMEOUT_MS = 20_000;
+const PROGRAM_TIMEOUT_MS = 20_000;
 
 /** How a program ended and what it said. */
 export interface Ended {
@@ -36,11 +38,12 @@ export const CLEAN_ENV: NodeJS.ProcessEnv = {
 export async function runProgram(
   args: readonly string[],
   env: NodeJS.ProcessEnv = {},
+  timeoutMs = PROGRAM_TIMEOUT_MS,
 ): Promise<Ended> {
   const child = spawn(process.execPath, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...CLEAN_ENV, ...env },
-    timeout: 20_000,
+    timeout: timeoutMs,
     killSignal: 'SIGKILL',
   });
   let stdout = '';
@@ -136,7 +139,7 @@ export class LabNode {
       connect = [],
       configFile,
       autoTrust = true,
-      listen = '127.0.0.1:0',
+      listen = await freeAddress(),
     } = options;
     const [program = '', ...args] = [
       ...(options.launcher ?? []),

@@ -3,7 +3,6 @@
  * foreground that ends with the test.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import net from 'node:net';
@@ -12,8 +11,6 @@ import path from 'node:path';
 import type { Test } from 'tap';
 
 const START_TIMEOUT_MS = 10_000;
-/** Above well-known ports and ours, below those that the kernel hands out. */
-const [FREE_PORT_MIN, FREE_PORT_MAX] = [20_000, 32_000];
 const FOLDERS = ['/usr/bin', '/usr/sbin', '/bin', '/sbin'];
 
 /** A running server. */
@@ -32,36 +29,6 @@ export function skipWithout(...programs: string[]): string | false {
     (program) => !FOLDERS.some((folder) => existsSync(path.join(folder, program))),
   );
   return missing.length === 0 ? false : `not installed: ${missing.join(', ')}`;
-}
-
-/** A TCP port of the loopback that nobody has: {@link freePorts}. */
-export async function freePort(): Promise<number> {
-  const [port = 0] = await freePorts(1);
-  return port;
-}
-
-/**
- * TCP ports of the loopback that nobody has, each another one. The kernel gives them to nobody who asks for any:
- * they stay free while what listens there is down.
- */
-export async function freePorts(count: number): Promise<number[]> {
-  const servers: net.Server[] = [];
-  while (servers.length < count) {
-    const server = net.createServer().listen(randomInt(FREE_PORT_MIN, FREE_PORT_MAX), '127.0.0.1');
-    const taken = once(server, 'listening').then(
-      () => false,
-      () => true,
-    );
-    if (!(await taken)) servers.push(server);
-  }
-  const ports = servers.map((server) => (server.address() as net.AddressInfo).port);
-  await Promise.all(
-    servers.map((server) => {
-      server.close();
-      return once(server, 'close');
-    }),
-  );
-  return ports;
 }
 
 /** Starts nbdkit on a Unix socket, or on a TCP port of the loopback when one is given. */

@@ -52,12 +52,14 @@ t.test('an answer that is there before anybody could wait for it is heard', asyn
       Promise.resolve(nodes[index]!.server.serveObject(nodeId, Buffer.from(body)));
   }
   await pool.put({ key: 'k', peer: 'n2' }, bytes('v'), {});
-  const startMs = performance.now();
+  let slowestMs = 0;
   for (let count = 0; count < 500; count += 1) {
+    const startMs = performance.now();
     if (text(await pool.get(key('k'), undefined, 0, 10)) !== 'v') t.fail('the value');
     if ((await pool.get(key('nothing'), undefined, 0, 10)) !== undefined) t.fail('a miss');
+    slowestMs = Math.max(slowestMs, performance.now() - startMs);
   }
-  t.ok(performance.now() - startMs < 900, 'not one waited for its deadline of a second');
+  t.ok(slowestMs < 900, 'not one waited for its deadline of a second');
 });
 
 t.test('a silent peer holds a miss up for about a second and no longer', async (t) => {

@@ -42,6 +42,25 @@ t.test('who is on the list is trusted and dialled, who leaves it neither', async
   await until(() => node.peers.store(a.nodeId).up, 'it may come back');
 });
 
+t.test('who is waited for is dialled again soon', async (t) => {
+  const alpha = testNode(t, 'alpha');
+  const a = await named(alpha, 'alpha');
+  const trust = TrustStore.inMemory();
+  const node = testNode(t, 'node', { trust, lane: 'm', provider: undefined });
+  const lanePeers = new LanePeers(node.peers, trust, silentLogger, () => undefined);
+  lanePeers.follow([{ ...a, address: '127.0.0.1:1' }]);
+  const dialer = node.peers.connect('127.0.0.1:1');
+  lanePeers.hurry();
+  let hurried = 0;
+  await until(() => {
+    if ((dialer.waitMs ?? 0) <= 500) return false;
+    lanePeers.hurry();
+    hurried += 1;
+    return dialer.state === 'connecting';
+  });
+  t.equal(hurried, 1, 'a long wait ends at once, a short one is waited for');
+});
+
 t.test('an address or a name that changes is followed; a bad key is left out', async (t) => {
   const alpha = testNode(t, 'alpha');
   const a = await named(alpha, 'alpha');

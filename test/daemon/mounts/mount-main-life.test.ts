@@ -1,7 +1,6 @@
 /** The process of a mount with a real kernel and real donors: how it begins and how it ends. */
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import readline from 'node:readline';
@@ -88,13 +87,15 @@ t.test(
         env: CLEAN_ENV,
       });
       t.teardown(() => parent.kill('SIGKILL'));
-      const lines = readline.createInterface({ input: parent.stdout });
-      const [first] = (await once(lines, 'line')) as [string];
-      const { pid } = JSON.parse(first) as { pid: number };
+      const lines: string[] = [];
+      readline.createInterface({ input: parent.stdout }).on('line', (line) => lines.push(line));
+      await eventually('it runs', () => lines.length >= 1);
+      const { pid } = JSON.parse(lines[0] ?? '') as { pid: number };
       t.teardown(() => {
         if (fs.existsSync(`/proc/${pid}`)) process.kill(pid, 'SIGKILL');
       });
-      t.same(await once(lines, 'line'), ['{"type":"mounted"}']);
+      await eventually('it is mounted', () => lines.length >= 2);
+      t.equal(lines[1], '{"type":"mounted"}');
       const handle = await fs.promises.open(path.join(at.directory, 'file'), 'w');
       await handle.write(randomBytes(MIB));
       if (!inUse) await handle.close();

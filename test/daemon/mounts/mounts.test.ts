@@ -16,7 +16,7 @@ const CHILD = path.join(import.meta.dirname, '../../helpers/mount-child/main.js'
 const MIB = 2 ** 20;
 /** Long where it should not matter: the machine may be busy. */
 const PATIENCE = {
-  ...{ beginMs: 30_000, statusMs: 1500, unmountMs: 2500 },
+  ...{ beginMs: 30_000, statusMs: 10_000, unmountMs: 2500 },
   ...{ lazyMs: 1000, killMs: 10_000 },
 };
 
@@ -50,7 +50,7 @@ function freshFolder(t: Test): string {
   return folder;
 }
 
-function world(t: Test, folder = freshFolder(t)): World {
+function world(t: Test, folder = freshFolder(t), patience = PATIENCE): World {
   const tableFolder = path.join(folder, 'table');
   process.env['FAKE_MOUNT_TABLE'] = tableFolder;
   const detached: string[] = [];
@@ -96,7 +96,7 @@ function world(t: Test, folder = freshFolder(t)): World {
       register: new MountRegister(registerFile),
       onKilled: () => (wipes.count += 1),
     },
-    PATIENCE,
+    patience,
   );
   t.teardown(() => mounts.close());
   const rows = (): string[] => table().map(({ mountPoint }) => path.basename(mountPoint));
@@ -172,7 +172,8 @@ t.test('a busy mount stays, and goes lazily', async (t) => {
 t.test(
   'a process that is stopped is shown, waited for by nobody, and ended by force',
   async (t) => {
-    const { mounts, folder, rows, detached, wipes, peers } = world(t);
+    const patience = { ...PATIENCE, statusMs: 1500 };
+    const { mounts, folder, rows, detached, wipes, peers } = world(t, freshFolder(t), patience);
     const directory = path.join(folder, 'a');
     const { pid } = await mounts.create(request(directory, 'v'), false);
     process.kill(pid, 'SIGSTOP');
