@@ -50,7 +50,8 @@ t.test('the first slab is back after one look and one round trip', async (t) => 
   await Promise.all(releases);
   const [first, all] = [firstMs - beganMs, performance.now() - beganMs].map(Math.round);
   t.comment(`first slab after ${first} ms, ${SLAB_COUNT} slabs after ${all} ms`);
-  t.equal(firstLooks, 1, 'the look that saw the shortage was enough');
+  // Ten looks a second: a second one comes only where this process stood still for so long.
+  t.ok(firstLooks === 1 || firstLooks === 2, `the first slab after ${firstLooks} looks`);
   const { giveBack } = provider.status();
   t.match(giveBack, { givenBackCount: SLAB_COUNT, endedCount: 0, pressureCount: 1 });
   t.ok(giveBack.firstBackMs !== null && giveBack.firstBackMs <= first! + 1);
