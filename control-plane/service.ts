@@ -41,6 +41,9 @@ import type { ManagedCall, ManagedParams, ManagedResult } from './schema.ts';
 const TICK_MS = 250;
 /** After a failure of the store it is read again so much later, milliseconds. */
 const RELOAD_MS = 500;
+/** An admin on this machine waits so long for a leader, milliseconds: the next one leads within it. */
+const LEADER_WAIT_MS = 5000;
+const LEADER_LOOK_MS = 50;
 
 /** A member, for whoever lets nodes in. */
 export interface Member {
@@ -194,15 +197,28 @@ export class ControlService implements ManagedService {
   }
 
   /**
-   * Makes a call as an admin on this machine.
+   * Makes a call as an admin on this machine. Between two terms it waits for the next, 5 s at most.
    *
    * @throws MemcloudError the refusal
    */
   async call<C extends ManagedCall>(call: C, params: ManagedParams<C>): Promise<ManagedResult<C>> {
     // The same check of the parameters as for a call that comes from afar.
     const decoded = decodeManagedCall(encodeManagedCall(call, params));
+    if (call !== 'control.hello') await this.#untilLed();
     const { nodeId } = this.#options;
     return this.#serve(nodeId, decoded, true);
+  }
+
+  /** Waits, a bounded time, while nobody is known to lead, or this node leads and has yet to read its store. */
+  async #untilLed(): Promise<void> {
+    const { leadership, nodeId } = this.#options;
+    const isUnsettled = (): boolean => {
+      const leading = leadership.leader?.nodeId ?? nodeId;
+      return !this.#closed && this.#context === undefined && leading === nodeId;
+    };
+    for (let looks = LEADER_WAIT_MS / LEADER_LOOK_MS; looks > 0 && isUnsettled(); looks -= 1) {
+      await new Promise<void>((resolve) => this.#after(LEADER_LOOK_MS, resolve));
+    }
   }
 
   async #serve(

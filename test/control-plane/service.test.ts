@@ -425,6 +425,33 @@ t.test('a follower says who leads', async (t) => {
   });
 });
 
+t.test('an admin on its machine waits for the next term, a bounded time', async (t) => {
+  const rig = await ControlRig.start(t);
+  const client = await rig.client();
+  rig.elections.depose();
+  await t.rejects(rig.ask(client, 'lease.list', {}), { code: 'ERR_CONTROL_NOT_LEADER' });
+  let isAnswered = false;
+  const waiting = rig.local('admin.status', {}).finally(() => (isAnswered = true));
+  for (let waitedMs = 0; waitedMs < 3000; waitedMs += 50) {
+    rig.time.advance(50);
+    await turns(2);
+  }
+  t.notOk(isAnswered);
+  await rig.lead(2);
+  rig.time.advance(50);
+  t.match(await waiting, { epoch: 2 });
+
+  rig.elections.depose();
+  const early = rig.local('admin.status', {}).catch((error: unknown) => error);
+  for (let waitedMs = 0; waitedMs < 5000; waitedMs += 50) {
+    rig.time.advance(50);
+    await turns(2);
+  }
+  t.match(await early, { code: 'ERR_CONTROL_NOT_LEADER', message: /no control node leads/ });
+  rig.elections.depose({ nodeId: 'f'.repeat(32), name: 'other', epoch: 3 });
+  await t.rejects(rig.local('admin.status', {}), { message: /other \(f{32}\) does/ }, 'at once');
+});
+
 t.test(
   'a transaction that fails, or whose answer is lost: the grant is whole or absent',
   async (t) => {
