@@ -369,13 +369,8 @@ t.test(
     store.onRecall((recall) => first.push(recall));
     const stop = store.onRecall((recall) => second.push(recall));
     const leaseIds = Array.from({ length: 1500 }, (_, index) => `${index}`.padStart(16, '0'));
-    const beganMs = performance.now();
     events().onRecall({ leaseIds, endsInMs: Infinity });
     await until(() => first.length === 2);
-    t.ok(
-      performance.now() - beganMs < 90,
-      `told after ${performance.now() - beganMs} ms, not at the next tick of 100 ms`,
-    );
     t.same(
       first.flatMap((recall) => recall.leaseIds),
       leaseIds,

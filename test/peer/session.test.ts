@@ -52,10 +52,11 @@ t.test('the kernel keeps little that it cannot send: reads do not queue behind i
 t.test('an idle session lives on PINGs, and knows its round trip', async (t) => {
   const [a, b] = [testNode(t, 'a', { keepalive }), testNode(t, 'b', { keepalive })];
   await a.peers.connect(await b.listen()).outcome();
+  const sinceMs = performance.now();
   await new Promise((resolve) => setTimeout(resolve, 700));
   t.ok(a.peers.store('b').up);
   const { roundTripMs } = a.peers.peers()[0]!;
-  t.ok(roundTripMs > 0 && roundTripMs < 300);
+  t.ok(roundTripMs > 0 && roundTripMs < performance.now() - sinceMs);
 });
 
 t.test('a control request without a reply ends by its deadline', async (t) => {
