@@ -17,6 +17,7 @@ import { mountFuse, unmountFuse } from '../../fuse-fs/mounting.ts';
 import { FUSE_PROFILES, type FuseProfile } from '../../fuse-fs/negotiation.ts';
 import { FlatFiles, type FlatFilesOptions } from '../helpers/flat-files.ts';
 import { fuseMissing } from '../helpers/fuse-mount/start.ts';
+import { eventually } from '../helpers/nbd-fixture.ts';
 
 const run = promisify(execFile);
 const skip = fuseMissing() ?? false;
@@ -209,7 +210,6 @@ t.test('a caller that was killed harms nobody', { skip }, async (t) => {
       await t.rejects(run('timeout', args));
     }),
   );
-  await new Promise((resolve) => setTimeout(resolve, 200));
-  t.equal(device.session.waitingCount, 0);
+  await eventually(() => device.session.waitingCount === 0, 'nothing waits for them');
   t.equal((await fs.promises.readFile(file)).length, 2 ** 20);
 });

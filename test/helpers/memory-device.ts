@@ -44,6 +44,8 @@ export class MemoryDevice implements BlockDevice {
   fuaCount = 0;
   /** Queues opened and not closed. */
   openQueueCount = 0;
+  /** Operations that were begun and, delayed, have not ended. */
+  runningCount = 0;
   readonly memory: NativeMemory;
   readonly options: MemoryDeviceOptions;
   /** 1 for a page that was written. */
@@ -225,7 +227,9 @@ class MemoryQueue implements BlockQueue {
   ): void {
     const { failure, delayMs } = this.#device.options;
     const status = failure?.(operation, offset, length) ?? IoStatus.OK;
+    this.#device.runningCount += 1;
     const finish = (): void => {
+      this.#device.runningCount -= 1;
       if (status === IoStatus.OK) work();
       after?.();
       this.#sink.onBlockDone(tag, status);

@@ -66,7 +66,7 @@ export function seededRandom(seed: number): () => number {
   };
 }
 
-/** Waits until the condition holds; rejects after 3 s. */
+/** Waits until the condition holds; rejects after 15 s. */
 export async function eventually(condition: () => boolean, what: string): Promise<void> {
   const deadline = Date.now() + 15_000;
   while (!condition()) {

@@ -38,10 +38,10 @@ async function takeOver(
 }
 
 t.test('held, a server answers what it has begun and begins nothing', async (t) => {
-  const { server, target } = await startNbdServer(t, { device: { delayMs: () => 100 } });
+  const { server, device, target } = await startNbdServer(t, { device: { delayMs: () => 100 } });
   const client = await RawClient.open(target, 'simple');
   client.request({ command: READ, cookie: 1n, length: 4 });
-  await new Promise((resolve) => setTimeout(resolve, 30));
+  await eventually(() => device.runningCount === 1, 'the read is in flight');
   server.hold();
   t.equal(server.held, false, 'a request is in flight');
   client.request({ command: READ, cookie: 2n, length: 4 });
@@ -96,7 +96,7 @@ t.test('what was read and not begun goes over too', async (t) => {
   const payload = Buffer.alloc(4096, 'wxyz');
   const written = request({ command: WRITE, cookie: 8n, length: 4096, payload });
   client.send(written.subarray(0, 2000));
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  await new Promise((resolve) => setTimeout(resolve, 200));
   server.hold();
   t.equal(server.held, true, 'a write whose bytes are not all here has not begun');
   t.equal(server.state().connections[0]?.unread.length, 2000);

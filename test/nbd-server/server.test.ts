@@ -91,7 +91,7 @@ t.test('closing finishes what is in flight, refuses what comes, and ends', async
   await greeted.read(18);
   busy.request({ command: WRITE, cookie: 1n, length: 4, payload: Buffer.from('abcd') });
   await eventually(() => server.stats.connectionCount === 3, 'all are connected');
-  await new Promise((resolve) => setTimeout(resolve, 30));
+  await eventually(() => device.runningCount === 1, 'the write is in flight');
   const closed = server.close(2000);
   greeted.send(Buffer.concat([u32(3), option(7, infoData('memory'))]));
   t.equal((await greeted.optionReply()).type, 0x80000007, 'an option gets ERR_SHUTDOWN');
@@ -111,7 +111,7 @@ t.test('closing does not wait for ever', async (t) => {
   const { target, server, device } = await startNbdServer(t, { device: { delayMs: () => 700 } });
   const client = await RawClient.open(target, 'simple');
   client.request({ command: READ, length: 4096 });
-  await new Promise((resolve) => setTimeout(resolve, 30));
+  await eventually(() => device.runningCount === 1, 'the read is in flight');
   await server.close(50);
   t.equal(await client.closed(), true, 'cut at the deadline');
   t.equal(device.openQueueCount, 0);
