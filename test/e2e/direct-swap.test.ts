@@ -59,7 +59,7 @@ const CUT: Blow = {
 
 const STANDSTILL: Blow = {
   name: 'the providers stand still for 10 s',
-  at: 0.35,
+  at: 0.4,
   strike: async ({ providers }) => {
     for (const { child } of providers) child.kill('SIGSTOP');
     await delay(10_000);
@@ -104,7 +104,7 @@ const SCENARIOS: readonly Scenario[] =
     : [
         {
           name: 'no link, then silence, then no memnode',
-          seconds: 180,
+          seconds: 120,
           ...ONE_COPY,
           blows: [CUT, STANDSTILL, KILL_MEMNODE],
         },
@@ -181,7 +181,7 @@ for (const { name, seconds, copies, mebibytes, blows } of SCENARIOS) {
       for (const { checked, wrong } of results) t.equal(wrong, 0, `of ${checked} words`);
       const { pagesOut, pagesIn } = await soak.swapCounters();
       const pages = (HOG_COUNT * mebibytes * 2 ** 20) / 4096;
-      t.ok(pagesOut > pages / 4 && pagesIn > pages / 8, `${pagesOut} pages out, ${pagesIn} in`);
+      t.ok(pagesOut > pages / 8 && pagesIn > pages / 16, `${pagesOut} pages out, ${pagesIn} in`);
       t.comment(`longest wait for a piece: ${Math.max(...results.map((r) => r.longestMs))} ms`);
       await lookForCanary(t, scene, wire, canary);
 
