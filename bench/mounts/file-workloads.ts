@@ -42,7 +42,7 @@ const LOCAL = [
   ...['memcloud', 'memcloud-build-cache', 'memcloud-native'],
   ...['libfuse', 'fuse-native', 'passthrough', 'tmpfs'],
 ];
-const REMOTE = ['memcloud-remote', 'sshfs'];
+const REMOTE = ['memcloud-remote', 'bare-remote', 'sshfs'];
 
 interface FioShape {
   readonly name: string;

@@ -21,6 +21,8 @@ const START_TIMEOUT_MS = 15_000;
 const TMPFS_PATH = '/dev/shm';
 /** Where sshd drops its privileges into; it does not start without. */
 const SSHD_EMPTY_PATH = '/run/sshd';
+const BARE_REMOTE_FILE = fileURLToPath(new URL('../peers/bare-remote.js', import.meta.url));
+const BARE_DONOR_FILE = fileURLToPath(new URL('../peers/bare-donor.js', import.meta.url));
 const PASSTHROUGH_FILE = fileURLToPath(new URL('../peers/passthrough.js', import.meta.url));
 const NATIVE_FILE = fileURLToPath(new URL('../peers/native-memory.js', import.meta.url));
 
@@ -71,11 +73,17 @@ export const libfuse: MountTarget = {
 };
 
 /** Starts one of our programs that serve the directory they are told, and say when it is mounted. */
-async function startProgram(stage: Stage, name: string, file: string): Promise<RunningMount> {
+async function startProgram(
+  stage: Stage,
+  name: string,
+  file: string,
+  { args = [], servers = [] }: { args?: readonly string[]; servers?: readonly Server[] } = {},
+): Promise<RunningMount> {
   const directory = stage.makeMountPoint(name);
   const ready = (output: string): boolean => output.includes('mounted');
-  const args = [file, directory];
-  return served(directory, [await stage.serve(process.execPath, args, START_TIMEOUT_MS, ready)]);
+  const words = [file, directory, ...args];
+  const server = await stage.serve(process.execPath, words, START_TIMEOUT_MS, ready);
+  return served(directory, [server, ...servers]);
 }
 
 /** JavaScript on libfuse 2. */
@@ -106,6 +114,21 @@ export const passthrough: MountTarget = {
     return major > 6 || (major === 6 && minor >= 9) ? undefined : 'Linux 6.9';
   },
   start: (stage) => startProgram(stage, 'passthrough', PASSTHROUGH_FILE),
+};
+
+/** What a path to another process costs at least, without anything that makes it safe. */
+export const bareRemote: MountTarget = {
+  name: 'bare-remote',
+  description: 'a trial: our file system, pages in another process over plain loopback TCP',
+  tools: [],
+  ours: false,
+  start: async (stage) => {
+    const isListening = (output: string): boolean => output.endsWith('\n');
+    const args = [BARE_DONOR_FILE];
+    const donor = await stage.serve(process.execPath, args, START_TIMEOUT_MS, isListening);
+    const port = /^port (\d+)$/m.exec(donor.output())?.[1] ?? '';
+    return startProgram(stage, 'bare-remote', BARE_REMOTE_FILE, { args: [port], servers: [donor] });
+  },
 };
 
 function writeSshdConfig(directory: string, port: number): string {
