@@ -56,12 +56,13 @@ function renderMounted({ directory, volume, sizeBytes, copies, keep }: MountInfo
 }
 
 function explain(wish: RpcParams<'mount.create'>, made: MountInfo): void {
+  const isOnlyHere = wish.providers?.every((name) => name === 'local') === true;
   if (wish.sizeBytes === undefined) {
     const copies = made.copies === 1 ? 'one copy' : `${made.copies} copies`;
-    const size = formatSize(made.sizeBytes);
-    note(`memcloud: ${size} is what the pool can take now with ${copies}; say less with --size`);
+    const who = isOnlyHere ? 'this machine can take now' : `the pool can take now with ${copies}`;
+    note(`memcloud: ${formatSize(made.sizeBytes)} is what ${who}; say less with --size`);
   }
-  if (wish.copies === undefined && made.copies === 1) {
+  if (wish.copies === undefined && made.copies === 1 && !isOnlyHere) {
     note(
       'memcloud: one copy: files are lost when its machine goes away; a second lender mends that',
     );
