@@ -193,12 +193,28 @@ function withHolders(error: MemcloudError, directory: string): MemcloudError {
   return new MemcloudError(error.code, text, { cause: error });
 }
 
-async function unmount(flags: { directory: string; lazy: boolean } & GlobalFlags): Promise<void> {
-  const directory = path.resolve(flags.directory);
+interface UnmountWords {
+  readonly directory: string | undefined;
+  readonly lazy: boolean;
+}
+
+/** The directory of the only mount. @throws MemcloudError when there is none, or there are several */
+function onlyMounted(mounts: readonly MountInfo[]): string {
+  const directories = mounts.map(({ directory }) => directory).filter((each) => each !== '');
+  const [only, ...others] = directories;
+  if (only === undefined) throw new MemcloudError('ERR_MOUNT_UNKNOWN', 'nothing is mounted');
+  if (others.length === 0) return only;
+  const all = directories.map(printable).join(', ');
+  throw new MemcloudError('ERR_USAGE', `several are mounted, say which: ${all}`);
+}
+
+async function unmount(flags: UnmountWords & GlobalFlags): Promise<void> {
+  const named = flags.directory === undefined ? undefined : path.resolve(flags.directory);
   // Whoever stands in the mount may still ask; this process must not be the one that uses it.
   process.chdir('/');
   await withDaemon(flags, async (client) => {
     const mounts = await client.call('mount.list', {});
+    const directory = named ?? onlyMounted(mounts);
     const found = mounts.find((mount) => mount.directory === directory);
     try {
       await client.call(
@@ -225,15 +241,14 @@ export const commands: readonly Command[] = [
     builder: (argv) => argv.command(make).command(list),
     handler: () => undefined,
   },
-  command<{ directory: string; lazy: boolean }>({
-    command: 'umount <directory>',
+  command<UnmountWords>({
+    command: 'umount [directory]',
     describe: 'unmount; files are gone unless the mount was made with --keep',
     builder: (argv) =>
       argv
         .positional('directory', {
           type: 'string',
-          demandOption: true,
-          describe: 'where it is mounted',
+          describe: 'where it is mounted (default: the only mount there is)',
         })
         .option('lazy', {
           type: 'boolean',
