@@ -3,11 +3,9 @@
  * this machine, under the same reserve and in the same tmpfs as what is lent to others, without a volume
  * above it. Nobody is dialled, nothing is sealed or kept twice, and no page leaves the process.
  */
-import { monotonicClock } from '../common/clock.ts';
 import { MemcloudError } from '../common/errors.ts';
-import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../common/event-loop-spin.ts';
-import { yieldProcessor } from '../common/libc.ts';
 import type { Logger } from '../common/log.ts';
+import { makeProcessSpin } from '../common/process-spin.ts';
 import { PAGE_SIZE_BYTES } from '../common/units.ts';
 import { Identity } from '../peer/identity.ts';
 import { MemoryBlockDevice } from '../provider/memory-device.ts';
@@ -26,7 +24,7 @@ const NOBODY_ELSE: Arrivals = { settled: true, hurry: () => undefined };
 
 /** See the top of the file. */
 export class MountMemory implements MountBacking {
-  readonly spin = new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US, yieldProcessor);
+  readonly spin = makeProcessSpin();
   readonly device: MemoryBlockDevice;
   readonly #provider: RamProvider;
   readonly #nodeName: string;

@@ -7,10 +7,10 @@
 import { randomBytes } from 'node:crypto';
 import { monotonicClock } from '../common/clock.ts';
 import { MemcloudError } from '../common/errors.ts';
-import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../common/event-loop-spin.ts';
-import { yieldProcessor } from '../common/libc.ts';
+import type { EventLoopSpin } from '../common/event-loop-spin.ts';
 import type { Logger } from '../common/log.ts';
 import type { SlabSource, SlabSources } from '../common/ports.ts';
+import { makeProcessSpin } from '../common/process-spin.ts';
 import { takesSlabs } from '../common/slab-sources.ts';
 import { everyTick, type Tick } from '../common/ticker.ts';
 import { PAGE_SIZE_BYTES, SEALED_PAGE_SIZE_BYTES, SLAB_PAGE_COUNT } from '../common/units.ts';
@@ -97,7 +97,7 @@ export class MountPool implements MountBacking {
   ): Promise<MountPool> {
     const undo: (() => void | Promise<void>)[] = [];
     try {
-      const spin = new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US, yieldProcessor);
+      const spin = makeProcessSpin();
       const provider = lendsItself(start) ? ownProvider(start, logger) : undefined;
       undo.push(() => provider?.close());
       let made: Volume | undefined;

@@ -5,9 +5,9 @@
  */
 import { monotonicClock } from '../common/clock.ts';
 import { asMemcloudError } from '../common/errors.ts';
-import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../common/event-loop-spin.ts';
-import { yieldProcessor } from '../common/libc.ts';
+import type { EventLoopSpin } from '../common/event-loop-spin.ts';
 import type { LevelLogger, Logger } from '../common/log.ts';
+import { makeProcessSpin } from '../common/process-spin.ts';
 import { formatAddress } from '../common/units.ts';
 import { Allowances } from '../peer/allowances.ts';
 import { Identity } from '../peer/identity.ts';
@@ -109,7 +109,7 @@ export function openParts(
     ...(config.memoryDirectory === undefined ? {} : { directory: config.memoryDirectory }),
   });
   undo.push(() => provider.close());
-  const spin = new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US, yieldProcessor);
+  const spin = makeProcessSpin();
   const { name, zone, allowPlain, host: hostId = machineHostId() } = config;
   let peerPort = 0;
   if (allowPlain) {

@@ -2,10 +2,9 @@
 /** The other side of `bare-remote.ts`: memory behind one plain TCP connection. Prints its port; ends with a signal. */
 import net from 'node:net';
 import { ByteStream } from '../../common/byte-stream.ts';
-import { monotonicClock } from '../../common/clock.ts';
-import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../../common/event-loop-spin.ts';
-import { copyMemory, yieldProcessor } from '../../common/libc.ts';
+import { copyMemory } from '../../common/libc.ts';
 import { NativeMemory, type NativeBuffer } from '../../common/native-memory.ts';
+import { makeProcessSpin } from '../../common/process-spin.ts';
 import {
   BARE_ANSWER_SIZE_BYTES,
   BARE_REQUEST_SIZE_BYTES,
@@ -15,7 +14,7 @@ import {
 } from './bare-wire.ts';
 
 const memory = new NativeMemory(BARE_SIZE_BYTES);
-const spin = new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US, yieldProcessor);
+const spin = makeProcessSpin();
 
 /** Answers what is there. @returns how far it was read */
 function answer(stream: ByteStream, input: NativeBuffer, start: number, end: number): number {

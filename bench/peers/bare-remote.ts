@@ -4,10 +4,9 @@
  * behind one plain TCP connection, without cipher, session, copies, leases or checks. One thread polls /dev/fuse
  * and the socket. `bare-remote DIR PORT` serves until DIR is unmounted. What is lost with the donor is lost for good.
  */
-import { ByteStream } from '../../common/byte-stream.ts';
+import { ByteStream, type ByteStreamHandler } from '../../common/byte-stream.ts';
 import { monotonicClock } from '../../common/clock.ts';
-import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../../common/event-loop-spin.ts';
-import { copyMemory, yieldProcessor } from '../../common/libc.ts';
+import { copyMemory, zeroMemory } from '../../common/libc.ts';
 import { silentLogger } from '../../common/log.ts';
 import type { NativeBuffer } from '../../common/native-memory.ts';
 import {
@@ -16,9 +15,9 @@ import {
   type BlockDevice,
   type BlockQueue,
 } from '../../common/ports.ts';
-import { FuseDevice } from '../../fuse-fs/device.ts';
+import { makeProcessSpin } from '../../common/process-spin.ts';
 import { FileSystem } from '../../fuse-fs/file-system.ts';
-import { mountFuse } from '../../fuse-fs/mounting.ts';
+import { KernelTransport } from '../../fuse-fs/kernel-transport.ts';
 import { FUSE_PROFILES } from '../../fuse-fs/negotiation.ts';
 import { PageFileStore } from '../../fuse-fs/page-file-store.ts';
 import { KernelClock } from '../../fuse-fs/wall-clock.ts';
@@ -34,23 +33,22 @@ const CONNECT_TIMEOUT_MS = 5000;
 /** More than the file system has in flight at once. */
 const ROW_COUNT = 2 ** 16;
 
-/** The donor's memory as a block device; answers come in the order of the requests. */
-class BareDevice implements BlockDevice, BlockQueue {
-  readonly name = 'bare';
-  readonly description = 'memory behind a plain connection';
-  readonly sizeBytes = BARE_SIZE_BYTES;
+const spin = makeProcessSpin();
+
+/** Requests of the donor's memory, whose answers come in their order. */
+class BareQueue implements BlockQueue, ByteStreamHandler {
+  readonly #stream: ByteStream;
+  readonly #sink: BlockCompletionSink;
   readonly #tags = new Uint32Array(ROW_COUNT);
   readonly #restBytes = new Uint32Array(ROW_COUNT);
   /** Where the rest of an answer goes; 0: nowhere. */
   readonly #places = new Float64Array(ROW_COUNT);
   #first = 0;
   #next = 0;
-  #sink: BlockCompletionSink | undefined;
-  stream: ByteStream | undefined;
 
-  openQueue(sink: BlockCompletionSink): BlockQueue {
+  constructor(stream: ByteStream, sink: BlockCompletionSink) {
+    this.#stream = stream;
     this.#sink = sink;
-    return this;
   }
 
   read(tag: number, offset: number, length: number, into: NativeBuffer, intoOffset: number): void {
@@ -69,35 +67,25 @@ class BareDevice implements BlockDevice, BlockQueue {
   }
 
   flush(tag: number): void {
-    this.#sink?.onBlockDone(tag, IoStatus.OK);
+    this.#sink.onBlockDone(tag, IoStatus.OK);
   }
 
   /** The file system reads no page that it has not written since. */
   trim(tag: number): void {
-    this.#sink?.onBlockDone(tag, IoStatus.OK);
+    this.#sink.onBlockDone(tag, IoStatus.OK);
   }
 
   writeZeroes(tag: number, offset: number, length: number): void {
-    const to = this.#ask(BareKind.WRITE, offset, length, length);
-    const { address, bytes } = this.#output();
-    bytes.fill(0, to - address, to - address + length);
+    zeroMemory(this.#ask(BareKind.WRITE, offset, length, length), length);
     this.#expect(tag, BARE_ANSWER_SIZE_BYTES, 0);
   }
 
-  extents(
-    _offset: number,
-    length: number,
-    emit: (lengthBytes: number, flags: number) => boolean,
-  ): void {
-    emit(length, 0);
-  }
-
   close(): void {
-    this.stream?.destroy();
+    this.#stream.destroy();
   }
 
-  /** Bytes of answers came. @returns how far they were read: to the end */
   onBytes(input: NativeBuffer, start: number, end: number): number {
+    spin.onActivity(this.#stream);
     let at = start;
     while (at < end && this.#first !== this.#next) {
       const row = this.#first;
@@ -112,20 +100,23 @@ class BareDevice implements BlockDevice, BlockQueue {
       at += count;
       if (count < rest) break;
       this.#first = (row + 1) % ROW_COUNT;
-      this.#sink?.onBlockDone(this.#tags[row] as number, IoStatus.OK);
+      this.#sink.onBlockDone(this.#tags[row] as number, IoStatus.OK);
     }
     return at;
   }
 
-  #output(): NativeBuffer {
-    if (this.stream === undefined) throw new Error('not connected');
-    return this.stream.output;
+  onDrain(): void {
+    // What the kernel does not take at once waits in the stream.
+  }
+
+  onClosed(): void {
+    process.exit(1);
   }
 
   /** @returns the address of the room for `more` bytes behind the request */
   #ask(kind: number, offset: number, length: number, more: number): number {
-    const at = this.stream?.reserve(BARE_REQUEST_SIZE_BYTES + more) ?? 0;
-    const { bytes, address } = this.#output();
+    const at = this.#stream.reserve(BARE_REQUEST_SIZE_BYTES + more);
+    const { bytes, address } = this.#stream.output;
     bytes.writeDoubleLE(offset, at);
     bytes.writeUInt32LE(length, at + 8);
     bytes.writeUInt32LE(kind, at + 12);
@@ -145,34 +136,36 @@ class BareDevice implements BlockDevice, BlockQueue {
 const [directory = '', port = ''] = process.argv.slice(2);
 // Whoever measures ends it with a signal once it is unmounted.
 process.once('SIGTERM', () => process.exit(0));
-const spin = new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US, yieldProcessor);
-const pages = new BareDevice();
 const stream = await ByteStream.connect(
   { host: '127.0.0.1', port: Number(port) },
   { ...BARE_STREAM_OPTIONS, timeoutMs: CONNECT_TIMEOUT_MS },
-  {
-    onBytes: (input, start, end) => {
-      spin.onActivity(stream);
-      return pages.onBytes(input, start, end);
-    },
-    onDrain: () => undefined,
-    onClosed: () => process.exit(1),
-  },
+  // Nothing is asked, so nothing comes, before there is a queue.
+  { onBytes: (_input, start) => start, onDrain: () => undefined, onClosed: () => process.exit(1) },
 );
-pages.stream = stream;
+const pages: BlockDevice = {
+  name: 'bare',
+  description: 'memory behind a plain connection',
+  sizeBytes: BARE_SIZE_BYTES,
+  openQueue: (sink) => {
+    const queue = new BareQueue(stream, sink);
+    stream.setHandler(queue);
+    return queue;
+  },
+  extents: (_offset, length, emit) => void emit(length, 0),
+};
 const files = new FileSystem({
   openStore: (sink) => new PageFileStore(pages, sink),
   clock: new KernelClock(),
   ...{ sizeBytes: BARE_SIZE_BYTES, uid: 0, gid: 0, mode: 0o755, hashSeed: 1 },
 });
-const fd = await mountFuse({ directory, allowOther: true });
-const device = new FuseDevice({
-  ...{ fd, profile: FUSE_PROFILES.default, clock: monotonicClock, log: silentLogger, spin },
+const transport = new KernelTransport({
+  ...{ directory, allowOther: true, profile: FUSE_PROFILES.default, spin },
+  ...{ clock: monotonicClock, log: silentLogger },
   onEnd: () => {
-    device.close();
+    transport.close();
     process.exit(0);
   },
 });
-files.connect(device.session);
-device.serve(files);
+files.connect(transport.sink);
+await transport.mount(files);
 process.stdout.write('mounted\n');

@@ -8,10 +8,10 @@
 import fs from 'node:fs';
 import koffi from 'koffi';
 import { monotonicClock } from '../../common/clock.ts';
-import { EventLoopSpin, SPIN_WINDOW_DEFAULT_US } from '../../common/event-loop-spin.ts';
-import { throwErrno, yieldProcessor } from '../../common/libc.ts';
+import { throwErrno } from '../../common/libc.ts';
 import { silentLogger } from '../../common/log.ts';
 import type { NativeBuffer } from '../../common/native-memory.ts';
+import { makeProcessSpin } from '../../common/process-spin.ts';
 import { FuseInit2, FuseOpenReply, FuseOutSize } from '../../fuse-fs/constants.ts';
 import { FuseDevice } from '../../fuse-fs/device.ts';
 import { FileSystem } from '../../fuse-fs/file-system.ts';
@@ -174,7 +174,7 @@ const fd = await mountFuse({ directory, allowOther: true });
 files.deviceFd = fd;
 const device = new PassthroughDevice(files, {
   ...{ fd, profile: PROFILE, clock: monotonicClock, log: silentLogger },
-  spin: new EventLoopSpin(monotonicClock, SPIN_WINDOW_DEFAULT_US, yieldProcessor),
+  spin: makeProcessSpin(),
   onEnd: () => {
     device.close();
     process.exit(0);
