@@ -9,8 +9,8 @@
 import nodeModule from 'node:module';
 import { ExitCode, MemcloudError, asMemcloudError } from '../common/errors.ts';
 import type { Command } from './command.ts';
-import { MODULES, everyCommand } from './modules.ts';
-import { commandIndex, translateOldNames } from './old-names.ts';
+import { MODULES, commandWord, everyCommand } from './modules.ts';
+import { translateOldNames } from './old-names.ts';
 import { note, noteError, type GlobalFlags } from './output.ts';
 import { usualSocketPath } from './usual-socket.ts';
 
@@ -21,8 +21,7 @@ function keepCompiledCode(): void {
 }
 
 async function loadCommands(args: readonly string[]): Promise<readonly Command[]> {
-  const named = args[commandIndex(args)] ?? '';
-  const load = Object.hasOwn(MODULES, named) ? MODULES[named] : undefined;
+  const load = MODULES[commandWord(args) ?? ''];
   return load === undefined ? everyCommand() : (await load()).commands;
 }
 

@@ -1,5 +1,6 @@
 /** The modules of the commands, by first word. */
 import type { Command } from './command.ts';
+import { commandIndex } from './old-names.ts';
 
 /** Loaded only when they are asked for: start-up time is user time. */
 export const MODULES: Readonly<Record<string, () => Promise<{ commands: readonly Command[] }>>> = {
@@ -45,6 +46,12 @@ export const MODULES: Readonly<Record<string, () => Promise<{ commands: readonly
   top: () => import('./commands/top.ts'),
   completion: () => import('./commands/completion.ts'),
 };
+
+/** The first word of a command line, where it is one of {@link MODULES}. */
+export function commandWord(args: readonly string[]): string | undefined {
+  const word = args[commandIndex(args)] ?? '';
+  return Object.hasOwn(MODULES, word) ? word : undefined;
+}
 
 /** The commands of every module; a module comes once, whatever number of words lead to it. */
 export async function everyCommand(): Promise<Command[]> {

@@ -4,8 +4,7 @@ import { MemcloudError } from '../common/errors.ts';
 import { VERSION } from '../common/version.ts';
 import { hideDashes, showDashes, showDashesIn } from './dash.ts';
 import { GLOBAL_OPTIONS } from './global-options.ts';
-import { MODULES } from './modules.ts';
-import { commandIndex } from './old-names.ts';
+import { commandWord } from './modules.ts';
 import type { GlobalFlags } from './output.ts';
 
 const EPILOGUE = `Exit codes: 0 ok, 1 failure, 2 usage, 3 daemon not running, 4 consent or
@@ -24,12 +23,6 @@ function refuseRepeated(flags: Readonly<Record<string, unknown>>): true {
     throw new MemcloudError('ERR_USAGE', `--${name} was given ${value.length} times`);
   }
   return true;
-}
-
-/** What tells more about a command line: the help of its command, if it names one. */
-function helpOf(args: readonly string[]): string {
-  const word = args[commandIndex(args)] ?? '';
-  return Object.hasOwn(MODULES, word) ? `memcloud ${word} --help` : 'memcloud --help';
 }
 
 /** A parser without commands. */
@@ -67,7 +60,9 @@ export function makeParser(args: readonly string[], socketPath: string): Argv<Gl
       .exitProcess(false)
       // To throw is what keeps yargs from running the command all the same.
       .fail((message, error) => {
-        const hint = message?.includes('--help') ? '' : `; see ${helpOf(args)}`;
+        const word = commandWord(args);
+        const help = word === undefined ? 'memcloud --help' : `memcloud ${word} --help`;
+        const hint = message?.includes('--help') ? '' : `; see ${help}`;
         throw error ?? new MemcloudError('ERR_USAGE', showDashesIn(`${message}${hint}`));
       })
   );
