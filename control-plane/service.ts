@@ -211,12 +211,13 @@ export class ControlService implements ManagedService {
 
   /** Waits, a bounded time, while nobody is known to lead, or this node leads and has yet to read its store. */
   async #untilLed(): Promise<void> {
-    const { leadership, nodeId } = this.#options;
+    const { leadership, nodeId, clock } = this.#options;
     const isUnsettled = (): boolean => {
       const leading = leadership.leader?.nodeId ?? nodeId;
       return !this.#closed && this.#context === undefined && leading === nodeId;
     };
-    for (let looks = LEADER_WAIT_MS / LEADER_LOOK_MS; looks > 0 && isUnsettled(); looks -= 1) {
+    const untilMs = clock.nowMs() + LEADER_WAIT_MS;
+    while (isUnsettled() && clock.nowMs() < untilMs) {
       await new Promise<void>((resolve) => this.#after(LEADER_LOOK_MS, resolve));
     }
   }
