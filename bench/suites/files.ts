@@ -120,7 +120,7 @@ function renderRemote(summaries: readonly FileSummary[]): string {
   if (found === undefined) return '';
   const verdict = found.estimate.value >= REMOTE_READ_IOPS_MIN ? 'reached' : 'missed';
   const iops = formatNumber(found.estimate.value);
-  return `remote 4 KiB reads, 8 jobs: ${iops} IOPS, bound ${REMOTE_READ_IOPS_MIN} or the goal beside bare-remote: ${verdict}`;
+  return `remote 4 KiB reads, 8 jobs: ${iops} IOPS, bound ${REMOTE_READ_IOPS_MIN}: ${verdict} (this, or the goal beside bare-remote)`;
 }
 
 async function inodeCost(
